@@ -1,24 +1,24 @@
-//! Who makes a change: what the kernel says of the process that asks for it, and never what the process says of itself.
+//! The author of a change: taken from the kernel's record of the requesting process, never from the process's own data.
 
 use std::fs;
 
-/// The author for histories: the user of a process, and who logged in, where that is somebody else: `root (login: alice)`.
+/// The author for histories: the user of a process, and the user who logged in if that is another one: `root (login: alice)`.
 ///
 /// The login is the kernel's record of the session (`/proc/PID/loginuid`, audit(7)). Root can start a process with another
-/// one, so it is named as what it is.
+/// login, so the login is shown as a login only.
 pub fn of_process(uid: u32, pid: u32) -> String {
     let login = fs::read_to_string(format!("/proc/{pid}/loginuid")).unwrap_or_default();
     named(uid, login.trim().parse().ok(), &user)
 }
 
-/// The author of what this process does itself.
+/// The author of changes that this process makes by itself.
 pub fn own() -> String {
     of_process(rustix::process::geteuid().as_raw(), std::process::id())
 }
 
 fn named(uid: u32, login: Option<u32>, name: &dyn Fn(u32) -> String) -> String {
     match login {
-        // -1 stands for a process without a login, such as a service.
+        // -1 means a process without a login, such as a service.
         Some(login) if login != u32::MAX && login != uid => format!("{} (login: {})", name(uid), name(login)),
         _ => name(uid),
     }
@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn the_login_is_shown_beside_the_user_and_never_instead() {
+    fn the_login_is_shown_in_addition_to_the_user() {
         let name = |uid: u32| ["root", "alice"][uid as usize].to_owned();
         for (uid, login, shown) in [
             (0, None, "root"),

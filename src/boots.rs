@@ -1,4 +1,4 @@
-//! Boots: one decision, pinned, under one id and one token, from its boot script to the running node.
+//! A boot is one decision, pinned under an id and a token, from its boot script to the running node.
 
 mod beats;
 mod confirmed;
@@ -14,7 +14,7 @@ pub use confirmed::trust_site_file;
 pub use disks::Disks;
 pub use kept::KEPT_PER_NODE;
 pub use registry::{Boots, Origin, Refusal, redeem_all};
-pub use window::Windows;
+pub use window::BootWindows;
 
 use rackstrap_base::clock::Timestamp;
 use rackstrap_model::disks::Ordered;
@@ -22,73 +22,76 @@ use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, Plan, failures}
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A pinned boot, as the store keeps it: a restart of the daemon changes nothing for a node in the middle of one.
+/// A pinned boot, as the store keeps it. A node in the middle of a boot is not disturbed by a restart of the daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boot {
-    /// What the node was told to do.
+    /// The node's plan.
     pub plan: Plan,
     /// Secret of this boot, 32 hex digits.
     pub token: String,
-    /// UUID of the mainboard, as the firmware said it before the script was asked for.
+    /// UUID of the mainboard, as the firmware reported it before it asked for the script.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<Uuid>,
-    /// The order about the node's disk that stood when its script was handed out.
+    /// The order about the node's disk that was in force when the boot script was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordered: Option<Ordered>,
-    /// True if its agent asks from ports below [`rackstrap_wire::FIRST_USER_PORT`], so that requests from other ports are a user's.
+    /// Whether the agent of this boot asks from ports below [`rackstrap_wire::FIRST_USER_PORT`]: requests from other ports
+    /// come from a user.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub privileged: bool,
-    /// True if only a DHCP relay said that the node boots, at a time when its running system has sent a heartbeat.
+    /// Whether only a DHCP relay reported that the node boots, while the node's running system sent heartbeats.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub doubted: bool,
-    /// When its script was handed out.
+    /// When the boot script was sent.
     pub opened: Timestamp,
-    /// Numbers boots in the order in which they began, whatever the clock said.
+    /// Numbers the boots in the order in which they began. The clock cannot order them, because it can be set back.
     #[serde(default)]
     pub sequence: u64,
-    /// True once the overlay (with its secrets) went out.
+    /// Whether the overlay and its secrets have been sent.
     pub redeemed: bool,
-    /// What the running node proves itself with, once the overlay went out: only its root can read it. None for an agent of a
-    /// wire version before [`rackstrap_wire::SECRET_AUTHENTICATES`], which goes on with the token.
+    /// The secret by which the running node proves itself after the overlay was sent. Only root can read it on the node.
+    /// None for agents with a wire version before [`rackstrap_wire::SECRET_AUTHENTICATES`], which continue to use the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<String>,
-    /// True if the node's running system has sent a heartbeat after this boot began: no firmware asked for it, and it gets no secrets.
+    /// Whether the node's running system sent a heartbeat after this boot began. Then no firmware asked for the boot, and it
+    /// gets no secrets.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub void: bool,
-    /// When it reported ready.
+    /// When the node reported ready.
     pub ready: Option<Timestamp>,
-    /// Whether the checks of its plan held when the node last said so; none before that, or of a node that makes none.
+    /// Whether all checks of the plan passed in the last report; none before the first report, and for nodes without checks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthy: Option<bool>,
-    /// What came of the checks of its plan, as the node said last; empty before that.
+    /// The results of the plan's checks in the last report; empty before the first report.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<CheckResult>,
-    /// The disk as the agent left it, known once the overlay was asked for.
+    /// The disk as the agent left it; none until the agent asks for the overlay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<DiskState>,
-    /// The machine, known once the overlay was asked for.
+    /// The machine's hardware; none until the agent asks for the overlay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hardware: Option<Hardware>,
 }
 
 impl Boot {
-    /// Whether its system is up and all its checks hold, as far as the node reported.
+    /// Whether the node reported that its system is up and all its checks pass.
     pub fn healthy(&self) -> bool {
         self.ready.is_some() && self.healthy != Some(false)
     }
 
-    /// What is wrong with a boot whose system reported that it is up, for people; empty if nothing.
+    /// The problem of a boot whose system is up, as text; empty if there is none.
     pub fn problem(&self) -> String {
         let failed = failures(&self.checks);
         match self.healthy() {
             true => String::new(),
-            // A node whose agent is older does not report which.
+            // Older agents do not report which checks failed.
             false if failed.is_empty() => "its checks failed".to_owned(),
             false => failed,
         }
     }
 
-    /// True if it is not in doubt that its node boots or booted it: see [`Boot::doubted`]. Its files go out to the node's agent only.
+    /// Whether the node itself asked for this boot, as far as the server can know: see [`Boot::doubted`]. The files go out to
+    /// the node's agent only.
     pub fn is_believed(&self) -> bool {
         !self.doubted || self.redeemed
     }

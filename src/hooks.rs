@@ -1,8 +1,9 @@
-//! The site's own programs, told of changes.
+//! The site's own programs, which are run after changes.
 //!
-//! `on-change` runs once when the daemon starts, and again whenever something is different that an export shows (nodes, and what their
-//! agents found in them), and whenever a node becomes lost or stalled, or recovers. Changes that come while it runs are one more run.
-//! A hook that fails is run again until it succeeds, so that a scheduler that is being restarted gets the change later.
+//! `on-change` runs once when the daemon starts. It runs again whenever something changes that an export shows (nodes, and
+//! what their agents found in them), and whenever a node becomes lost or stalled, or recovers. Changes during a run cause one
+//! more run. A hook that fails is run again until it succeeds, so that a scheduler that is being restarted gets the change
+//! later.
 
 mod known;
 mod process;
@@ -21,24 +22,24 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// Changes that come together are told together: a rack that is switched on, an import.
+/// Changes within this time are one run: a rack that is switched on, an import.
 const SETTLE: Duration = Duration::from_millis(500);
-/// Until a hook that failed is run again; doubled each time.
+/// Time until a failed hook is run again; doubled after each failure.
 const RETRY: Duration = Duration::from_secs(10);
-/// Longest time until then.
+/// The longest time until a failed hook is run again.
 const LONGEST_RETRY: Duration = Duration::from_secs(600);
 
-/// What the hooks observe.
+/// The state that the hooks observe.
 pub struct Watched {
     /// Site file and inventory.
     pub world: SharedWorld,
-    /// What agents found.
+    /// Reports of agents.
     pub boots: Boots,
-    /// Knows which nodes are lost or stalled.
+    /// The registry of timelines, which knows which nodes are lost or stalled.
     pub recorder: Recorder,
     /// Wakes the hooks when something may have changed.
     pub store: Store,
-    /// Says that the site file was read again.
+    /// Signals that the site file was read again.
     pub reloaded: Arc<Notify>,
     /// The site file's path, so that a hook that runs `rackstrap` asks this daemon.
     pub config: PathBuf,
@@ -47,16 +48,16 @@ pub struct Watched {
 /// Runs the hooks until `cancel`.
 ///
 /// # Errors
-/// None: what fails is told, and tried again.
+/// None: a failure is logged, and the hook is run again.
 pub async fn serve(watched: Watched, cancel: CancellationToken) -> std::io::Result<()> {
     let mut nodes = watched.store.watch(Table::Nodes);
     let mut boots = watched.store.watch(Table::Boots);
     let mut overdue = watched.recorder.watch_overdue();
-    // Who was told last, and what.
+    // The program that was run last, and the nodes at that time.
     let mut told: Option<(Vec<String>, Known)> = None;
     let mut failures = 0u32;
     loop {
-        // Looked at before anything is: what comes from here on wakes it again.
+        // Marked first, so that each later change wakes the loop again.
         nodes.mark_unchanged();
         boots.mark_unchanged();
         overdue.mark_unchanged();
@@ -65,7 +66,7 @@ pub async fn serve(watched: Watched, cancel: CancellationToken) -> std::io::Resu
             let known = Known::of(&world, &watched.boots, &watched.recorder);
             (world.site.hooks.clone(), known)
         };
-        // Another program than before knows nothing yet, as at the start.
+        // A different program knows nothing yet, as at the start.
         let told_before = told.as_ref().filter(|(program, _)| *program == hooks.on_change);
         let differences = told_before.map(|(_, told)| told.until(&known));
         if hooks.on_change.is_empty() {
@@ -73,7 +74,7 @@ pub async fn serve(watched: Watched, cancel: CancellationToken) -> std::io::Resu
         } else if differences.as_ref().is_none_or(|differences| !differences.is_empty()) {
             let differences = differences.unwrap_or_default();
             let outcome = tokio::select! {
-                outcome = tell(&hooks, &watched, &differences, &known) => outcome,
+                outcome = run_on_change(&hooks, &watched, &differences, &known) => outcome,
                 () = cancel.cancelled() => return Ok(()),
             };
             match outcome {
@@ -88,8 +89,8 @@ pub async fn serve(watched: Watched, cancel: CancellationToken) -> std::io::Resu
                 }
             }
         }
-        // What changes while a program fails is told with its next run, and makes that no sooner: a cluster that is switched on changes
-        // all the time.
+        // Changes while a program fails are reported by its next run, and do not make that run earlier: in a cluster that is
+        // switched on, something changes all the time.
         if failures > 0 {
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
@@ -108,20 +109,25 @@ pub async fn serve(watched: Watched, cancel: CancellationToken) -> std::io::Resu
     }
 }
 
-/// How long after so many failures in a row, from 1, a program of the site is run again.
+/// How long after `failures` failures in a row, from 1, a program is run again.
 pub fn retry_after(failures: u32) -> Duration {
     doubled(RETRY, LONGEST_RETRY, failures.saturating_sub(1))
 }
 
-async fn tell(hooks: &Hooks, watched: &Watched, differences: &Differences, known: &Known) -> Result<(), Failed> {
+async fn run_on_change(
+    hooks: &Hooks,
+    watched: &Watched,
+    differences: &Differences,
+    known: &Known,
+) -> Result<(), Failed> {
     let mut environment = differences.environment();
     environment.extend(known.environment());
     environment.push(("RACKSTRAP_CONFIG", watched.config.to_string_lossy().into_owned()));
     let timeout = Duration::from_secs(hooks.timeout_secs.into());
     let said = run(&hooks.on_change, &environment, timeout).await?;
-    tracing::info!("[hooks] on-change was told: {differences}");
+    tracing::info!("[hooks] on-change ran: {differences}");
     for line in said.lines() {
-        tracing::info!("[hooks] on-change said: {line}");
+        tracing::info!("[hooks] on-change printed: {line}");
     }
     Ok(())
 }

@@ -25,10 +25,10 @@ mod users;
 
 pub use cli::{completion, error_line, run};
 
-/// What the tests, examples and fuzz targets of this package use of its modules. Nothing else is public, so that the compiler
-/// says what nobody uses.
+/// The items that tests, examples and fuzz targets of this package use. Nothing else is public, so
+/// the compiler reports unused items.
 pub mod parts {
-    /// Boots of nodes.
+    /// The records of nodes' boots.
     pub mod boots {
         pub use crate::boots::{Boot, Boots, KEPT_PER_NODE};
     }
@@ -36,34 +36,34 @@ pub mod parts {
     pub mod cli {
         pub use crate::cli::Cli;
     }
-    /// What the command line and the daemon say to each other.
+    /// The protocol between the command line and the daemon.
     pub mod control {
         pub use crate::control::{Client, bind, serve};
-        /// Paths and bodies of requests and answers.
+        /// Paths and bodies of requests and responses.
         pub mod api {
             pub use crate::control::api::{Changes, ChangesAnswer, Reloaded, paths};
         }
     }
-    /// Machines that are the inventory has no nodes.
+    /// Unknown machines.
     pub mod discovery {
-        pub use crate::discovery::{Discovery, Place, Seen, Told};
+        pub use crate::discovery::{Discovery, LoaderReport, Observation, Place};
     }
-    /// What nodes fetch.
+    /// The HTTP server for nodes.
     pub mod http {
         pub use crate::http::{Limits, Service, task::serve};
     }
     /// Nodes in the files of other programs.
     pub mod inventory {
-        /// For other programs.
+        /// The formats for other programs.
         pub mod export {
             pub use crate::inventory::export::{ExportNode, Format};
         }
-        /// From other programs.
+        /// Import from other programs' files.
         pub mod import {
             pub use crate::inventory::import::{ENTRIES, Format, Options, Ports, read};
         }
     }
-    /// The keeper of the nodes.
+    /// The registry of nodes.
     pub mod nodes {
         pub use crate::nodes::{Nodes, load};
     }
@@ -76,7 +76,7 @@ pub mod parts {
     pub mod serve {
         pub use crate::serve::{Registries, Shared, open};
     }
-    /// Everything that happened.
+    /// The timeline: the record of all events.
     pub mod timeline {
         pub use crate::timeline::{DhcpMessage, Event, EventKind, Level, Recorder, Subject};
     }

@@ -10,10 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Largest file that is taken for a boot loader, bytes. GRUB's largest is 5 MB.
+/// Largest file that counts as a boot loader, in bytes. GRUB's largest is 5 MB.
 const MAX_LOADER: u64 = 32 << 20;
 
-/// Where Debian's `/usr/lib/ipxe/ipxe.lkrn` leads to.
+/// The target of Debian's link `/usr/lib/ipxe/ipxe.lkrn`.
 const DEBIAN_LKRN: &str = "/boot/ipxe.lkrn";
 
 /// All boot loaders by name.
@@ -24,17 +24,17 @@ pub struct Loaders {
     disk: Option<(DiskLoader, Bytes)>,
 }
 
-/// No such loader.
+/// The loader does not exist.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no boot loader '{name}' in {dirs}")]
+#[error("boot loader '{name}' does not exist in {dirs}")]
 pub struct NoLoader {
     name: String,
     dirs: String,
 }
 
 impl Loaders {
-    /// Reads all files of `dirs`; of two with one name the earlier directory's wins. A directory that
-    /// does not exist is left out, as /usr/lib/ipxe may not be installed where no firmware needs it.
+    /// Reads all files of `dirs`. If two have the same name, the one in the earlier directory wins. Directories that do not
+    /// exist are left out, because /usr/lib/ipxe is not installed where no firmware needs it.
     pub fn load(dirs: &[PathBuf]) -> io::Result<Self> {
         let mut files = BTreeMap::new();
         for dir in dirs {
@@ -61,12 +61,12 @@ impl Loaders {
         })
     }
 
-    /// The network loader that disks carry for BIOS, made of `ipxe.lkrn`; none where that is missing or not usable.
+    /// The network loader that disks carry for BIOS, made of `ipxe.lkrn`; none if that is missing or not usable.
     pub fn disk(&self) -> Option<&(DiskLoader, Bytes)> {
         self.disk.as_ref()
     }
 
-    /// The loader of that name.
+    /// The loader with that name.
     pub fn get(&self, name: &str) -> Result<Bytes, NoLoader> {
         self.files.get(name).cloned().ok_or_else(|| {
             let dirs: Vec<String> = self.dirs.iter().map(|d| d.display().to_string()).collect();
@@ -78,12 +78,12 @@ impl Loaders {
     }
 }
 
-/// A regular file of a fitting size, reached without leaving the directory: a FIFO would hang us, and
-/// a link out of the directory would hand out what nobody meant to.
+/// Whether the path is a regular file of a fitting size that is reached without leaving the directory. A FIFO would block the
+/// daemon, and a link out of the directory would publish other files.
 fn is_loader(top: &Path, path: &Path) -> bool {
     let Ok(real) = path.canonicalize() else { return false };
     let fits = |m: std::fs::Metadata| m.is_file() && m.len() <= MAX_LOADER;
-    // Debian's package keeps this one in /boot, with a link to it.
+    // Debian's package keeps this file in /boot, with a link to it.
     let inside = real.starts_with(top) || real == Path::new(DEBIAN_LKRN);
     inside && real.metadata().is_ok_and(fits)
 }

@@ -1,4 +1,4 @@
-//! Changes of the inventory: checked, stored, and then seen by the next packet.
+//! Changes of the inventory: checked, stored, and then visible to the next packet.
 
 mod history;
 
@@ -14,28 +14,28 @@ use rackstrap_store::{Batch, Keeper, Read, Store, StoreError, Table, secret_key}
 use std::sync::Arc;
 use thiserror::Error;
 
-/// The keeper of the inventory; clones share it.
+/// The registry of nodes; clones share it.
 #[derive(Clone)]
 pub struct Nodes {
     store: Store,
     world: SharedWorld,
-    /// One change at a time: what was checked is what is stored. The state is the last change that the inventory of the world has;
-    /// each change expects it, so that nobody else can have changed what was checked.
+    /// Allows one change at a time, so that the checked change is the stored one. Its state is the last change in the world's
+    /// inventory; each change expects it in the store, so that no other writer can have changed what was checked.
     keeper: Arc<Keeper<LastEntry>>,
     follower: Option<Arc<dyn Follower>>,
 }
 
-/// Keeps rows of its own for nodes. They change together with the nodes, or another machine that gets a name later would find what
-/// was meant for the one before.
+/// Keeps its own rows for nodes. They change together with the nodes; otherwise a machine that gets a name later would find
+/// the rows of the machine before.
 pub trait Follower: Send + Sync {
-    /// What `changed` means for these rows, which is written with the change.
+    /// The changes of these rows that follow from `changed`; they are written with the change.
     fn rows(&self, changed: &[Changed]) -> Batch;
 
-    /// Does the same in memory once that is on disk: one change after the other, in their order.
+    /// Makes the same changes in memory after they are on disk, in the order of the changes.
     fn publish(&self, changed: &[Changed]);
 }
 
-/// Why nothing was changed.
+/// Why a change failed.
 #[derive(Debug, Error)]
 pub enum ChangeError {
     /// The change is not allowed.
@@ -55,7 +55,7 @@ pub fn load(store: &Store) -> Result<Vec<Node>, StoreError> {
 impl Nodes {
     /// Keeps the inventory of `world` in `store`.
     pub fn new(store: Store, world: SharedWorld) -> Nodes {
-        // What cannot be read is not what the first change expects: it is refused then.
+        // If the entry cannot be read, the first change does not find what it expects, and is refused.
         let last = LastEntry::read(&store).unwrap_or_default();
         Nodes {
             keeper: Arc::new(Keeper::new(store.clone(), last)),
@@ -65,7 +65,7 @@ impl Nodes {
         }
     }
 
-    /// The same, with somebody who follows each change.
+    /// The same, with a follower of each change.
     #[must_use]
     pub fn followed_by(self, follower: impl Follower + 'static) -> Nodes {
         Nodes {
@@ -74,28 +74,28 @@ impl Nodes {
         }
     }
 
-    /// What `changes` would make now, without making it.
+    /// The result of `changes`, without making them.
     ///
     /// # Errors
-    /// What speaks against them.
+    /// The reasons against the changes.
     pub fn preview(&self, changes: &[Change]) -> Result<Vec<Changed>, Refusals> {
         let world = self.world.load();
         apply(&world.inventory, &world.site, changes).map(|(_, changed)| changed)
     }
 
-    /// Makes all of `changes`, or none: on disk, with who did it, and in the world when it returns. What changes nothing is left
-    /// out of what it returns. Blocks for a disk flush.
+    /// Makes all of `changes` or none. They are on disk, with the author, and in the world when this returns. The result
+    /// leaves out changes without an effect. Blocks for a disk flush.
     ///
     /// # Errors
-    /// What speaks against them, or the store's.
+    /// The reasons against the changes, or an error of the store.
     pub fn change(&self, changes: &[Change], by: &str, now: Timestamp) -> Result<Vec<Changed>, ChangeError> {
         self.change_with(changes, by, now, &Batch::new())
     }
 
-    /// The same, with what `more` writes, all or nothing.
+    /// The same, together with what `more` writes, all or nothing.
     ///
     /// # Errors
-    /// As of [`Nodes::change`].
+    /// Those of [`Nodes::change`].
     pub fn change_with(
         &self,
         changes: &[Change],
@@ -108,7 +108,7 @@ impl Nodes {
             let (inventory, mut changed) = apply(&world.inventory, &world.site, changes)?;
             changed.retain(|changed| !changed.is_nothing());
             let (batch, last) = self.store.read(|rows| {
-                let secrets = settle_secrets(rows, &changed)?;
+                let secrets = move_secrets(rows, &changed)?;
                 let (entries, last) = remember(rows, *last, now, by, &changed)?;
                 Ok::<_, StoreError>((node_rows(&changed).and(secrets).and(entries), last))
             })?;
@@ -128,12 +128,12 @@ impl Nodes {
         })
     }
 
-    /// Does something about nodes while none of them changes. Waits for a change that is under way.
+    /// Calls `act` while no node changes. Waits for a change that is under way.
     pub fn while_unchanged<T>(&self, act: impl FnOnce(&Inventory) -> T) -> T {
         self.keeper.while_unchanged(|_| act(&self.world.load_full().inventory))
     }
 
-    /// The site file and the images are swapped by others at any time: only the inventory is replaced.
+    /// The site file and the images can be replaced at any time, so only the inventory is replaced here.
     fn publish(&self, inventory: Inventory) {
         let inventory = Arc::new(inventory);
         self.world.rcu(|world| World {
@@ -143,7 +143,8 @@ impl Nodes {
     }
 }
 
-/// The nodes' own rows. First what goes, then what comes: a name may be given up by one node and taken by another.
+/// The nodes' own rows. Rows are deleted before others are added, because a name may be given up by one node and taken by
+/// another.
 fn node_rows(changed: &[Changed]) -> Batch {
     let mut batch = Batch::new();
     for before in changed.iter().filter_map(|changed| changed.before.as_ref()) {
@@ -161,8 +162,8 @@ fn node_rows(changed: &[Changed]) -> Batch {
     batch
 }
 
-/// A node's secrets (ssh host keys) go with it: under its new name, or away.
-fn settle_secrets(rows: &Read<'_>, changed: &[Changed]) -> Result<Batch, StoreError> {
+/// A renamed node keeps its secrets (ssh host keys); those of a deleted node are deleted.
+fn move_secrets(rows: &Read<'_>, changed: &[Changed]) -> Result<Batch, StoreError> {
     let (mut gone, mut moved) = (Batch::new(), Batch::new());
     for changed in changed {
         let Some(before) = &changed.before else { continue };
@@ -181,7 +182,7 @@ fn settle_secrets(rows: &Read<'_>, changed: &[Changed]) -> Result<Batch, StoreEr
             }
         }
     }
-    // Also of nodes that change their names with each other none loses any.
+    // If nodes exchange their names, no secret is lost.
     Ok(gone.and(moved))
 }
 

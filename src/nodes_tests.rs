@@ -1,4 +1,4 @@
-//! Tests of changes of the inventory: what the next packet sees, and the next start.
+//! Tests of inventory changes: their effect on the next packet and on the next start of the daemon.
 
 use super::*;
 use crate::testkit::{self, cluster};
@@ -40,7 +40,7 @@ fn open() -> (tempfile::TempDir, Store) {
 }
 
 #[test]
-fn the_next_packet_sees_a_change_and_so_does_the_next_start() {
+fn a_change_applies_to_the_next_packet_and_the_next_start() {
     let (dir, store) = open();
     let world = world();
     let nodes = Nodes::new(store.clone(), world.clone());
@@ -88,7 +88,7 @@ fn two_racks_racked_at_once_do_not_collide() {
         let tasks: Vec<_> = (0..16u8)
             .map(|i| {
                 let nodes = nodes.clone();
-                // Everybody wants one of four names, with one of eight cards.
+                // All changes want one of four names, with one of eight cards.
                 let wanted = new(&format!("r01n1{}", i % 4), &[&format!("52:54:00:00:00:0{}", i % 8)]);
                 scope.spawn(move || change(&nodes, Change::Add(wanted)).is_ok())
             })
@@ -113,7 +113,7 @@ fn a_renamed_node_keeps_its_secrets_and_each_change_is_remembered() {
     };
     nodes.change(&[rename], "alice\u{7} as root", Timestamp(9)).unwrap();
     assert_eq!(store.secret("r01n12", "ssh", || 2).unwrap(), 1);
-    // What changes nothing is no change.
+    // A change without an effect is not recorded.
     let same = Change::Set {
         name: "r01n12".into(),
         patch: Patch::default(),
@@ -130,7 +130,7 @@ fn a_renamed_node_keeps_its_secrets_and_each_change_is_remembered() {
     let by = |at, by: &str, what: &str| (at, by.to_owned(), what.to_owned());
     let renamed = by(
         9,
-        // The control character that was in it.
+        // A control character was between the two blanks.
         "alice  as root",
         "name r01n10 -> r01n12, address 10.5.1.10 -> 10.5.1.12",
     );

@@ -1,4 +1,4 @@
-//! How nodes are, as the planner asks: the one place where [`Observed`] is made.
+//! How nodes are, for the planner: the only place where [`Observed`] is made.
 
 use crate::{
     boots::{Boot, Boots},
@@ -19,18 +19,18 @@ pub struct Observer {
     recorder: Recorder,
 }
 
-/// The image that a node's profiles name: a name, or a version.
+/// The image setting of a node's profiles: a name, or a version.
 pub fn setting<'a>(world: &'a World, node: &inventory::Node) -> Option<&'a str> {
     Settings::of(&world.site, &node.profiles, |_| ()).text(|p| &p.image)
 }
 
 impl Observer {
-    /// Of the daemon's world, boots and timelines.
+    /// Uses the daemon's world, boots and timelines.
     pub fn new(world: SharedWorld, boots: Boots, recorder: Recorder) -> Observer {
         Observer { world, boots, recorder }
     }
 
-    /// How a node is; none if there is no such node.
+    /// How a node is; none if it does not exist.
     pub fn observe(&self, name: &str, now: Timestamp) -> Option<Observed> {
         let world = self.world.load();
         world.inventory.get(name)?;
@@ -38,7 +38,7 @@ impl Observer {
         Some(observed(&status, now))
     }
 
-    /// The same, with what decisions say of its version.
+    /// The same, together with the version that decisions give it.
     pub fn node(&self, name: &str, now: Timestamp) -> Option<Node> {
         let world = self.world.load();
         let setting = setting(&world, world.inventory.get(name)?);
@@ -51,7 +51,7 @@ impl Observer {
         })
     }
 
-    /// The image whose rollout has `node` leave `boot`, which it runs, for another version; none if it runs another boot.
+    /// The image whose rollout makes `node` leave `boot` for another version; none if the node runs another boot.
     pub fn leaves(&self, node: &str, boot: &str) -> Option<String> {
         let world = self.world.load();
         let mut boots = self.boots.of_node(node).into_iter();

@@ -1,5 +1,5 @@
-//! What is wrong on this machine although the site file is right: loaders, images, keys, cards and addresses, and the files that it
-//! names.
+//! Problems of this machine although the site file is valid: loaders, images, keys, interfaces and addresses, and the files
+//! that the site file names.
 //!
 //! `rackstrap check` prints it; the daemon logs it and shows it in `status`.
 
@@ -21,21 +21,21 @@ use std::{
     sync::Arc,
 };
 
-/// One thing that was found.
+/// One problem that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Short name of the thing, as [`rackstrap_base::warnings::SiteWarning::topic`].
+    /// Short name of the subject, as in [`rackstrap_base::warnings::SiteWarning::topic`].
     pub topic: String,
-    /// What is wrong, on what.
+    /// The problem, with the file or program.
     pub message: String,
     /// How to correct it, with the command.
     pub help: String,
-    /// True if it keeps nodes from booting: an error, and not a warning.
+    /// Whether it keeps nodes from booting: then it is an error and not a warning.
     pub fatal: bool,
 }
 
 impl Finding {
-    /// True if it is about an image that is missing.
+    /// Whether it is about a missing image.
     pub fn is_of_image(&self) -> bool {
         self.topic
             .strip_prefix(TOPIC)
@@ -43,10 +43,10 @@ impl Finding {
     }
 }
 
-/// All topics of findings begin with this.
+/// The topics of all findings begin with this.
 const TOPIC: &str = "site ";
 
-/// What is wrong on this machine. `images` are those of the site's state directory, `found` its boot loaders.
+/// The problems of this machine. `images` are those of the site's state directory, `found` its boot loaders.
 pub fn findings(site: &Site, images: &Catalog, found: &io::Result<Arc<Loaders>>) -> Vec<Finding> {
     let mut all = interfaces(site);
     all.extend(addresses(site));
@@ -58,8 +58,8 @@ pub fn findings(site: &Site, images: &Catalog, found: &io::Result<Arc<Loaders>>)
     all
 }
 
-/// Shows the findings of the daemon's site in `status`, and those that are new in the log. What was mended goes.
-pub fn tell(site: &Site, images: &Catalog, loaders: Arc<Loaders>, warnings: &SiteWarnings) {
+/// Shows the findings of the daemon's site in `status`, and new ones in the log. Findings that were corrected disappear.
+pub fn report(site: &Site, images: &Catalog, loaders: Arc<Loaders>, warnings: &SiteWarnings) {
     let now = rackstrap_base::clock::Timestamp::now();
     let found = findings(site, images, &Ok(loaders));
     for old in warnings.list(now) {
@@ -91,7 +91,7 @@ fn finding(fatal: bool, topic: &str, message: String, help: String) -> Finding {
     }
 }
 
-/// Network cards that this machine does not have.
+/// Network interfaces that this machine does not have.
 fn interfaces(site: &Site) -> Vec<Finding> {
     let named: BTreeSet<&str> = site.subnets.iter().filter_map(|s| s.interface.as_deref()).collect();
     let present = link::interfaces();
@@ -107,7 +107,7 @@ fn interfaces(site: &Site) -> Vec<Finding> {
         .collect()
 }
 
-/// Servers' addresses that this machine does not have: every port of the daemon is bound to one of them.
+/// Server addresses that this machine does not have: every port of the daemon is bound to one of them.
 fn addresses(site: &Site) -> Vec<Finding> {
     let servers: BTreeSet<Ipv4Addr> = site.subnets.iter().map(|subnet| subnet.server).collect();
     let foreign = servers.into_iter().filter(|server| {
@@ -124,7 +124,7 @@ fn addresses(site: &Site) -> Vec<Finding> {
         .collect()
 }
 
-/// Directories of loaders that are named and do not exist, and whether any firmware can get a loader at all.
+/// Directories of loaders that are named and do not exist, and whether any firmware can get a loader.
 fn loaders(site: &Site, found: &io::Result<Arc<Loaders>>) -> Vec<Finding> {
     let dirs = &site.server.loader_dirs;
     // The last one is Debian's, which the site file does not name.
@@ -167,7 +167,7 @@ fn loaders(site: &Site, found: &io::Result<Arc<Loaders>>) -> Vec<Finding> {
     all
 }
 
-/// Whether disks get the network loader that a BIOS finds on them.
+/// Whether disks get the network loader for a BIOS that boots from them.
 fn disk_loader(site: &Site, found: &io::Result<Arc<Loaders>>) -> Option<Finding> {
     let layout = |profile| {
         Settings::of(site, std::slice::from_ref(profile), |_| ())
@@ -198,7 +198,7 @@ fn disk_loader(site: &Site, found: &io::Result<Arc<Loaders>>) -> Option<Finding>
     Some(finding(false, "network loader of disks", message, help))
 }
 
-/// Profiles whose nodes let nobody in by a key.
+/// Profiles whose nodes have no key for a login.
 fn keys(site: &Site) -> Vec<Finding> {
     let without: Vec<&str> = (site.profiles.keys())
         .filter(|profile| {
@@ -215,7 +215,7 @@ fn keys(site: &Site) -> Vec<Finding> {
         "no authorized-keys in {profiles} {}: root login by ssh works on these nodes only if their image has keys",
         without.join(", ")
     );
-    let help = "write authorized-keys = [\"ssh-ed25519 ...\"] into [profile.default]".to_owned();
+    let help = "write authorized-keys = [\"ssh-ed25519 ...\"] in [profile.default]".to_owned();
     vec![finding(false, "authorized-keys", message, help)]
 }
 
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn each_silent_mistake_is_found_with_its_remedy() {
+    fn each_mistake_that_causes_no_error_is_found_with_its_remedy() {
         let mut site = site(&example());
         site.subnets[0].server = "192.0.2.1".parse().unwrap();
         site.subnets[0].interface = Some("eth-none".to_owned());
@@ -259,7 +259,7 @@ mod tests {
             !of_disks.fatal
                 && of_disks
                     .message
-                    .starts_with("there is no boot loader 'ipxe.lkrn' in /nonexistent/a")
+                    .starts_with("boot loader 'ipxe.lkrn' does not exist in /nonexistent/a")
         );
         assert!(of_disks.help.contains("apt install ipxe"), "{of_disks:?}");
         assert!(of(&all, "image debian").fatal);
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_right_is_not_found_and_what_was_mended_goes() {
+    fn correct_settings_cause_no_finding_and_corrected_ones_disappear() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("undionly.kpxe"), "x").unwrap();
         let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti a@b";
@@ -283,12 +283,12 @@ mod tests {
         site.server.loader_dirs = vec![PathBuf::from("/nonexistent/a")];
         let warnings = SiteWarnings::default();
         let shown = || warnings.list(rackstrap_base::clock::Timestamp::now()).len();
-        tell(&site, &Catalog::default(), loaders(&site), &warnings);
+        report(&site, &Catalog::default(), loaders(&site), &warnings);
         assert_eq!(shown(), 3, "loaders, the disks' too, and the image");
         site.server.loader_dirs = vec![dir.path().to_owned()];
-        tell(&site, &Catalog::default(), loaders(&site), &warnings);
+        report(&site, &Catalog::default(), loaders(&site), &warnings);
         assert_eq!(shown(), 2, "the disks' loader and the image");
-        // A file of that name is not enough, and disks that are left alone need none.
+        // A file with that name is not enough, and disks that are left alone do not need one.
         std::fs::write(dir.path().join(IPXE), "x").unwrap();
         let all = findings(&site, &Catalog::default(), &Ok(loaders(&site)));
         let unusable = &of(&all, "network loader of disks").message;
@@ -297,7 +297,7 @@ mod tests {
             "{unusable}"
         );
         site.profiles.get_mut("default").unwrap().layout = Some(String::new());
-        tell(&site, &Catalog::default(), loaders(&site), &warnings);
+        report(&site, &Catalog::default(), loaders(&site), &warnings);
         assert_eq!(shown(), 1, "the image");
     }
 

@@ -1,8 +1,8 @@
-//! Restarting nodes that run: the executor of what the planner ([`rackstrap_lifecycle`]) decides about requests.
+//! Restarts running nodes: the executor of the planner's ([`rackstrap_lifecycle`]) decisions about requests.
 //!
 //! `keeper` holds all requests in memory and in the store, where a restart of the daemon finds them again (`load`); `task` runs the
-//! site's `drain` and `resume` programs; `actions` has nodes restart. A node is told by the answer to its heartbeat, and only in the
-//! boot that it was in when the restart was wanted: a node that has booted since then has had its restart.
+//! site's `drain` and `resume` programs; `actions` makes nodes restart. A node gets the order in the answer to its heartbeat, and
+//! only in the boot that it was in when the restart was requested: a node that has booted since then has restarted already.
 
 mod actions;
 mod keeper;

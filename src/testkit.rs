@@ -1,4 +1,5 @@
-//! What unit tests stand on, each built in one place: a site file, nodes, a world, and the registries of a daemon over one store.
+//! The parts that unit tests share, each built in one place: a site file, nodes, a world, and the registries of a daemon over
+//! one store.
 //! A boot's plan is [`rackstrap_wire::testing::plan`].
 
 pub use crate::serve::Registries;
@@ -40,21 +41,21 @@ pub fn world(site: Site) -> WorldOf {
 pub struct WorldOf(World);
 
 impl WorldOf {
-    /// Has these nodes.
+    /// Adds these nodes.
     #[must_use]
     pub fn nodes(mut self, nodes: impl IntoIterator<Item = Node>) -> Self {
         self.0.inventory = Arc::new(Inventory::new(nodes));
         self
     }
 
-    /// Has these image versions.
+    /// Adds these image versions.
     #[must_use]
     pub fn images(mut self, images: Catalog) -> Self {
         self.0.images = Arc::new(images);
         self
     }
 
-    /// The world, as the daemon's parts share it.
+    /// The world in the form that the daemon's parts share.
     pub fn shared(self) -> SharedWorld {
         Arc::new(ArcSwap::from_pointee(self.0))
     }
@@ -80,18 +81,19 @@ pub fn store(dir: &Path) -> Store {
 }
 
 impl Registries {
-    /// Opens the store in `dir`, as the daemon does. Its nodes become those of `world`, unless it has none: then the world's stay, in memory only.
+    /// Opens the store in `dir`, as the daemon does. Its nodes replace those of `world`; if it has none, the nodes of the world
+    /// stay, in memory only.
     pub fn open(dir: &Path, world: WorldOf) -> Registries {
-        // Whoever was up in the time before is expected to be heard of from the beginning of time on.
+        // Each node that was up before is expected to be heard of from the time 0 on.
         Registries::load(store(dir), world.build(), Timestamp(0)).unwrap()
     }
 
-    /// Starts to rack machines.
+    /// Starts the registry of unknown machines.
     pub fn discovery(&self) -> Discovery {
         self.start_discovery().unwrap()
     }
 
-    /// Starts to roll images out; `restarts` restarts nodes for that.
+    /// Starts the registry of rollouts, which uses `restarts` to restart nodes.
     pub fn rollouts(&self, restarts: &Restarts) -> Rollouts {
         self.start_rollouts(restarts).unwrap()
     }
@@ -116,8 +118,8 @@ impl Registries {
         boot
     }
 
-    /// Ends as kill -9 does, and waits until the threads of rollouts and discovery, which the caller has dropped, let go of the store
-    /// in `dir`.
+    /// Ends like kill -9, and waits until the threads of rollouts and discovery, which the caller has dropped, have released
+    /// the store in `dir`.
     pub fn kill(self, dir: &Path) {
         drop(self);
         for _ in 0..600 {

@@ -1,5 +1,7 @@
-//! One integration binary: `answers`, `cases`, `cli`, `images`, `oci`, `overlays`, `hostlists`, `recipes`, `remedies` and `backup` run the real command; `netns` has real clients against the engines and the daemon, in
-//! namespaces and on loopback; `terminal` and `widths` have people's terminals; `vm` has virtual machines; `fuzz_corpus` runs what the fuzzers keep.
+//! All integration tests in one binary. `answers`, `backup`, `cases`, `cli`, `hostlists`, `images`, `oci`, `overlays`, `recipes`
+//! and `remedies` run the real command. `netns` runs real clients against the engines and the daemon, in network namespaces
+//! and on loopback. `terminal` and `widths` test output on terminals. `vm` runs virtual machines. `fuzz_corpus` replays the
+//! fuzzers' corpora.
 
 mod answers;
 mod backup;

@@ -1,4 +1,4 @@
-//! What commands say where nothing is meant, where several things are wrong, and where nothing is to be done.
+//! What commands say of an empty selection, of several faults in one input, and of requests without an effect.
 
 use crate::daemon::{Daemon, packet};
 use rackstrap_store::{Batch, Table};
@@ -21,7 +21,7 @@ pub(crate) fn run(daemon: &Daemon, words: &str) -> (Option<i32>, String, String)
 }
 
 #[test]
-fn a_selection_that_matches_no_node_is_told_from_an_empty_inventory() {
+fn an_empty_selection_and_an_empty_inventory_have_different_messages() {
     let empty = Daemon::start();
     for command in ["status", "node list", "status @state:lost", "node list @state:lost"] {
         let said = empty.says(command);
@@ -42,7 +42,7 @@ fn a_selection_that_matches_no_node_is_told_from_an_empty_inventory() {
         let want = format!("no node matches {nodes} (3 nodes in the inventory)\n");
         assert_eq!(said, want, "{command}");
     }
-    // Where something was to be done, that is an error.
+    // A command that changes nodes fails.
     for command in [
         "timeline @state:lost",
         "explain @state:lost",
@@ -62,7 +62,7 @@ fn a_selection_that_matches_no_node_is_told_from_an_empty_inventory() {
 }
 
 #[test]
-fn a_well_formed_name_of_what_is_not_there_is_no_slip_of_the_pen() {
+fn suggestions_are_made_for_typing_errors_only() {
     let daemon = nodes();
     for command in [
         "node show r99n01",
@@ -93,7 +93,7 @@ fn a_well_formed_name_of_what_is_not_there_is_no_slip_of_the_pen() {
 }
 
 #[test]
-fn a_trial_run_is_refused_as_the_real_one_and_changes_nothing() {
+fn a_dry_run_is_refused_like_the_real_run_and_changes_nothing() {
     let daemon = nodes();
     let listed = daemon.says("node list");
     assert_eq!(
@@ -111,7 +111,7 @@ fn a_trial_run_is_refused_as_the_real_one_and_changes_nothing() {
     let planned = "r01n02: hwaddr 52:54:00:01:01:02 -> 52:54:00:01:02:02\n0 added, 1 changed, 0 unchanged\n\
                    nothing was changed: --dry-run\n";
     assert_eq!(edited, (Some(0), planned.to_owned(), String::new()));
-    // What the real one refuses.
+    // The real run refuses the same.
     let event = rackstrap::parts::timeline::Event::new(
         rackstrap_base::clock::Timestamp::now(),
         rackstrap::parts::timeline::EventKind::Ready,
@@ -131,7 +131,7 @@ fn a_trial_run_is_refused_as_the_real_one_and_changes_nothing() {
 }
 
 #[test]
-fn all_faults_of_a_file_are_said_in_one_run() {
+fn all_faults_of_a_file_are_reported_in_one_run() {
     let daemon = nodes();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("nodes.csv");
@@ -152,7 +152,7 @@ fn all_faults_of_a_file_are_said_in_one_run() {
 }
 
 #[test]
-fn what_is_named_twice_is_kept_once() {
+fn duplicates_are_stored_once() {
     let daemon = nodes();
     assert!(
         daemon
@@ -182,7 +182,7 @@ fn what_is_named_twice_is_kept_once() {
 }
 
 #[test]
-fn a_machine_whose_node_has_no_image_is_not_said_to_boot() {
+fn adding_a_waiting_machine_without_an_image_warns_that_it_cannot_boot() {
     let daemon =
         Daemon::start_with(|_, text| text.replace("[profile.default]\n", "[profile.default]\nimage = \"debian\"\n"));
     let (_, added, _) = run(&daemon, "node add r01n02 --hwaddr 52:54:00:00:00:02");
@@ -201,7 +201,7 @@ fn a_machine_whose_node_has_no_image_is_not_said_to_boot() {
 }
 
 #[test]
-fn each_lease_that_is_not_there_is_named() {
+fn releasing_names_each_lease_that_does_not_exist() {
     let daemon = Daemon::start();
     let lease = |last: u8| {
         let address = Ipv4Addr::new(10, 5, 255, last);

@@ -72,7 +72,7 @@ impl Lab {
     }
 }
 
-/// Adds some nodes at once: number `n` and those behind it.
+/// Adds `count` nodes from number `first` in one change.
 pub(crate) fn add(client: &Client, first: u32, count: u32) -> Result<()> {
     let new = |n: u32| {
         let name = name(n);
@@ -96,7 +96,7 @@ pub(crate) fn name(n: u32) -> String {
     format!("r{:02}n{:02}", 1 + n / 99, 1 + n % 99)
 }
 
-/// Keys of each table, in text.
+/// The keys of each table, as text.
 fn content(backup: &Path) -> BTreeMap<&'static str, Vec<String>> {
     let bytes = fs::read(backup).unwrap();
     let mut reader = Reader::new(&bytes[..]).unwrap();
@@ -158,15 +158,15 @@ fn backups_are_made_while_nodes_are_added_and_bring_all_of_them_back() -> Result
         "{said}"
     );
     let (nodes, history) = (lab.says(&["node", "list"]), lab.says(&["node", "history", "r01n02"]));
-    // Afterwards something goes on, which the backup does not know.
+    // A later change, which the backup does not hold.
     lab.says(&["node", "delete", "r01n02", "--yes"]);
-    refused_while_it_runs(&lab);
+    refusals_while_the_daemon_runs(&lab);
     lab.daemon.stop()?;
 
     let before = fs::read(lab.store())?;
-    refused_as_they_are(&lab);
+    invalid_backups_are_refused(&lab);
     assert!(fs::read(lab.store())? == before, "a refused backup changed the store");
-    the_same_without_a_daemon(&lab);
+    a_backup_without_a_daemon_is_the_same(&lab);
     fs::write(lab.store(), b"wrecked")?;
     let said = lab.says(&["restore", "whole.backup"]);
     assert!(said.contains(&format!("restored: {count} nodes in ")), "{said}");
@@ -181,8 +181,8 @@ fn backups_are_made_while_nodes_are_added_and_bring_all_of_them_back() -> Result
     only_these_files(&lab, 1)
 }
 
-/// With the daemon running.
-fn refused_while_it_runs(lab: &Lab) {
+/// The refusals while the daemon runs.
+fn refusals_while_the_daemon_runs(lab: &Lab) {
     let why = lab.complains(&["restore", "whole.backup"]);
     assert!(
         why.contains("a rackstrap daemon has it open (pid ") && why.contains("systemctl stop rackstrap"),
@@ -190,7 +190,7 @@ fn refused_while_it_runs(lab: &Lab) {
     );
     let said = lab.says(&["restore", "whole.backup", "--dry-run"]);
     assert!(said.contains("nothing was changed: --dry-run"), "{said}");
-    // The file is there already; it is not replaced unless it is asked for.
+    // An existing file is only replaced with an option.
     let before = fs::read(lab.path("whole.backup")).unwrap();
     let why = lab.complains(&["backup", "whole.backup"]);
     assert!(
@@ -200,7 +200,7 @@ fn refused_while_it_runs(lab: &Lab) {
     assert!(fs::read(lab.path("whole.backup")).unwrap() == before);
     lab.says(&["backup", "whole-2.backup"]);
     lab.says(&["backup", "whole-2.backup", "--force"]);
-    // By itself it finds a name; the daemon's keys are in it.
+    // The default name; the backup holds the daemon's keys.
     let json: serde_json::Value = serde_json::from_str(&lab.says(&["backup", "--json"])).unwrap();
     let file = lab.path(json["file"].as_str().unwrap());
     let name = file.file_name().unwrap().to_str().unwrap();
@@ -208,7 +208,7 @@ fn refused_while_it_runs(lab: &Lab) {
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o7777, 0o600);
     assert_eq!(json["rows"]["nodes"], content(&file)["nodes"].len());
     assert_eq!(json["bytes"], fs::metadata(&file).unwrap().len());
-    // To a directory, and to standard output.
+    // A directory and standard output as destinations.
     fs::create_dir(lab.path("vault")).unwrap();
     lab.says(&["backup", "vault"]);
     assert_eq!(fs::read_dir(lab.path("vault")).unwrap().count(), 1);
@@ -220,7 +220,7 @@ fn refused_while_it_runs(lab: &Lab) {
         shown.contains("cluster:") && shown.contains(" by rackstrap "),
         "{shown}"
     );
-    // zstd's own tool reads it.
+    // The tool `zstd` reads the backup.
     let rows = Command::new("zstd")
         .args(["-dc"])
         .arg(lab.path("piped.backup"))
@@ -232,10 +232,10 @@ fn refused_while_it_runs(lab: &Lab) {
         "{}",
         &rows[..80]
     );
-    // Somewhere that is not there.
+    // The destination's directory does not exist.
     let why = lab.complains(&["backup", "nowhere/x.backup"]);
     assert!(why.contains("making nowhere/.rackstrap-backup-"), "{why}");
-    // A daemon that has the store and does not answer.
+    // A daemon that has the store open and does not answer.
     let socket = lab.daemon.state_dir().join("rackstrap.sock");
     fs::rename(&socket, lab.path("away.sock")).unwrap();
     let why = lab.complains(&["backup", "x.backup"]);
@@ -247,8 +247,8 @@ fn refused_while_it_runs(lab: &Lab) {
     fs::rename(lab.path("away.sock"), &socket).unwrap();
 }
 
-/// With the daemon stopped.
-fn refused_as_they_are(lab: &Lab) {
+/// The refusals while the daemon is stopped.
+fn invalid_backups_are_refused(lab: &Lab) {
     let whole = fs::read(lab.path("whole.backup")).unwrap();
     let attempt = |bytes: &[u8]| {
         fs::write(lab.path("bad.backup"), bytes).unwrap();
@@ -267,7 +267,7 @@ fn refused_as_they_are(lab: &Lab) {
     assert!(attempt(&newer).contains("its format is version 2, and this rackstrap reads versions up to 1"));
     fs::remove_file(lab.path("bad.backup")).unwrap();
     assert!(lab.complains(&["restore", "none.backup"]).contains("cannot open it"));
-    // Another cluster's.
+    // The backup of another cluster.
     let site = fs::read_to_string(lab.daemon.config()).unwrap();
     let other = site.replace("name = \"demo\"", "name = \"other\"");
     fs::write(lab.daemon.config(), other).unwrap();
@@ -279,8 +279,8 @@ fn refused_as_they_are(lab: &Lab) {
     fs::write(lab.daemon.config(), site).unwrap();
 }
 
-/// Without a daemon, a backup is the same.
-fn the_same_without_a_daemon(lab: &Lab) {
+/// Without a daemon, the backup has the same content.
+fn a_backup_without_a_daemon_is_the_same(lab: &Lab) {
     lab.says(&["backup", "stopped.backup"]);
     let (stopped, running) = (
         content(&lab.path("stopped.backup")),
@@ -291,7 +291,7 @@ fn the_same_without_a_daemon(lab: &Lab) {
     }
 }
 
-/// Nothing half made is left behind.
+/// No temporary file remains.
 fn only_these_files(lab: &Lab, kept: usize) -> Result {
     let mut olds = 0;
     for dir in [lab.dir.path(), lab.daemon.state_dir()] {
@@ -317,7 +317,7 @@ fn a_machine_that_was_lost_is_set_up_again_from_a_backup() -> Result {
     add(&lab.client()?, 0, 2)?;
     lab.says(&["backup", "a.backup"]);
     lab.daemon.stop()?;
-    // No store at all, nor a directory for it.
+    // Neither the store nor its directory exists.
     let site = fs::read(lab.daemon.config())?;
     fs::remove_dir_all(lab.daemon.state_dir())?;
     fs::create_dir(lab.daemon.state_dir())?;
@@ -328,7 +328,7 @@ fn a_machine_that_was_lost_is_set_up_again_from_a_backup() -> Result {
     assert_eq!(lab.says(&["node", "list"]).lines().count(), 3);
     lab.says(&["node", "delete", "r01n01", "--yes"]);
     lab.daemon.stop()?;
-    // Over a store that is whole: what machines have now stays, and the old one too.
+    // Onto a host with an intact store: the leases of that store stay, and the old store is kept.
     let said = lab.says(&["restore", "a.backup"]);
     assert!(
         said.contains("leases, boots and disks are kept from the old store"),

@@ -1,4 +1,5 @@
-//! The files of `tests/cases`, which administrators met, through the real command. `04-nodes.conf` is in `netns::scheduler`.
+//! The files of `tests/cases`, which administrators reported, through the real command. `04-nodes.conf` is in
+//! `netns::scheduler`.
 
 use crate::daemon::Daemon;
 use std::{
@@ -16,7 +17,8 @@ fn case(name: &str) -> String {
     directory().join(name).display().to_string()
 }
 
-/// A site whose names and addresses are like `r01n01` and 10.5.1.1, or those of `names` (pattern of names, of addresses, network).
+/// A site whose names and addresses are like `r01n01` and 10.5.1.1, or as `names` says (name pattern, address pattern,
+/// network).
 fn site(names: Option<[&str; 3]>) -> Daemon {
     Daemon::start_with(|_, text| {
         let text = text.replace("name = \"lab\"", "name = \"lab\"\ndomain = \"cluster.example\"");
@@ -29,7 +31,7 @@ fn site(names: Option<[&str; 3]>) -> Daemon {
     })
 }
 
-/// What a command said: on stdout, and on stderr without the lines of the file that are quoted there.
+/// The command's exit code, its stdout, and its stderr without the quoted lines of the file.
 fn run(daemon: &Daemon, words: &str) -> (Option<i32>, String, Vec<String>) {
     let output = daemon.run(words);
     let said = String::from_utf8(output.stderr).unwrap();
@@ -49,13 +51,16 @@ fn run(daemon: &Daemon, words: &str) -> (Option<i32>, String, Vec<String>) {
     }
 }
 
-/// Imports a file, first with `--dry-run`: `nodes` are added, and `told` are the warnings.
-fn imports(words: &str, nodes: &[&str], told: &[&str]) {
+/// Imports a file, first with `--dry-run`: `nodes` are the added nodes and `expected` the expected warnings.
+fn imports(words: &str, nodes: &[&str], expected: &[&str]) {
     let daemon = site(None);
     let (code, planned, warnings) = run(&daemon, &format!("node import {words} --dry-run"));
     assert_eq!(
         (code, warnings.as_slice()),
-        (Some(0), &told.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()[..])
+        (
+            Some(0),
+            &expected.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()[..]
+        )
     );
     let mut lines: Vec<&str> = planned.lines().collect();
     assert_eq!(lines.pop(), Some("nothing was changed: --dry-run"), "{planned}");
@@ -78,7 +83,7 @@ fn imports(words: &str, nodes: &[&str], told: &[&str]) {
 }
 
 #[test]
-fn the_port_of_a_switchs_table_is_what_its_column_says() {
+fn the_port_of_a_mac_address_table_is_taken_from_its_column() {
     imports(
         &format!(
             "{} --ports {}",
@@ -102,7 +107,7 @@ fn the_port_of_a_switchs_table_is_what_its_column_says() {
 }
 
 #[test]
-fn a_host_that_dhcpd_forgot_is_not_imported() {
+fn a_deleted_host_of_dhcpd_is_not_imported() {
     imports(
         &case("02-journal-dhcpd.leases"),
         &["r01n09: added: hwaddr 52:54:00:01:01:09"],
@@ -138,15 +143,15 @@ fn two_host_blocks_of_a_node_are_its_cards() {
         &case("03-two-nics-dhcpd.conf"),
         &["r01n01: added: hwaddr 52:54:00:01:01:01 52:54:00:01:01:81"],
         &[
-            "3: taken for r01n01, as its host-name option says; its block is called r01n01-eth0",
+            "3: read as r01n01, because its host-name option says so; its block is called r01n01-eth0",
             "4: 1 entry is another card of a node above it, here first: r01n01",
-            "4: taken for r01n01, as its host-name option says; its block is called r01n01-eth1",
+            "4: read as r01n01, because its host-name option says so; its block is called r01n01-eth1",
         ],
     );
 }
 
-/// Addresses follow from names here, and the file says something else: nothing is imported as if that did not matter, and the
-/// administrator who wants it gets the nodes with new addresses.
+/// Here addresses follow from names, and the file has other addresses. Without an option nothing is imported; with
+/// `--new-addresses` the nodes get their new addresses.
 #[test]
 fn addresses_that_do_not_follow_from_names_are_refused_and_can_be_left_out() {
     let daemon = site(Some(["node{n}", "10.10.1.{n}", "10.10.0."]));
@@ -170,7 +175,7 @@ fn addresses_that_do_not_follow_from_names_are_refused_and_can_be_left_out() {
             refused(2)
         )
     );
-    // Each option alone leaves what it is not about.
+    // Each option alone leaves the other problems.
     let (code, _, said) = run(&daemon, &format!("node import {file} --new-addresses"));
     assert!(code == Some(1) && said[0].contains(": 1 problem; nothing"), "{said:?}");
     assert!(!said[0].contains("--new-addresses"), "{said:?}");
@@ -186,7 +191,7 @@ fn addresses_that_do_not_follow_from_names_are_refused_and_can_be_left_out() {
     let listed = daemon.says("node list");
     assert!(listed.contains("node2  10.10.1.2  ac:1f:6b:00:00:6c"), "{listed}");
 
-    // Names of another kind: no option helps but the one that leaves lines out.
+    // The names do not fit the pattern: only the option that leaves lines out helps.
     let (_, _, said) = run(&site(None), &format!("node import {file}"));
     assert!(
         said[0].contains(":2:29: 'node2' is not a node name here: names follow r{rack:02}n{slot:02}"),
@@ -210,7 +215,7 @@ fn other_programs_inventories_are_refused_by_name_with_a_way_that_works() {
         );
         assert!(said[0].contains("CSV"), "{said:?}");
     }
-    // The command that the refusal of Kea's names.
+    // The command that the refusal of Kea's file names.
     let daemon = site(None);
     let (_, _, said) = run(&daemon, &format!("node import {}", case("27-kea-dhcp4.conf")));
     let filter = said[0].split_once("jq -r '").unwrap().1.split_once('\'').unwrap().0;

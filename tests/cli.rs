@@ -57,7 +57,7 @@ fn racking_a_node_by_hand() {
     daemon.runtime.shutdown_background();
 }
 
-/// What can be changed about r01n01, which ends as r01n02.
+/// Changes everything that can be changed of r01n01, whose name is r01n02 afterwards.
 fn change_nodes(daemon: &Daemon) {
     assert_eq!(
         daemon.says("node set r01n01 --join big --join new --dry-run"),
@@ -107,7 +107,7 @@ fn change_nodes(daemon: &Daemon) {
     assert!(settings.contains("layout"), "{settings}");
 }
 
-/// Asks until the answer holds `text`.
+/// Repeats the command until its output contains `text`.
 fn until(daemon: &Daemon, command: &str, text: &str) -> String {
     for _ in 0..600 {
         let said = daemon.says(command);
@@ -147,7 +147,7 @@ fn nodes_come_from_files_and_go_to_files() {
     );
     let done = daemon.says(&format!("node import {dhcpd}"));
     assert!(done.ends_with("1 added, 0 changed, 1 unchanged\n"), "{done}");
-    // One bad line among many: nothing, and the line named.
+    // One bad line among many: nothing is imported, and the message names the line.
     let mut text = String::from("name,hwaddr\n");
     for n in 1..=250 {
         text += &format!("r02n{n:02},52:54:00:00:02:{n:02x}\n");
@@ -160,7 +160,7 @@ fn nodes_come_from_files_and_go_to_files() {
         "{why}"
     );
     assert_eq!(daemon.says("node list").lines().count(), 4);
-    // There and back.
+    // An export is imported again.
     let exported = daemon.says("node export");
     assert!(exported.contains("52:54:00:00:00:03"), "{exported}");
     let toml = file("nodes.toml", &exported);
@@ -174,9 +174,9 @@ fn nodes_come_from_files_and_go_to_files() {
 }
 
 #[test]
-fn racking_in_order_and_one_by_one() {
+fn racking_in_order_and_single_machines() {
     let daemon = Daemon::start();
-    assert_eq!(daemon.says("discover list"), "nobody waits\n");
+    assert_eq!(daemon.says("discover list"), "no machine is waiting\n");
     packet(&daemon, "52:54:00:00:00:01");
     let listed = until(&daemon, "discover list", "52:54:00:00:00:01");
     assert!(
@@ -294,7 +294,7 @@ fn status_and_timelines() {
     assert!(
         daemon
             .complains("timeline r01n01 --boot nope")
-            .contains("no boot 'nope'; its timeline has: abc")
+            .contains("boot 'nope' does not exist; its timeline has: abc")
     );
     assert!(daemon.says("timeline 52:54:00:00:00:99").contains("unknown"));
     assert!(daemon.says("layout list").contains("tmp, var"));
@@ -316,7 +316,7 @@ fn status_and_timelines() {
 }
 
 #[test]
-fn watching_ends_with_an_interrupt_and_goes_on_without_the_daemon() {
+fn watch_ends_on_an_interrupt_and_survives_a_stop_of_the_daemon() {
     let daemon = Daemon::start();
     daemon.says("node add r01n01 --hwaddr 52:54:00:01:01:01");
     let watch = |words: &str| {

@@ -1,13 +1,14 @@
-//! A daemon's parts in this process, opened as the daemon opens them: its control socket for the real command, its HTTP service, its store.
+//! A daemon's parts in the process of the tests, opened as the daemon opens them: the control socket for the real command, the
+//! HTTP service and the store.
 
 use rackstrap::parts::{
-    config::parse,
     control,
-    discovery::{Discovery, Place, Seen},
+    discovery::{Discovery, Observation, Place},
     serve,
     timeline::Recorder,
 };
 use rackstrap_base::{clock::Timestamp, warnings::SiteWarnings};
+use rackstrap_site::parse;
 use rackstrap_store::Store;
 use std::{
     path::{Path, PathBuf},
@@ -16,7 +17,7 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A site whose state is in `DIR`.
+/// The usual site file; `DIR` stands for the state directory.
 const SITE: &str = r#"
 [cluster]
 name = "lab"
@@ -44,7 +45,8 @@ partition = [
 ]
 "#;
 
-/// All that a daemon has before it binds a port. Its site file is `DIR/site.toml`, what `change` makes of the usual text.
+/// All parts that a daemon has before it binds a port. `change` gets the directory and the usual text; its result becomes
+/// `DIR/site.toml`.
 pub(crate) fn parts(dir: &Path, change: impl FnOnce(&Path, String) -> String) -> serve::Shared {
     let text = change(dir, SITE.replace("DIR", dir.to_str().unwrap()));
     let file = dir.join("site.toml");
@@ -68,7 +70,7 @@ impl Daemon {
         Daemon::start_with(|_, text| text)
     }
 
-    /// With another site file, made of that directory and the usual text.
+    /// With a changed site file: `change` gets the directory and the usual text.
     pub(crate) fn start_with(change: impl FnOnce(&Path, String) -> String) -> Daemon {
         let dir = tempfile::tempdir().unwrap();
         let parts = parts(dir.path(), change);
@@ -117,7 +119,7 @@ impl Daemon {
         self.command(words).output().unwrap()
     }
 
-    /// What it prints; it must go well.
+    /// Returns stdout of a command that must succeed.
     pub(crate) fn says(&self, words: &str) -> String {
         let output = self.run(words);
         assert!(output.status.success(), "{words}: {output:?}");
@@ -125,7 +127,7 @@ impl Daemon {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Its one line on stderr; it must fail with 1 and print nothing else.
+    /// Returns the one line on stderr of a command that must fail with 1 and print nothing else.
     pub(crate) fn complains(&self, words: &str) -> String {
         let output = self.run(words);
         assert_eq!(output.status.code(), Some(1), "{words}: {output:?}");
@@ -134,16 +136,16 @@ impl Daemon {
     }
 }
 
-/// The real command, with that site file.
+/// The real command with this site file.
 pub(crate) fn rackstrap(config: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rackstrap"));
     command.arg("--config").arg(config).stdin(Stdio::null());
     command
 }
 
-/// What DHCP tells of an unknown machine that boots and has an address.
+/// Reports a DHCP packet of an unknown machine that boots and has an address.
 pub(crate) fn packet(daemon: &Daemon, hwaddr: &str) {
-    daemon.discovery.seen(Seen {
+    daemon.discovery.observe(Observation {
         at: Timestamp::now(),
         hwaddr: hwaddr.parse().unwrap(),
         uuid: None,

@@ -1,4 +1,4 @@
-//! The fuzz targets' bodies over their corpora: what fuzzing once found is tried again at every test run.
+//! Runs the fuzz targets over their corpora, so that every test run repeats what fuzzing once found.
 
 #[path = "../fuzz/bodies/backup.rs"]
 mod backup;
@@ -34,8 +34,8 @@ mod tftp;
 #[path = "../fuzz/bodies/wire.rs"]
 mod wire;
 
-/// Runs `body` over every file of `fuzz/corpus/TARGET`. At least `good` of them must be what the target reads, or else
-/// the others show nothing.
+/// Runs `body` over every file of `fuzz/corpus/TARGET`. At least `good` of them must be valid inputs; a corpus of invalid
+/// ones would test little.
 fn replay(target: &str, good: usize, body: fn(&[u8]) -> bool) {
     let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fuzz/corpus")
@@ -47,7 +47,7 @@ fn replay(target: &str, good: usize, body: fn(&[u8]) -> bool) {
     files.sort();
     let mut understood = 0;
     for file in files {
-        // The name is what a failing run shows last.
+        // A failing run prints the name last.
         println!("{}", file.display());
         let good = body(&std::fs::read(&file).unwrap());
         println!("    {}", if good { "understood" } else { "refused" });

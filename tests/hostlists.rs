@@ -1,4 +1,4 @@
-//! Hostlists, groups, exports and the editor, by the real command.
+//! Hostlists, groups, exports and the editor, through the real command.
 
 use crate::daemon::Daemon;
 use std::{
@@ -58,7 +58,7 @@ fn hostlists_name_nodes_everywhere() {
         "{groups}"
     );
 
-    // What does not exist is named, as one list.
+    // One hostlist names all nodes that do not exist.
     assert!(
         daemon
             .complains("node list r01n99")
@@ -102,7 +102,7 @@ fn hostlists_name_nodes_everywhere() {
     );
     assert_eq!(daemon.says("node export r01n[01-02]").matches("[node.").count(), 2);
 
-    // A rack is moved: all of it, or nothing.
+    // A rack is moved, whole or not at all.
     assert!(
         daemon
             .complains("node rename r02n[01-04] r03n[01-03]")
@@ -117,7 +117,7 @@ fn hostlists_name_nodes_everywhere() {
             .count(),
         2
     );
-    // In the order in which both are written, also where nodes change places.
+    // Both hostlists are paired in the order as written, also where nodes swap places.
     let hwaddr = |name: &str| {
         let listed = daemon.says(&format!("node list {name} --json"));
         let nodes: serde_json::Value = serde_json::from_str(&listed).unwrap();
@@ -140,7 +140,7 @@ fn hostlists_name_nodes_everywhere() {
     assert_eq!(names(&daemon, ""), "r01n[01-04]");
 }
 
-/// The first word in the column PROFILES of `node list`.
+/// The first word of the column PROFILES of `node list`.
 fn profiles(daemon: &Daemon, name: &str) -> String {
     let listed = daemon.says(&format!("node list {name}"));
     let row = listed.lines().nth(1).unwrap_or_else(|| panic!("{listed}"));
@@ -148,14 +148,14 @@ fn profiles(daemon: &Daemon, name: &str) -> String {
 }
 
 #[test]
-fn one_profile_of_several_is_taken_away() {
+fn a_single_profile_is_removed() {
     let daemon =
         Daemon::start_with(|_, text| text + "\n[profile.gpu]\n[profile.wipe]\nimage = \"debian\"\n[profile.old]\n");
     let rows = "name,hwaddr,profiles,groups\nr01n01,52:54:00:00:01:01,gpu wipe,big\nr01n02,52:54:00:00:01:02,wipe,\n\
                 r01n03,52:54:00:00:01:03,gpu,\nr01n04,52:54:00:00:01:04,,\n";
     assert!(piped(&daemon, "node import - --type csv", rows).status.success());
 
-    // Where others remain, they do.
+    // The other profiles remain.
     assert_eq!(
         daemon.says("node unset r01n01 --profile wipe --dry-run"),
         "r01n01: profiles gpu wipe -> gpu\nnothing was changed: --dry-run\n"
@@ -166,7 +166,7 @@ fn one_profile_of_several_is_taken_away() {
         "r01n01: profiles gpu wipe -> gpu\n"
     );
     assert_eq!(profiles(&daemon, "r01n01"), "gpu");
-    // The last one.
+    // The last profile.
     assert_eq!(
         daemon.says("node unset r01n01 --profile gpu"),
         "r01n01: profiles gpu -> -\n"
@@ -174,7 +174,8 @@ fn one_profile_of_several_is_taken_away() {
     assert_eq!(profiles(&daemon, "r01n01"), "-");
     assert!(daemon.says("node show r01n01").contains("groups:   big"), "groups stay");
 
-    // Of a hostlist, those that have it lose it, and the rest stays as it was; several at once.
+    // Of a hostlist, the nodes that have the profile lose it, and the others stay unchanged. Several profiles can be removed
+    // at once.
     daemon.says("node set r01n01 --profile old --profile gpu --profile wipe");
     assert_eq!(
         daemon.says("node unset r01n[01-04] --profile wipe --profile old"),
@@ -182,7 +183,7 @@ fn one_profile_of_several_is_taken_away() {
     );
     assert_eq!(names(&daemon, "@profile:gpu"), "r01n[01,03]");
 
-    // One that nobody has: nothing is changed, and a slip of the pen is seen. A script may run twice.
+    // No node has the profile: nothing is changed, and a typing error is reported. A script may run twice.
     let unset = |words: &str| {
         let output = daemon.run(words);
         assert!(output.status.success(), "{words}: {output:?}");
@@ -207,13 +208,13 @@ fn one_profile_of_several_is_taken_away() {
         )
     );
 
-    // All of them have another option, and both together are no question that has an answer.
+    // To remove all profiles there is another option, and the two exclude each other.
     assert_eq!(daemon.says("node unset r01n[01-04] --profiles").lines().count(), 2);
     assert_eq!(
         daemon.run("node unset r01n01 --profiles --profile gpu").status.code(),
         Some(2)
     );
-    // A node's profile that the site file has no longer can still be taken away.
+    // A profile that the site file no longer has can still be removed from a node.
     daemon.says("node set r01n01 --profile old --profile gpu");
     let site = std::fs::read_to_string(daemon.config()).unwrap();
     std::fs::write(daemon.config(), site.replace("[profile.old]\n", "")).unwrap();
@@ -267,10 +268,13 @@ fn nodes_are_changed_in_an_editor() {
     assert!(code == Some(0) && said.contains("0 added, 4 changed"), "{said}");
     assert_eq!(names(&daemon, "@odd"), "r[01-02]n[02,04]");
     let (code, said) = edit("sed -i s/odd/even/", "node edit @odd");
-    assert!(code == Some(1) && said.contains("add --yes"), "nobody said yes: {said}");
+    assert!(
+        code == Some(1) && said.contains("add --yes"),
+        "without a confirmation: {said}"
+    );
     assert_eq!(names(&daemon, "@odd"), "r[01-02]n[02,04]");
 
-    // What is wrong is said with its line, and what was written is not lost.
+    // A fault is reported with its line, and the edited text is kept.
     let (code, said) = edit("sed -i s/:01:01/:02:01/", "node edit r01n01 --yes");
     assert!(code == Some(1) && said.contains("already belongs to r02n01"), "{said}");
     let kept = said.trim().rsplit(' ').next().unwrap().to_owned();

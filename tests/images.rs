@@ -1,4 +1,4 @@
-//! `rackstrap image` as people use it: on a small tree, beside a daemon, and in a whole Debian.
+//! `rackstrap image`: on a small tree, beside a daemon, and in a whole Debian.
 
 use crate::daemon::rackstrap;
 use crate::{backup::Lab, terminal::Terminal};
@@ -101,7 +101,7 @@ impl Bench {
     }
 }
 
-/// The least that is taken for a bootable tree.
+/// Creates the smallest tree that passes as bootable.
 fn small_tree(at: &Path) -> Result {
     let release = "6.1.0-40-amd64";
     let modules = format!("usr/lib/modules/{release}");
@@ -157,7 +157,12 @@ fn from_a_clone_to_the_next_version() -> Result {
     let error = bench.complains(&bench.with_agent(&["seal", "debian-work"]));
     assert!(error.contains("it was sealed as debian@2"), "{error}");
     let show = bench.says(&["show", "debian"]);
-    for part in ["debian@1", "with a greeting", "against debian@1 1 changed", "blake3:"] {
+    for part in [
+        "debian@1",
+        "with a greeting",
+        "compared with debian@1: 1 changed",
+        "blake3:",
+    ] {
         assert!(show.contains(part), "{part}: {show}");
     }
     let lines = bench.says(&["diff", "debian@1", "debian@2", "--json"]);
@@ -190,7 +195,7 @@ fn from_a_clone_to_the_next_version() -> Result {
     Ok(())
 }
 
-/// Pins a boot of `node` into `image`, as the daemon does, while none runs.
+/// Pins a boot of `node` into `image`, as the daemon does. No daemon runs.
 fn pin(bench: &Bench, node: &str, image: &str) -> Result {
     let boots = Boots::load(Store::open(&bench.path("state/store.redb"))?)?;
     let plan = plan(node).image(image).pinned();
@@ -200,7 +205,7 @@ fn pin(bench: &Bench, node: &str, image: &str) -> Result {
 }
 
 #[test]
-fn what_is_needed_is_not_deleted() -> Result {
+fn images_in_use_are_not_deleted() -> Result {
     let bench = Bench::new()?;
     bench.import_small(5)?;
     pin(&bench, "r01n01", "debian@2")?;
@@ -213,7 +218,7 @@ fn what_is_needed_is_not_deleted() -> Result {
     assert!(
         bench
             .complains(&["rename", "debian", "other"])
-            .contains("names it; give these profiles another image there and reload")
+            .contains("name it; give these profiles another image there and reload")
     );
     assert!(
         bench
@@ -242,10 +247,10 @@ fn what_is_needed_is_not_deleted() -> Result {
         .map(|e| e.unwrap().file_name())
         .collect();
     assert_eq!(left.iter().filter(|name| *name != ".last").count(), 2, "{left:?}");
-    // Nobody boots it any more, and nobody runs it.
+    // No node boots or runs it any more.
     bench.site("other")?;
     fs::remove_file(bench.path("state/store.redb"))?;
-    // What is current stays so, under the new name.
+    // The current version stays current under the new name.
     let rows = |bench: &Bench| -> Result<Vec<(Vec<u8>, Current)>> {
         Ok(Store::open(&bench.path("state/store.redb"))?.scan(Table::Current, b"")?)
     };
@@ -277,7 +282,7 @@ fn what_is_needed_is_not_deleted() -> Result {
 }
 
 #[test]
-fn a_daemon_hears_of_it() -> Result {
+fn changes_of_images_reach_the_daemon() -> Result {
     let lab = Lab::new()?;
     let bench = Bench::new()?;
     small_tree(&bench.path("tree"))?;
@@ -313,11 +318,11 @@ fn a_daemon_hears_of_it() -> Result {
     lab.daemon.cli(&["image", "clone", "debian@2"])?;
     lab.daemon
         .cli(&["image", "seal", "debian-work", "--agent", agent.to_str().unwrap()])?;
-    // Sealed is not given to anybody, and can be.
+    // A sealed image is not current, and can be made current.
     assert!(booted(&lab)?.contains("debian@3"));
     lab.daemon.cli(&["image", "promote", "debian@4"])?;
     assert!(booted(&lab)?.contains("debian@4"));
-    // An image that no profile names is given another name, and what is current of it stays so.
+    // An image that no profile names is renamed, and its current version stays current.
     let mut spare = import;
     spare[2] = "spare";
     for _ in 0..2 {
@@ -343,11 +348,11 @@ fn a_daemon_hears_of_it() -> Result {
         .cli(&["image", "rename", "debian", "x"])
         .unwrap_err()
         .to_string();
-    assert!(error.contains("names it; give these profiles"), "{error}");
+    assert!(error.contains("name it; give these profiles"), "{error}");
     lab.daemon.stop()
 }
 
-/// Killed when dropped.
+/// A process that is killed when this is dropped.
 struct Killed(Child);
 
 impl Drop for Killed {
@@ -357,7 +362,7 @@ impl Drop for Killed {
     }
 }
 
-/// A package with a script that asks whether it may start its service.
+/// Builds a package whose script asks whether it may start its service.
 fn package(dir: &Path) -> PathBuf {
     let control = "Package: rackstrap-hello\nVersion: 1.0\nArchitecture: all\nMaintainer: nobody <nobody@localhost>\n\
         Description: says hello\n";
@@ -378,7 +383,7 @@ fn package(dir: &Path) -> PathBuf {
     file
 }
 
-/// A shell with job control, whose keys are its own, and after which the terminal is the caller's again.
+/// A shell with job control: the terminal's keys reach it, and afterwards the terminal is the caller's again.
 fn in_a_terminal(bench: &Bench) {
     let terminal = Terminal::open(120, 30);
     let (binary, site) = (env!("CARGO_BIN_EXE_rackstrap"), bench.path("site.toml"));
@@ -394,7 +399,7 @@ fn in_a_terminal(bench: &Bench) {
     terminal.type_line("cat");
     terminal.key("C-z");
     terminal.wait("stopped job", |screen| screen.contains("Stopped"));
-    // Bash warns of it once; what is left goes with the shell.
+    // Bash warns once about stopped jobs; they end with the shell.
     terminal.type_line("exit 3");
     terminal.wait("warning", |screen| screen.contains("There are stopped jobs"));
     terminal.type_line("exit 3");
@@ -414,7 +419,7 @@ fn working_in_a_debian() -> Result {
     let exec = |script: &str| bench.run(&["exec", "debian-work", "--", "sh", "-c", script]);
     let text = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
 
-    // Processes, host name, devices and name servers.
+    // Processes, host name, devices and name servers of the namespace.
     let output = exec(
         "echo $$; hostname; ls /proc | grep -c '^[0-9]'; head -c 4 /dev/zero | wc -c; echo x > /dev/null; \
         test -w /sys/kernel && touch /sys/kernel/x; ls /run; exit 7",
@@ -441,7 +446,7 @@ fn working_in_a_debian() -> Result {
     );
     assert!(!environment.contains("SECRET"), "{environment}");
 
-    // What a kernel's package calls when it is installed: no initramfs is made, which nobody would read.
+    // The hooks that a kernel's package calls: they make no initramfs, which rackstrap does not use.
     let hooks = exec(
         "kernel=$(ls /boot/vmlinuz-* | head -n 1); test -x /etc/kernel/postinst.d/initramfs-tools; \
          run-parts --exit-on-error --arg=${kernel#/boot/vmlinuz-} --arg=$kernel /etc/kernel/postinst.d; ls /boot",
@@ -449,7 +454,7 @@ fn working_in_a_debian() -> Result {
     let boot = text(&hooks);
     assert!(boot.contains("vmlinuz-") && !boot.contains("initrd"), "{hooks:?}");
 
-    // How it ends is passed on.
+    // The exit code is passed on.
     assert_eq!(exec("kill -TERM $$").status.code(), Some(128 + 15));
     assert_eq!(
         bench
@@ -463,7 +468,7 @@ fn working_in_a_debian() -> Result {
         Some(126)
     );
 
-    // Packages; the service that one wants to start is not started.
+    // Packages are installed; a service that a package wants to start is not started.
     fs::copy(package(&bench.path("")), work.join("root/root/hello.deb"))?;
     let output = exec("dpkg -i /root/hello.deb && dpkg -r less && rm /root/hello.deb");
     assert!(output.status.success(), "{output:?}");
@@ -472,7 +477,7 @@ fn working_in_a_debian() -> Result {
 
     in_a_terminal(&bench);
 
-    // While somebody works in it, it is neither sealed nor deleted; a second one may come along.
+    // While a session is open, the tree is neither sealed nor deleted; a second session may start.
     let mut child = bench.command(&[
         "exec",
         "debian-work",
@@ -497,14 +502,14 @@ fn working_in_a_debian() -> Result {
     assert!(exec("true").status.success());
     assert!(work.join("placeholders").exists(), "the first one is still in there");
 
-    // Killed, it takes everybody along: the pipe that they all had is closed.
+    // When the first process is killed, all are: the pipe that they all hold is closed.
     child.0.kill()?;
     line.clear();
     assert_eq!(out.read_line(&mut line)?, 0);
     child.0.wait()?;
     assert_eq!(bench.mounts(), Vec::<String>::new());
-    assert!(work.join("placeholders").exists(), "nobody was left to remove them");
-    // Nobody is in it from the moment that PID 1 of the namespace is gone, for which the kernel waits until all are.
+    assert!(work.join("placeholders").exists(), "no process was left to remove them");
+    // The session counts as ended once PID 1 of the namespace is gone. The kernel waits for all other processes before.
     while bench.says(&["list"]).contains("pid ") {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
@@ -526,7 +531,7 @@ fn working_in_a_debian() -> Result {
     let root = bench.images().join("fresh/1/root");
     assert!(!root.join("usr/sbin/policy-rc.d").exists() && !bench.images().join("fresh/1/placeholders").exists());
     let show = bench.says(&["show", "fresh"]);
-    assert!(show.contains("against debian@1 1 added, 1 removed"), "{show}");
+    assert!(show.contains("compared with debian@1: 1 added, 1 removed"), "{show}");
     assert!(
         bench
             .says(&["verify", "fresh"])

@@ -1,4 +1,4 @@
-//! Container images from Debian's docker-registry on loopback, imported by the real command.
+//! Container images of Debian's docker-registry on loopback, imported with the real command.
 
 use crate::daemon::rackstrap;
 use rackstrap_image::load_catalog;
@@ -16,7 +16,7 @@ use std::{
 use testbed::process::Running;
 
 const RELEASE: &str = "6.1.0-40-amd64";
-/// bob:builder as htpasswd -B writes it.
+/// The line of `htpasswd -B` for bob:builder.
 const HTPASSWD: &str = "bob:$2y$05$abcdefghijklmnopqrstuu3wiKDIdUrAhSFkvcAcWHGTjN7vc525q\n";
 const BOB: &str = "Ym9iOmJ1aWxkZXI=";
 
@@ -24,7 +24,7 @@ struct Bench {
     dir: tempfile::TempDir,
 }
 
-/// A registry that runs until this is dropped.
+/// A registry that is stopped when this is dropped.
 struct Registry {
     _running: Running,
     port: u16,
@@ -52,7 +52,7 @@ impl Bench {
         let bench = Bench {
             dir: tempfile::tempdir().unwrap(),
         };
-        // A program for this machine that asks for no loader: an ELF header and nothing else.
+        // A program of this architecture that needs no dynamic loader: an ELF header and nothing else.
         let mut elf = fs::read(std::env::current_exe().unwrap()).unwrap();
         elf.truncate(64);
         elf[32..64].fill(0);
@@ -68,7 +68,7 @@ impl Bench {
         self.dir.path().join(name)
     }
 
-    /// A registry with the storage that all of this bench share; `more` goes into its configuration.
+    /// A registry with the storage that this bench's registries share; `more` is added to its configuration.
     fn registry(&self, more: &str) -> Registry {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = self.at(&format!("registry-{port}.yml"));
@@ -103,7 +103,7 @@ impl Bench {
         }
     }
 
-    /// `rackstrap image import test --from SOURCE …`; nobody's credentials but those that are given.
+    /// Runs `rackstrap image import test --from SOURCE …`, with no credentials but the given ones.
     fn import(&self, words: &[&str], environment: &[(&str, &Path)]) -> Output {
         let mut command = rackstrap(&self.at("rackstrap.toml"));
         command
@@ -120,7 +120,7 @@ impl Bench {
         let done = self.import(words, environment);
         let said = String::from_utf8(done.stderr).unwrap();
         assert!(!done.status.success(), "{said}");
-        // Nothing of it is left but versions that were whole before.
+        // A failed import leaves nothing; earlier complete versions stay.
         let images = self.at("state/images");
         for entry in fs::read_dir(images.join("test")).into_iter().flatten() {
             let name = entry.unwrap().file_name().into_string().unwrap();
@@ -136,7 +136,7 @@ impl Bench {
         String::from_utf8(done.stdout).unwrap()
     }
 
-    /// The bytes of a layer: a directory as tar, compressed by `packer`.
+    /// The tar of a directory and its compressed form, by `packer`: a layer.
     fn layer(&self, name: &str, packer: &[&str]) -> (Vec<u8>, Vec<u8>) {
         let tar = tar_of(&self.at(name));
         let mut pack = Command::new(packer[0]);
@@ -151,7 +151,7 @@ impl Bench {
     }
 }
 
-/// A tree with all that an archive keeps of it.
+/// The tar of a directory, with all attributes that an archive can hold.
 fn tar_of(dir: &Path) -> Vec<u8> {
     let done = Command::new("tar")
         .args([
@@ -171,7 +171,7 @@ fn tar_of(dir: &Path) -> Vec<u8> {
 }
 
 impl Registry {
-    /// Pushes by the API (OCI distribution specification, "Pushing Blobs": POST then PUT).
+    /// Pushes a blob (OCI distribution specification, "Pushing Blobs": POST then PUT).
     fn push_blob(&self, repository: &str, kind: &str, bytes: &[u8]) -> Value {
         let digest = hex_digest(bytes);
         let uploads = format!("http://127.0.0.1:{}/v2/{repository}/blobs/uploads/", self.port);
@@ -230,8 +230,8 @@ impl Registry {
     }
 }
 
-/// Makes a tree that a node can boot, as the lower of two layers: the upper one changes it as containers' builders do.
-/// The tree that both make is `expected`.
+/// Creates a tree that a node can boot, in two layers: the upper one changes the lower one as container builders do.
+/// `expected` is the resulting tree.
 fn trees(bench: &Bench) {
     let modules = format!("usr/lib/modules/{RELEASE}");
     let write = |name: &str, content: &[u8]| {
@@ -298,7 +298,7 @@ fn trees(bench: &Bench) {
     assert!(copied.unwrap().success());
     fs::remove_file(bench.at("expected/etc/.wh.gone")).unwrap();
     fs::remove_file(bench.at("expected/var/cache/apt/.wh..wh..opq")).unwrap();
-    // Times of directories are the upper layer's, where it has them.
+    // Directories of the upper layer have its times.
     for name in ["", "etc", "var", "var/cache", "var/cache/apt", "opt"] {
         let from = bench.at("upper").join(name);
         let status = Command::new("touch")
@@ -310,7 +310,7 @@ fn trees(bench: &Bench) {
     }
 }
 
-/// What the catalog says of a version.
+/// The catalog's record of a version's source.
 fn source_of(bench: &Bench, version: u32) -> String {
     let (catalog, problems) = load_catalog(&bench.at("state/images"));
     assert!(problems.is_empty(), "{problems:?}");
@@ -343,7 +343,7 @@ fn an_image_from_a_registry_becomes_a_version() {
     );
     let taken = format!("{source}@{digest}");
     assert_eq!(source_of(&bench, 1), taken);
-    // What is written there gives the same again.
+    // The printed source, used again, gives the same image.
     assert!(bench.works(&[&taken], &[]).starts_with("test@2: "));
     assert!(tar_of(&bench.at("state/images/test/2/root")) == tar_of(&bench.at("expected")));
     assert_eq!(source_of(&bench, 2), taken);
@@ -358,7 +358,7 @@ fn an_image_from_a_registry_becomes_a_version() {
     let said = bench.fails(&[bench.at("base").to_str().unwrap(), "--platform", "linux/arm64"], &[]);
     assert!(said.contains("--platform is for container images"), "{said}");
 
-    // A container's usual image.
+    // A usual container image, which cannot boot.
     fs::create_dir_all(bench.at("plain/etc")).unwrap();
     let plain = registry.push_image("team/plain", native(), &[bench.layer("plain", &["cat"])]);
     registry.push_list("team/plain", "latest", &[(native(), &plain)]);
@@ -373,7 +373,7 @@ fn an_image_from_a_registry_becomes_a_version() {
         assert!(said.contains(part), "{said}");
     }
 
-    // A disk that lies: a byte of the upper layer.
+    // A corrupted disk: one byte of the upper layer has changed.
     let hex = hex_digest(&layers[1].1).trim_start_matches("sha256:").to_owned();
     let blob = bench
         .at("storage/docker/registry/v2/blobs/sha256")
@@ -391,7 +391,7 @@ fn an_image_from_a_registry_becomes_a_version() {
     );
 }
 
-/// A registry that has the image `node`, for everybody.
+/// A registry with the image `node` and without passwords.
 fn with_an_image() -> (Bench, Registry) {
     let bench = Bench::new();
     trees(&bench);
@@ -403,7 +403,7 @@ fn with_an_image() -> (Bench, Registry) {
 }
 
 #[test]
-fn a_registry_that_wants_passwords() {
+fn a_registry_with_passwords() {
     let (bench, _open) = with_an_image();
     fs::write(bench.at("htpasswd"), HTPASSWD).unwrap();
     let auth = format!(

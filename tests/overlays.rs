@@ -1,4 +1,4 @@
-//! `rackstrap overlay`, `users` and what `check` says of them: the real command.
+//! `rackstrap overlay`, `users` and `check`, with the real command.
 
 use crate::daemon::Daemon;
 use std::{
@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-/// A sealed version as far as the daemon looks at it.
+/// Creates a sealed version, as far as the daemon reads it.
 fn image(state: &Path, version: u32) {
     let dir = state.join(format!("images/debian/{version}"));
     fs::create_dir_all(dir.join("root/etc")).unwrap();
@@ -31,7 +31,7 @@ fn image(state: &Path, version: u32) {
     fs::write(dir.join("manifest.toml"), manifest).unwrap();
 }
 
-/// The site's own tree, mounts and users.
+/// Creates the site's overlay tree, mounts and users.
 fn site(state: &Path) -> String {
     let tree = state.join("templates/site");
     fs::create_dir_all(tree.join("etc/munge")).unwrap();
@@ -62,7 +62,7 @@ fn daemon() -> Daemon {
     daemon_with(1)
 }
 
-/// With so many versions of the image.
+/// A daemon with that many versions of the image.
 fn daemon_with(versions: u32) -> Daemon {
     Daemon::start_with(|state, text| {
         (1..=versions).for_each(|version| image(state, version));
@@ -77,7 +77,7 @@ fn daemon_with(versions: u32) -> Daemon {
 }
 
 #[test]
-fn what_a_node_would_get_is_printed_without_its_secrets() {
+fn overlay_render_prints_no_secrets() {
     let daemon = daemon();
     let dir = daemon.config().parent().unwrap().to_owned();
     let shown = |text: String| text.replace(dir.to_str().unwrap(), "DIR");
@@ -176,7 +176,7 @@ fn checks_and_rollouts_are_explained() {
     assert!(!explained.contains("rollout of"), "{explained}");
     let shown = daemon.says("node show r01n01");
     assert!(shown.contains("mount /home  unknown  -"), "{shown}");
-    // It warns that the image has no modules.
+    // The image has no kernel modules, and the warning says so.
     let begun = daemon
         .command("rollout start debian@2 --nodes r01n01")
         .output()
@@ -196,7 +196,7 @@ fn checks_and_rollouts_are_explained() {
 }
 
 #[test]
-fn the_servers_users_are_listed_with_what_stands_against_them() {
+fn the_servers_users_are_listed_with_their_problems() {
     let daemon = daemon();
     let dir = daemon.config().parent().unwrap().to_owned();
     insta::assert_snapshot!(daemon.says("users list").replace(dir.to_str().unwrap(), "DIR"));
@@ -205,13 +205,13 @@ fn the_servers_users_are_listed_with_what_stands_against_them() {
     assert!(!json.to_string().contains("$6$"), "{json}");
     fs::remove_file(dir.join("accounts/group")).unwrap();
     assert!(daemon.complains("users sync").contains("accounts/group"));
-    // Without the section there is nobody.
+    // Without the section there are no users.
     let plain = Daemon::start();
     assert!(plain.complains("users list").contains("no [users] section"));
 }
 
 #[test]
-fn check_finds_a_templates_mistake_before_a_node_boots() {
+fn check_finds_a_templates_error_before_a_node_boots() {
     let daemon = daemon();
     let dir = daemon.config().parent().unwrap().to_owned();
     let said = |code: i32| {
@@ -226,7 +226,7 @@ fn check_finds_a_templates_mistake_before_a_node_boots() {
         !good.contains("warning: "),
         "nothing but the file and its templates was asked for: {good}"
     );
-    // The server's address is another machine's, so all of the check does not go well.
+    // The server's address belongs to another machine, so `check` as a whole fails.
     let here = daemon.command("check").output().unwrap();
     assert_eq!(here.status.code(), Some(1), "{here:?}");
     let here = String::from_utf8(here.stdout)
@@ -261,5 +261,5 @@ fn check_finds_a_templates_mistake_before_a_node_boots() {
     );
     assert!(bad.contains("2 problems in the templates"), "{bad}");
     fs::remove_dir_all(dir.join("templates/site")).unwrap();
-    assert!(said(1).contains("there is no template tree 'site', which [profile.default] names"));
+    assert!(said(1).contains("template tree 'site' does not exist; [profile.default] names it"));
 }

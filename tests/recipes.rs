@@ -1,18 +1,18 @@
-//! A real Debian from a recipe: what its packages do while they are installed.
+//! A real Debian from a recipe, and what its packages run during the installation.
 
 use crate::daemon::rackstrap;
 use std::fs;
 use testbed::{Binaries, Result, Site};
 
-/// The kernel's package asks for an initramfs, which would take minutes and be deleted. That nothing makes one shows in the
-/// directory in which initramfs-tools keeps a checksum for each that it made.
+/// The kernel's package requests an initramfs, which would take minutes and be deleted. The directory in which
+/// initramfs-tools keeps a checksum of each initramfs shows that none was made.
 #[test]
 fn no_initramfs_is_made_while_a_recipes_packages_are_installed() -> Result {
     let dir = tempfile::tempdir()?;
     let config = dir.path().join("site.toml");
     fs::write(&config, Site::demo().to_toml(dir.path())?)?;
     let recipe = dir.path().join("recipe.toml");
-    // The smallest kernel that Debian has. The tree is not finished: its last command fails on purpose.
+    // The smallest kernel of Debian. The tree stays incomplete: the last command of the recipe fails on purpose.
     fs::write(
         &recipe,
         r#"suite = "bookworm"

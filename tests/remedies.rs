@@ -1,4 +1,4 @@
-//! What is said where a command is a slip: the reason that is true, and the command that mends it.
+//! Error messages: the true reason, and the command that corrects it.
 
 use crate::{
     answers::run,
@@ -23,7 +23,7 @@ fn daemon() -> Daemon {
 }
 
 #[test]
-fn errors_name_commands_that_mend() {
+fn errors_name_the_command_that_corrects_them() {
     let daemon = daemon();
     let exists = daemon.complains("node add r01n01 --hwaddr 52:54:00:01:01:01");
     assert!(exists.contains("node r01n01 already exists"), "{exists}");
@@ -58,12 +58,12 @@ fn errors_name_commands_that_mend() {
 }
 
 #[test]
-fn an_order_about_a_disk_is_shown_until_it_is_withdrawn_and_is_no_boot() {
+fn a_disk_order_is_shown_until_it_is_cancelled_and_counts_as_no_boot() {
     let daemon = daemon();
     daemon.says("node reprep r01n01 --yes");
     for command in ["explain r01n01", "node show r01n01", "status"] {
         let said = daemon.says(command);
-        // Lines are broken where the terminal ends.
+        // Lines are wrapped at the terminal's width.
         let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(
             said.contains("rackstrap node reprep r01n01 --cancel"),
@@ -83,7 +83,7 @@ fn an_order_about_a_disk_is_shown_until_it_is_withdrawn_and_is_no_boot() {
 }
 
 #[test]
-fn what_nodes_have_and_a_new_file_does_not_is_warned_of() {
+fn references_that_a_new_site_file_breaks_are_warned_about() {
     let daemon = daemon();
     let text = fs::read_to_string(daemon.config()).unwrap();
     let check = |text: &str| {
@@ -105,7 +105,7 @@ fn what_nodes_have_and_a_new_file_does_not_is_warned_of() {
 }
 
 #[test]
-fn a_pool_that_is_full_is_not_promised_and_a_lease_that_ran_out_is_expired() {
+fn a_full_pool_promises_no_address_and_an_old_lease_is_shown_as_expired() {
     let daemon = daemon();
     let now = rackstrap_base::clock::Timestamp::now();
     let lease = |expires: u64| {
@@ -142,12 +142,12 @@ fn a_pool_that_is_full_is_not_promised_and_a_lease_that_ran_out_is_expired() {
 }
 
 #[test]
-fn rollouts_say_what_there_is_and_what_to_do() {
+fn refusals_of_rollout_commands_name_the_next_command() {
     let daemon = Daemon::start();
     daemon.says("node add r01n01 --hwaddr 52:54:00:01:01:01");
     assert_eq!(
         daemon.says("rollout status"),
-        "no rollout yet; current: -\nbegin one: rackstrap rollout start IMAGE@VERSION --nodes NODES\n"
+        "no rollout yet; current: -\nhelp: `rackstrap rollout start IMAGE@VERSION --nodes NODES` starts one\n"
     );
     assert_eq!(daemon.says("rollout list --json"), "[]\n");
     for (words, says) in [

@@ -1,4 +1,4 @@
-//! What people watch, in a terminal that tmux makes: what is asserted is what would be seen on the screen.
+//! Output that is watched, in a terminal made by tmux: the tests compare the screen.
 
 use crate::daemon::{Daemon, packet};
 use rackstrap::parts::timeline::{DhcpMessage, Event, EventKind, Level, Subject};
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long to wait for something to be seen before the test has failed.
+/// The limit of every wait for the screen.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A terminal with a shell in it, closed when dropped.
@@ -23,14 +23,14 @@ impl Terminal {
             dir: tempfile::tempdir().unwrap(),
         };
         let (columns, rows) = (columns.to_string(), rows.to_string());
-        // A shell without files of its own, whose prompt is known.
+        // A shell without startup files and with a known prompt.
         let shell = "env -u ENV PS1='prompt> ' /bin/sh";
         terminal.tmux(&["new-session", "-d", "-x", &columns, "-y", &rows, shell]);
         terminal.wait("the prompt", |screen| screen.contains("prompt>"));
         terminal
     }
 
-    /// A tmux server of our own, which reads nobody's configuration.
+    /// Runs a tmux server of its own, without anyone's configuration.
     pub(crate) fn tmux(&self, arguments: &[&str]) -> String {
         let socket = self.dir.path().join("tmux");
         let output = Command::new("tmux")
@@ -53,12 +53,12 @@ impl Terminal {
         self.tmux(&["send-keys", key]);
     }
 
-    /// The lines that are on the screen now.
+    /// The lines on the screen.
     fn screen(&self) -> String {
         self.tmux(&["capture-pane", "-p"])
     }
 
-    /// `alternate screen, cursor shown, autowrap`, as the terminal has them.
+    /// The terminal's modes: alternate screen, cursor shown, autowrap.
     fn modes(&self) -> String {
         let format = "#{alternate_on} #{cursor_flag} #{wrap_flag}";
         self.tmux(&["display-message", "-p", format]).trim().to_owned()
@@ -104,7 +104,7 @@ fn line<'a>(screen: &'a str, node: &str) -> &'a str {
 }
 
 #[test]
-fn watching_redraws_and_leaves_the_terminal_as_it_was() {
+fn watch_redraws_and_restores_the_terminal() {
     let daemon = Daemon::start();
     daemon.says("node add r01n01 --hwaddr 52:54:00:01:01:01");
     daemon.says("node add r01n02 --hwaddr 52:54:00:01:01:02");
@@ -137,7 +137,7 @@ fn watching_redraws_and_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
-fn watching_fits_a_small_terminal() {
+fn watch_fits_a_small_terminal() {
     let daemon = Daemon::start();
     for slot in 1..=9 {
         daemon.says(&format!(
@@ -157,7 +157,7 @@ fn watching_fits_a_small_terminal() {
     let terminal = Terminal::open(100, 20);
     terminal.watch(&daemon);
     let screen = terminal.wait("table", |screen| screen.contains("9 nodes:"));
-    // The long error ends at the edge: each node has one line.
+    // The long error is cut at the edge: each node has one line.
     assert_eq!(screen.lines().filter(|line| line.starts_with("r01n")).count(), 9);
     assert_eq!(
         screen.lines().next().unwrap_or_default().get(..8),
@@ -169,7 +169,7 @@ fn watching_fits_a_small_terminal() {
     let screen = terminal.wait("smaller table", |screen| screen.contains("more: rackstrap"));
     let lines: Vec<&str> = screen.lines().collect();
     assert!(lines[2].starts_with("NODE"), "the head stays: {screen}");
-    assert!(lines[3].starts_with("r01n09"), "who needs a look is first: {screen}");
+    assert!(lines[3].starts_with("r01n09"), "nodes with errors come first: {screen}");
     assert!(
         lines[7].starts_with("... and 5 more") && lines[0].starts_with("9 nodes:"),
         "{screen}"
@@ -177,7 +177,7 @@ fn watching_fits_a_small_terminal() {
 }
 
 #[test]
-fn a_watch_that_is_terminated_leaves_the_terminal_as_it_was() {
+fn a_terminated_watch_restores_the_terminal() {
     let daemon = Daemon::start();
     let terminal = Terminal::open(100, 20);
     let modes = terminal.modes();
@@ -193,14 +193,14 @@ fn a_watch_that_is_terminated_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
-fn a_rack_is_seen_filling_and_keys_take_back_and_say_yes() {
+fn watching_racking_with_keys_to_undo_and_confirm() {
     let daemon = Daemon::start();
     let terminal = Terminal::open(100, 20);
     let (binary, config) = (env!("CARGO_BIN_EXE_rackstrap"), daemon.config());
     terminal.type_line(&format!("{binary} --config {} discover start r03", config.display()));
     terminal.wait("next position", |screen| screen.contains("│ r03n01     │ <- next"));
     packet(&daemon, "52:54:00:00:00:01");
-    // The line below the rack is drawn last: a screen that is seen half drawn has none of it.
+    // The line below the rack is drawn last: without it, the screen is incomplete.
     let next = "next: r03n02 · switch on the machine there";
     let screen = terminal.wait("first machine", |screen| {
         screen.contains("│ r03n02     │ <- next") && screen.contains(next)
@@ -219,7 +219,7 @@ fn a_rack_is_seen_filling_and_keys_take_back_and_say_yes() {
     terminal.wait("the prompt", |screen| {
         screen.contains("prompt>") && !screen.contains("next:")
     });
-    // It goes on without anybody looking.
+    // Racking continues without a watching terminal.
     packet(&daemon, "52:54:00:00:00:02");
     terminal.type_line(&format!("{binary} --config {} discover watch", config.display()));
     terminal.wait("the second machine", |screen| {
@@ -235,7 +235,7 @@ fn a_rack_is_seen_filling_and_keys_take_back_and_say_yes() {
         "{binary} --config {} discover start r04 --confirm",
         config.display()
     ));
-    // Whoever came before it began would not be taken.
+    // A machine that arrived before the start would not be racked.
     terminal.wait("next position", |screen| screen.contains("│ r04n01     │ <- next"));
     packet(&daemon, "52:54:00:00:00:05");
     terminal.wait("who asks", |screen| {
@@ -246,7 +246,7 @@ fn a_rack_is_seen_filling_and_keys_take_back_and_say_yes() {
     terminal.key("q");
 }
 
-/// A version of an image that is long in all that a list shows.
+/// A version of an image with long values in every column.
 fn long_image(images: &std::path::Path) {
     let version = images.join("debian-13-with-a-long-name/1");
     std::fs::create_dir_all(version.join("root")).unwrap();
@@ -311,7 +311,7 @@ fn no_line_of_any_table_is_wider_than_the_terminal() {
     );
 }
 
-/// No line of what `commands` show is wider than a terminal of 80 or 100 columns.
+/// Checks that no output line of `commands` is wider than a terminal of 80 or 100 columns.
 pub(crate) fn no_line_is_wider(daemon: &Daemon, commands: &[&str]) {
     for columns in [80, 100] {
         let terminal = Terminal::open(columns, 50);
@@ -323,7 +323,7 @@ pub(crate) fn no_line_is_wider(daemon: &Daemon, commands: &[&str]) {
                 "clear; echo begin o''f {number}; r {command}; echo end o''f {number}"
             ));
             terminal.wait(command, |screen| screen.lines().any(|line| line == end));
-            // Lines that the terminal had to break are joined again.
+            // Lines that the terminal wrapped are joined again.
             let shown = terminal.tmux(&["capture-pane", "-p", "-J", "-S", "-"]);
             let begin = format!("begin of {number}");
             let (_, shown) = shown.rsplit_once(begin.as_str()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Nothing is wider than the terminal: tables of long content, and the help of every command.
+//! No output is wider than the terminal: tables with long values, and the help of every command.
 
 use crate::{
     daemon::{Daemon, packet},
@@ -7,21 +7,21 @@ use crate::{
 use clap::CommandFactory;
 use rackstrap::parts::{
     cli::Cli,
-    discovery::{Place, Seen, Told},
+    discovery::{LoaderReport, Observation, Place},
     rollout::{Member, Remark, Rollout, Share, Stage, State, Tally},
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_store::{Batch, Store, Table};
 use std::{net::Ipv4Addr, process::Command};
 
-/// Nodes of a rollout, as a hostlist that folds badly.
+/// The nodes of a rollout, with a long hostlist.
 const NODES: std::ops::RangeInclusive<usize> = 1..=24;
 
 fn name(slot: usize) -> String {
     format!("lab-of-chemistry-rack{:02}-node{:02}", slot % 5 + 1, slot)
 }
 
-/// A rollout that has stopped, with long reasons.
+/// A stopped rollout with long reasons.
 fn rollout(store: &Store) {
     let why = "debian-13-with-a-long-name@2 did not get ready in 3 boots: check failed: command /usr/local/sbin/check-gpu \
                --quick --with-all-of-its-options ended with 3";
@@ -95,12 +95,12 @@ fn rollout(store: &Store) {
     store.commit_blocking(batch).unwrap();
 }
 
-/// Unknown machines whose firmware says much about itself, at ports with long names.
+/// Unknown machines with long firmware descriptions, at ports with long names.
 fn machines(daemon: &Daemon) {
     packet(daemon, "52:54:00:00:00:98");
     for last in 1..=3 {
         let hwaddr = format!("52:54:00:00:00:{last:02}").parse().unwrap();
-        daemon.discovery.seen(Seen {
+        daemon.discovery.observe(Observation {
             at: Timestamp::now(),
             hwaddr,
             uuid: None,
@@ -117,9 +117,9 @@ fn machines(daemon: &Daemon) {
                 port: "HundredGigE1/0/48:2.subinterface-of-the-uplink".into(),
             },
         });
-        daemon.discovery.told(
+        daemon.discovery.report(
             hwaddr,
-            Told {
+            LoaderReport {
                 uuid: None,
                 serial: "SN-2026-11-0123456789-ABCDEF-0123456789".into(),
                 vendor: "International Company of Computing Machinery (Holdings) Incorporated".into(),
@@ -163,7 +163,7 @@ fn wide_content_fits_the_terminal() {
     );
 }
 
-/// Every command, as one writes it.
+/// Every command, as an administrator types it.
 fn commands() -> Vec<String> {
     fn walk(command: &clap::Command, words: &str, found: &mut Vec<String>) {
         found.push(words.to_owned());
@@ -176,10 +176,11 @@ fn commands() -> Vec<String> {
     found
 }
 
-/// Columns before the text of an option. What is indented by less is an example.
+/// Columns before the text of an option. A line with less indentation is an example.
 const OPTIONS: usize = 10;
 
-/// No line is wider, and no line of a paragraph ends where the next word would have had room: text that is wrapped twice has such lines.
+/// Checks that no line is too wide, and that no line of a paragraph ends where the next word would fit: such lines show text
+/// that was wrapped twice.
 fn fits(command: &str, help: &str, columns: usize) {
     assert!(help.contains("Usage: "), "{command}: {help}");
     let lines: Vec<&str> = help.lines().collect();
@@ -194,7 +195,7 @@ fn fits(command: &str, help: &str, columns: usize) {
         let word = next.split(' ').next().unwrap_or_default().chars().count();
         let indent = next.len() - next.trim_start().len();
         let first = next.trim_start();
-        // Of an option, or of a command in a list: what goes on below stands in the column where the text began.
+        // Options, and commands in a list: continuation lines start in the column of the text.
         let goes_on = indent >= OPTIONS
             && !first.is_empty()
             && !first.starts_with(['-', '('])
@@ -256,7 +257,7 @@ fn help_fits_the_terminal() {
     for columns in [80, 100, 140] {
         let terminal = Terminal::open(columns, 50);
         let dir = tempfile::tempdir().unwrap();
-        // By way of a pipe, as with a pager, and then some of it on the screen itself.
+        // Through a pipe, as with a pager, and a part of it on the screen itself.
         let script = dir.path().join("all.sh");
         let mut text = format!("r={}\n", env!("CARGO_BIN_EXE_rackstrap"));
         for (number, words) in asked.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! When nodes' running systems were heard of last.
+//! When the running system of each node was last heard of.
 
 use rackstrap_base::sync::lock;
 use std::{
@@ -7,31 +7,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// No node is believed to run for longer without a sign of life: it may boot in vain, and what counts its failures, and an older agent
-/// in a boot in doubt, wait for that.
+/// After this silence a node's system counts as not running. Counting failed boots waits for that, and so does an older agent
+/// in a doubted boot.
 pub(super) const LONGEST_DOUBT: Duration = Duration::from_secs(300);
 
-/// The last heartbeats, by node; in memory only.
+/// The time of the last heartbeat of each node, in memory only.
 #[derive(Debug, Default)]
-pub(super) struct Beats(Mutex<HashMap<String, Instant>>);
+pub(super) struct Heartbeats(Mutex<HashMap<String, Instant>>);
 
-impl Beats {
-    /// The system of `node` was heard of.
+impl Heartbeats {
+    /// Records that the system of `node` was heard of.
     pub fn hear(&self, node: &str, now: Instant) {
         self.lock().insert(node.to_owned(), now);
     }
 
-    /// It is no node any more.
+    /// Removes a name that is no longer a node's.
     pub fn forget(&self, node: &str) {
         self.lock().remove(node);
     }
 
-    /// False if `node` was silent for longer than `patience`, so that its system does not run.
+    /// Whether `node` was heard of within `patience`. If not, its system does not run.
     pub fn is_alive(&self, node: &str, patience: Duration, now: Instant) -> bool {
         self.silent_in(node, patience, now).is_some()
     }
 
-    /// Seconds, rounded up, after which `node` was silent for `patience`; none if it was.
+    /// Seconds, rounded up, until `node` has been silent for `patience`; none if it has been already.
     pub fn silent_in(&self, node: &str, patience: Duration, now: Instant) -> Option<u64> {
         let heard = self.lock().get(node).copied()?;
         let left = patience.checked_sub(now.saturating_duration_since(heard))?;
@@ -43,7 +43,8 @@ impl Beats {
     }
 }
 
-/// A node that was silent for so long missed one heartbeat, and the next one took its time.
+/// How long a node may be silent: two heartbeat periods, because one heartbeat may be lost, and 5 s for the second one to
+/// arrive.
 pub(super) fn two_heartbeats(heartbeat_secs: u32) -> Duration {
     Duration::from_secs(2 * u64::from(heartbeat_secs) + 5)
 }
@@ -53,28 +54,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_heartbeats_and_five_seconds_of_silence_are_no_life() {
-        let (beats, start) = (Beats::default(), rackstrap_base::clock::monotonic());
+    fn a_node_is_dead_after_two_heartbeats_and_five_seconds_of_silence() {
+        let (heartbeats, start) = (Heartbeats::default(), rackstrap_base::clock::monotonic());
         let after = |seconds| start + Duration::from_secs(seconds);
-        assert!(!beats.is_alive("r01n01", two_heartbeats(30), start));
-        beats.hear("r01n01", start);
-        assert!(beats.is_alive("r01n01", two_heartbeats(30), after(64)));
-        assert!(!beats.is_alive("r01n01", two_heartbeats(30), after(65)));
-        beats.hear("r01n01", after(70));
+        assert!(!heartbeats.is_alive("r01n01", two_heartbeats(30), start));
+        heartbeats.hear("r01n01", start);
+        assert!(heartbeats.is_alive("r01n01", two_heartbeats(30), after(64)));
+        assert!(!heartbeats.is_alive("r01n01", two_heartbeats(30), after(65)));
+        heartbeats.hear("r01n01", after(70));
         assert!(
-            beats.is_alive("r01n01", two_heartbeats(5), after(84))
-                && !beats.is_alive("r01n01", two_heartbeats(5), after(85))
+            heartbeats.is_alive("r01n01", two_heartbeats(5), after(84))
+                && !heartbeats.is_alive("r01n01", two_heartbeats(5), after(85))
         );
     }
 
     #[test]
-    fn nobody_is_held_longer_than_silence_takes() {
-        let (beats, start) = (Beats::default(), rackstrap_base::clock::monotonic());
+    fn the_longest_wait_is_the_silence_that_ends_it() {
+        let (heartbeats, start) = (Heartbeats::default(), rackstrap_base::clock::monotonic());
         let after = |millis| start + Duration::from_millis(millis);
-        assert_eq!(beats.silent_in("r01n01", two_heartbeats(30), start), None, "never seen");
-        beats.hear("r01n01", start);
-        assert_eq!(beats.silent_in("r01n01", two_heartbeats(30), start), Some(65));
-        assert_eq!(beats.silent_in("r01n01", two_heartbeats(30), after(64_100)), Some(1));
-        assert_eq!(beats.silent_in("r01n01", two_heartbeats(30), after(65_000)), None);
+        assert_eq!(
+            heartbeats.silent_in("r01n01", two_heartbeats(30), start),
+            None,
+            "never seen"
+        );
+        heartbeats.hear("r01n01", start);
+        assert_eq!(heartbeats.silent_in("r01n01", two_heartbeats(30), start), Some(65));
+        assert_eq!(
+            heartbeats.silent_in("r01n01", two_heartbeats(30), after(64_100)),
+            Some(1)
+        );
+        assert_eq!(heartbeats.silent_in("r01n01", two_heartbeats(30), after(65_000)), None);
     }
 }

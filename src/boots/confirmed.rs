@@ -1,10 +1,11 @@
 //! Which of the site file's rules for disks an administrator has confirmed.
 //!
-//! A reload asks before it takes over a file by which nodes lose data. A restart cannot ask, so it holds back what nobody confirmed:
-//! nodes that would lose data boot by the rules that were confirmed last, until somebody says otherwise.
+//! A reload asks before it accepts a site file by which nodes lose data. A restart of the daemon cannot ask, so it holds back
+//! rules that were not confirmed: nodes that would lose data boot by the last confirmed rules until an administrator confirms
+//! the new ones.
 //!
-//! What is known of disks comes from the store. The rules of a restored backup may be older than the disks, and to go back to them could
-//! destroy data too: [`trust_site_file`].
+//! The store holds the records of disks. The rules in a restored backup may be older than the disks, and applying them
+//! could destroy data too: see [`trust_site_file`].
 
 use super::{Boots, Disks};
 use rackstrap_model::{
@@ -15,8 +16,8 @@ use rackstrap_site::Site;
 use rackstrap_store::{Batch, DISK_RULES, Store, StoreError, Table};
 use std::sync::Arc;
 
-/// Has the next start take its site file as confirmed, and no order to prepare a disk be carried out: after a backup was restored without
-/// the old store, the disks may be newer than what the backup says of them, and the orders carried out already.
+/// Makes the next start treat its site file as confirmed, and drops all orders to prepare a disk. After a backup was restored
+/// without the old store, the disks may be newer than the backup, and the orders may have been carried out already.
 ///
 /// # Errors
 /// An error of the store.
@@ -32,22 +33,22 @@ pub fn trust_site_file(store: &Store) -> Result<(), StoreError> {
 }
 
 impl Disks {
-    /// What the next boot of `node` does with its disk: none if it keeps it.
+    /// The effect of the next boot of `node` on its disk; none if it keeps the disk.
     pub fn next_effect(&self, rules: DiskRules<'_>, node: &Node) -> Option<DiskEffect> {
         self.next_effect_on(rules, node, self.get(&node.name).as_ref())
     }
 
-    /// The same of all nodes.
+    /// The same for all nodes.
     pub fn next_effects<'a>(&self, rules: DiskRules<'_>, nodes: impl Iterator<Item = &'a Node>) -> Vec<DiskEffect> {
         nodes.filter_map(|node| self.next_effect(rules, node)).collect()
     }
 
-    /// The same of one with the disk that the node will have: its row has the old name until the node is renamed.
+    /// The same for a node with the given disk. Until a node is renamed, the disk's row has the old name.
     pub fn next_effect_on(&self, rules: DiskRules<'_>, node: &Node, disk: Option<&NodeDisk>) -> Option<DiskEffect> {
         next_effect(rules, node, disk).0
     }
 
-    /// Writes down that all that `site` says of disks is confirmed, before any node sees it. Blocks for a disk flush.
+    /// Records that all rules of `site` for disks are confirmed, before decisions use them. Blocks for a disk flush.
     ///
     /// # Errors
     /// An error of the store.
@@ -58,8 +59,8 @@ impl Disks {
 }
 
 impl Boots {
-    /// Takes over the site file of a start. What of it would lose data of nodes, and was never confirmed, is held back; the answer is
-    /// then `site` with the rules that were confirmed last. Blocks for a disk flush.
+    /// Accepts the site file of a start. Rules that would lose data and were never confirmed are held back; then the result
+    /// is `site` with the rules that were last confirmed. Blocks for a disk flush.
     ///
     /// # Errors
     /// An error of the store.
@@ -78,7 +79,7 @@ impl Boots {
                 site,
                 confirmed: Some(&view),
             };
-            // Of a node that never told of a disk nothing is known to be lost, so it alone holds nothing back.
+            // Nothing is known to be lost on a node that never reported a disk, so such a node alone holds nothing back.
             let held = |node: &Arc<Node>| {
                 matches!(
                     next_effect(rules, node, disks.get(&node.name).as_ref()),

@@ -17,7 +17,7 @@ fn open(dir: &Path) -> Boots {
     Boots::load(testkit::store(dir)).unwrap()
 }
 
-/// A boot of `name` by the rules of `site`, which keeps or prepares its disk.
+/// Pins a boot of `name` by the rules of `site`, which keeps or prepares its disk.
 async fn boot(boots: &Boots, site: &Site, name: &str, at: u64) {
     let policy = &site.layouts["scratch"];
     let disk = DiskPlan {
@@ -49,7 +49,7 @@ async fn boot(boots: &Boots, site: &Site, name: &str, at: u64) {
     boots.redeem(&boot.plan.id, &request, None).await.unwrap();
 }
 
-/// A daemon that has taken over a site file.
+/// A daemon that has accepted a site file.
 struct Started<'a> {
     boots: &'a Boots,
     site: &'a Site,
@@ -69,18 +69,18 @@ impl Started<'_> {
         }
     }
 
-    /// True if all counts that the site file says.
-    fn holds_nothing(&self) -> bool {
+    /// Whether the whole site file is in force.
+    fn holds_nothing_back(&self) -> bool {
         self.confirmed.is_none()
     }
 
-    /// The rules by which the node's next boot treats its disk.
+    /// The rules for the disk at the node's next boot.
     fn site_of(&self, node: &Node) -> &Site {
         let disk = self.boots.disks().get(&node.name);
         self.rules().instead(node, disk.as_ref()).unwrap_or(self.site)
     }
 
-    /// The version of the layout that the node's next boot gets.
+    /// The version of the layout at the node's next boot.
     fn gets(&self, node: &Node) -> u32 {
         self.site_of(node).layouts["scratch"].layout.version
     }
@@ -106,14 +106,14 @@ const HELD: &str = "r01n[01-02]: layout scratch v2 would lose scratch v1, and th
 async fn a_start_with_a_new_layout_holds_it_back_until_it_is_confirmed() {
     let dir = tempfile::tempdir().unwrap();
     let (old, new) = (version(1), version(2));
-    // The first two have told of their disks. The third one never did: it may be one of them with another name.
+    // The first two have reported their disks. The third never did: it may be one of them under another name.
     let nodes = ["r01n01", "r01n02", "r01n03"].map(node);
     let boots = open(dir.path());
-    assert!(start(&boots, &old, &nodes).holds_nothing(), "a first start");
+    assert!(start(&boots, &old, &nodes).holds_nothing_back(), "a first start");
     boot(&boots, &old, "r01n01", 10).await;
     boot(&boots, &old, "r01n02", 11).await;
     drop(boots);
-    // However often it is started.
+    // The result does not depend on the number of starts.
     for _ in 0..2 {
         let boots = open(dir.path());
         let started = start(&boots, &new, &nodes);
@@ -123,7 +123,7 @@ async fn a_start_with_a_new_layout_holds_it_back_until_it_is_confirmed() {
         let told = started.effect(&nodes[0]).unwrap();
         assert_eq!((told.kind, told.loses_data()), (EffectKind::Held, false));
     }
-    // An order for one node is about that node only.
+    // An order for one node concerns that node only.
     let boots = open(dir.path());
     let started = start(&boots, &new, &nodes);
     let wish = DiskWish::Prepare { wipe_foreign: false };
@@ -132,14 +132,14 @@ async fn a_start_with_a_new_layout_holds_it_back_until_it_is_confirmed() {
         .wish(&["r01n01".to_owned()], wish, "root", Timestamp(20))
         .unwrap();
     assert_eq!(nodes.each_ref().map(|node| started.gets(node)), [2, 1, 1]);
-    // Confirmed, for good.
+    // A confirmation lasts.
     boots.disks().confirm(&new).unwrap();
     drop(boots);
     let boots = open(dir.path());
     let started = start(&boots, &new, &nodes);
-    assert!(started.holds_nothing());
+    assert!(started.holds_nothing_back());
     assert_eq!(started.gets(&nodes[1]), 2);
-    // What was confirmed holds for the version after it too: it is what the next boot does.
+    // A confirmation also holds for the version after it, because it confirms what the next boot does.
     drop(boots);
     let boots = open(dir.path());
     let newest = version(3);
@@ -152,14 +152,14 @@ async fn a_start_with_a_new_layout_holds_it_back_until_it_is_confirmed() {
         "{told:?}"
     );
     assert_eq!(started.gets(&nodes[1]), 2);
-    // The old file again: nothing is held back.
+    // With the old file again, nothing is held back.
     drop(boots);
     let boots = open(dir.path());
-    assert!(start(&boots, &new, &nodes).holds_nothing());
+    assert!(start(&boots, &new, &nodes).holds_nothing_back());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_layout_of_a_profile_and_a_wipe_are_held_back_as_well() {
+async fn another_layout_of_a_profile_and_a_wipe_are_held_back_too() {
     let dir = tempfile::tempdir().unwrap();
     let old = version(1);
     let nodes = [node("r01n01")];
@@ -175,14 +175,14 @@ async fn another_layout_of_a_profile_and_a_wipe_are_held_back_as_well() {
     assert_eq!(started.effects(&nodes).len(), 1);
     let rules = started.site_of(&nodes[0]);
     assert_eq!(rules.profiles["default"].layout.as_deref(), Some("scratch"));
-    // A layout that the file names no more is still there for the nodes that have it.
+    // A layout that was removed from the file remains for the nodes that have it.
     other.layouts.remove("scratch");
     let started = start(&boots, &other, &nodes);
     assert_eq!(started.effects(&nodes).len(), 1);
     let rules = started.site_of(&nodes[0]);
     assert_eq!(rules.layouts["scratch"].layout.version, 1);
 
-    // Nor does it matter that the profile left the file, or came (back) to it: nobody was asked.
+    // It does not matter whether the profile was removed from the file or added again: no administrator was asked.
     let gpu = Arc::new(Node {
         profiles: vec!["gpu".to_owned()],
         ..Node::clone(&nodes[0])
@@ -206,12 +206,12 @@ async fn another_layout_of_a_profile_and_a_wipe_are_held_back_as_well() {
             instead && effect.kind == EffectKind::Held && effect.layout.starts_with(layout),
             "{effect:?}"
         );
-        // A machine that never told of a disk gets what is new.
+        // A machine that never reported a disk gets the new layout.
         let (_, instead) = next_effect(rules, &gpu, None);
         assert_eq!(instead, layout == "scratch");
     }
 
-    // Somebody else's data on the disk, and a file that would overwrite it from now on.
+    // The disk holds data that rackstrap did not write, and the site file now overwrites such data.
     let mut foreign = boots.disks().get("r01n01").unwrap();
     foreign.marker = None;
     foreign.state.facts.problem = Some(rackstrap_wire::DiskProblem::Foreign);
@@ -230,7 +230,7 @@ async fn another_layout_of_a_profile_and_a_wipe_are_held_back_as_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_release_that_wrote_nothing_of_it_and_a_restored_backup() {
+async fn without_recorded_rules_the_last_boots_count_and_after_a_restore_the_site_file() {
     let dir = tempfile::tempdir().unwrap();
     let (old, new) = (version(1), version(2));
     let nodes = [node("r01n01"), node("r01n02")];
@@ -238,14 +238,14 @@ async fn a_release_that_wrote_nothing_of_it_and_a_restored_backup() {
     boot(&boots, &old, "r01n01", 10).await;
     boot(&boots, &old, "r01n02", 11).await;
     drop(boots);
-    // The layouts of the last boots are what was in use.
+    // The layouts of the last boots were in use.
     let boots = open(dir.path());
     let started = start(&boots, &new, &nodes);
     assert_eq!(started.lines(&nodes), [HELD]);
     assert_eq!(started.gets(&nodes[0]), 1);
     drop(boots);
-    // Of a backup without its store, the disks may be newer than what it says: the file decides, as nothing else knows better, and an
-    // order may have been carried out already.
+    // After a restore without the old store, the disks may be newer than the backup. The file decides, because nothing else
+    // is newer, and an order may have been carried out already.
     let boots = open(dir.path());
     let wish = DiskWish::Prepare { wipe_foreign: false };
     let ordered = ["r01n02".to_owned()];
@@ -254,12 +254,12 @@ async fn a_release_that_wrote_nothing_of_it_and_a_restored_backup() {
     trust_site_file(&testkit::store(dir.path())).unwrap();
     let boots = open(dir.path());
     let started = start(&boots, &new, &nodes);
-    assert!(started.holds_nothing());
+    assert!(started.holds_nothing_back());
     assert_eq!(started.gets(&nodes[0]), 2);
     let told = started.effect(&nodes[1]).unwrap();
     assert_eq!(told.kind, EffectKind::Prepare, "by the file, and not as ordered");
     drop(boots);
-    // That was for one start.
+    // The trust was for one start only.
     let boots = open(dir.path());
     boot(&boots, &new, "r01n01", 20).await;
     let newest = version(3);

@@ -1,4 +1,5 @@
-//! Nodes' disks over boots: which one a boot has to find, what is on it, and what an administrator ordered for the next one.
+//! Nodes' disks over several boots: which disk a boot has to find, what is on it, and what an administrator ordered for the
+//! next boot.
 
 use rackstrap_base::{
     clock::Timestamp,
@@ -15,25 +16,26 @@ use std::{
     sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-/// Most mount points of a node whose use is kept.
+/// At most this many mount points are kept for a node, with their used space.
 const MOST_USED: usize = 32;
 
-/// All nodes' disks; clones share them.
+/// The disks of all nodes; clones share them.
 #[derive(Clone)]
 pub struct Disks {
     pub(super) store: Store,
     rows: Arc<RwLock<BTreeMap<String, NodeDisk>>>,
-    /// One wish at a time, so that memory and store get two wishes in one order. What boots and heartbeats say of the rows in the
-    /// meantime is written behind, so a wish expects nothing of them, and is said again to a row that has changed.
+    /// Takes one request at a time, so that memory and store see requests in the same order. Boots and heartbeats meanwhile
+    /// change rows without waiting, so a request expects no row to be unchanged, and is applied again to a row that has
+    /// changed.
     wishes: Arc<Keeper>,
 }
 
-/// The row after `boot`, whose agent left `state`.
+/// The row after `boot`, whose agent left the disk in `state`.
 fn after(row: NodeDisk, boot: &super::Boot, state: &DiskState) -> NodeDisk {
     row.after(boot.plan.disk.as_ref(), boot.ordered.as_ref(), boot.opened, state)
 }
 
-/// Writes it, or takes it away if nothing is known.
+/// Writes the row, or deletes it if nothing is known.
 fn put(row: &NodeDisk, batch: Batch, node: &str) -> Batch {
     match *row == NodeDisk::default() {
         true => batch.delete(Table::Disks, node.as_bytes()),
@@ -42,11 +44,11 @@ fn put(row: &NodeDisk, batch: Batch, node: &str) -> Batch {
 }
 
 impl Disks {
-    /// Loads all rows. Nodes that have none yet (the store is an older release's) get what their boots, oldest first, tell.
+    /// Loads all rows. A node without a row (in a store of an older release) gets one from its boots, oldest first.
     pub(super) fn load<'a>(store: Store, boots: impl Iterator<Item = &'a super::Boot>) -> Result<Disks, StoreError> {
         let mut rows = BTreeMap::new();
         for (key, row) in store.scan::<NodeDisk>(Table::Disks, b"")? {
-            // A release before this one kept what nodes said as they said it.
+            // Older releases kept reports without limits.
             let state = row.state.bounded();
             rows.insert(String::from_utf8_lossy(&key).into_owned(), NodeDisk { state, ..row });
         }
@@ -65,12 +67,12 @@ impl Disks {
         })
     }
 
-    /// What is known of a node's disk.
+    /// The record of a node's disk; none if there is none.
     pub fn get(&self, node: &str) -> Option<NodeDisk> {
         self.read().get(node).cloned()
     }
 
-    /// Tells a boot that is about to be pinned what it has to find, and what was ordered, which it returns.
+    /// Completes the disk plan of a boot that is about to be pinned: the disk to find, and the order, which is also returned.
     pub(super) fn fill(&self, node: &str, plan: Option<&mut DiskPlan>) -> Option<Ordered> {
         let row = self.get(node)?;
         let ordered = row.order.as_ref().map(|order| Ordered {
@@ -78,15 +80,15 @@ impl Disks {
             wipe: plan.as_ref().map(|plan| plan.wipe).unwrap_or_default(),
             sent: false,
         });
-        // An order that finds no layout is over with this boot. It does not wait for a layout of later.
+        // An order for a node without a layout ends with this boot. It does not wait for a later layout.
         let Some(plan) = plan else { return ordered };
         plan.seen = row.seen;
         let order = row.order?;
         plan.again = true;
         if order.wipe_foreign {
             plan.wipe = Wipe::Always;
-            // The order is about the disk whose content the administrator was shown, and not about another one that has its name
-            // at the next boot.
+            // The order is about the disk whose content was shown to the administrator, not about another disk that has its
+            // name at the next boot.
             let shown = &row.state;
             if plan.seen.is_none()
                 && shown.facts.problem == Some(DiskProblem::Foreign)
@@ -102,7 +104,7 @@ impl Disks {
         ordered
     }
 
-    /// Takes an order that does not stand any more back out of the plan of `boot`, which goes to its node now.
+    /// Takes a cancelled order out of the plan of `boot`, which is about to be sent.
     pub(super) fn withdraw(&self, boot: &mut super::Boot) {
         let Some(ordered) = &boot.ordered else { return };
         let row = self.get(&boot.plan.node).unwrap_or_default();
@@ -114,16 +116,16 @@ impl Disks {
         }
     }
 
-    /// The row after a boot's disk phase; the caller has it written with the boot, and calls [`Disks::settle`].
-    pub(super) fn note(&self, boot: &super::Boot, state: &DiskState) -> NodeDisk {
+    /// The row after a boot's disk phase. The caller writes it together with the boot, and then calls [`Disks::settle`].
+    pub(super) fn record(&self, boot: &super::Boot, state: &DiskState) -> NodeDisk {
         let mut rows = self.write();
         let row = rows.entry(boot.plan.node.clone()).or_default();
         *row = after(std::mem::take(row), boot, state);
         row.clone()
     }
 
-    /// Writes the row of `node` once more if it is another one by now than `written`: an order that came in between was on disk first,
-    /// and was overwritten there.
+    /// Writes the row of `node` again if it now differs from `written`: an order that came in between was written first, and
+    /// then overwritten on disk.
     pub(super) fn settle(&self, node: &str, written: &NodeDisk) {
         let rows = self.read();
         if let Some(row) = rows.get(node).filter(|row| *row != written) {
@@ -131,17 +133,18 @@ impl Disks {
         }
     }
 
-    /// Notes how full a running node's disk is. Written behind, and only if it changed by more than a twentieth: it is for people.
-    pub fn note_used(&self, node: &str, mut used: Vec<UsedSpace>) {
+    /// Records the used space of a running node's disk. The write is not waited for, and made only if the use changed by more
+    /// than a twentieth, because it only informs people.
+    pub fn record_used(&self, node: &str, mut used: Vec<UsedSpace>) {
         used.truncate(MOST_USED);
         let near = |a: &UsedSpace, b: &UsedSpace| a.mount == b.mount && a.bytes.abs_diff(b.bytes) <= a.bytes / 20;
-        // Only mounts of the node's own disk count. The row is news if their use has changed.
+        // Only mounts on the node's own disk count. A write is needed if their use has changed.
         let news = |row: &NodeDisk, used: &mut Vec<UsedSpace>| {
             used.retain(|space| row.state.mounts.iter().any(|m| m.mount.as_ref() == Some(&space.mount)));
             let same = row.used.len() == used.len() && row.used.iter().zip(&*used).all(|(a, b)| near(a, b));
             !used.is_empty() && !same
         };
-        // Almost all heartbeats end here, and none of them waits for another one.
+        // Most heartbeats return here, under the shared lock.
         if !self.read().get(node).is_some_and(|row| news(row, &mut used)) {
             return;
         }
@@ -152,10 +155,11 @@ impl Disks {
         }
     }
 
-    /// Does what an administrator says; on disk when it returns. Returns the orders that stand no more, by node.
+    /// Carries out an administrator's order; on disk when it returns. Returns the orders that are cancelled or
+    /// replaced, by node.
     ///
     /// # Errors
-    /// An error of the store. If it could not be written, nobody sees it either.
+    /// An error of the store. Nothing is published then.
     pub fn wish(
         &self,
         nodes: &[String],
@@ -185,7 +189,7 @@ impl Disks {
                 let mut row = rows.remove(*node).unwrap_or_default();
                 withdrawn.extend(row.order.take().map(|order| ((*node).clone(), order)));
                 row.wish(wish, order.clone());
-                // A boot or a heartbeat came between, and what it queued knows nothing of the wish.
+                // A boot or a heartbeat changed the row meanwhile, and queued it without the order.
                 if row != *written {
                     again = put(&row, again, node);
                 }
@@ -195,7 +199,7 @@ impl Disks {
             }
             let is_again = !again.is_empty();
             if is_again {
-                // With the lock held: what is queued later has the wish.
+                // Queued under the lock, so that everything queued later includes the order.
                 self.store.queue(again);
             }
             (withdrawn, is_again)
@@ -206,7 +210,7 @@ impl Disks {
         Ok(withdrawn)
     }
 
-    /// Forgets nodes that `is_node` does not know; their names are free, and what becomes known by them later begins anew.
+    /// Forgets nodes that `is_node` does not know: the names are free, and later rows of these names start empty.
     pub(super) fn retain(&self, is_node: impl Fn(&str) -> bool) {
         let mut batch = Batch::new();
         self.write().retain(|name, _| {
@@ -221,7 +225,7 @@ impl Disks {
         }
     }
 
-    /// What a change of the inventory means, to be written with it.
+    /// The rows that follow from a change of the inventory, to be written together with it.
     pub(super) fn followed_rows(&self, changed: &[Changed]) -> Batch {
         let followed = Followed::of(&self.read(), changed);
         let gone = followed.gone.iter();
@@ -232,7 +236,7 @@ impl Disks {
         })
     }
 
-    /// Does the same in memory. What was queued meanwhile under an old name is written over.
+    /// Makes the same change in memory. Rows that were queued meanwhile under an old name are overwritten.
     pub(super) fn publish_followed(&self, changed: &[Changed]) {
         let mut rows = self.write();
         let followed = Followed::of(&rows, changed);

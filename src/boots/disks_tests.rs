@@ -74,7 +74,7 @@ fn told(boot: &std::sync::Arc<Boot>) -> DiskPlan {
     boot.plan.disk.clone().unwrap()
 }
 
-/// As a change of the inventory does it.
+/// Follows a change of the inventory, as the registry of nodes does.
 fn follow(boots: &Boots, changes: &[Changed]) {
     boots
         .disks()
@@ -85,7 +85,7 @@ fn follow(boots: &Boots, changes: &[Changed]) {
 }
 
 #[tokio::test]
-async fn a_boot_is_told_of_the_disk_of_the_last_one_that_had_one() {
+async fn the_plan_names_the_disk_of_the_last_boot_that_had_one() {
     let dir = tempfile::tempdir().unwrap();
     let store = testkit::store(dir.path());
     let boots = Boots::load(store.clone()).unwrap();
@@ -99,14 +99,14 @@ async fn a_boot_is_told_of_the_disk_of_the_last_one_that_had_one() {
         serial: "A".to_owned(),
         marker: "01".to_owned(),
     });
-    // More boots without it than are remembered, and over a restart of the daemon.
+    // More boots without the disk than are remembered, and a restart of the daemon.
     for at in 2..8 {
         assert_eq!(told(&boot(&boots, at, &missing()).await).seen, seen, "boot {at}");
     }
     drop(boots);
     let boots = Boots::load(store.clone()).unwrap();
     assert_eq!(told(&boot(&boots, 9, &missing()).await).seen, seen);
-    // The administrator says that it is gone.
+    // The administrator reports that the disk is gone.
     let wish = DiskWish::NewDisk { wipe_foreign: false };
     boots
         .disks()
@@ -115,7 +115,7 @@ async fn a_boot_is_told_of_the_disk_of_the_last_one_that_had_one() {
     let free = told(&boot(&boots, 11, &kept("B", "02")).await);
     assert_eq!((free.seen, free.again, free.wipe), (None, false, Wipe::Ours));
     assert_eq!(told(&boot(&boots, 12, &missing()).await).seen.unwrap().serial, "B");
-    // It follows the node's name, and goes with the node.
+    // The row follows the node's name, and is deleted with the node.
     let disks = boots.disks();
     follow(&boots, &[changed(Some(node("r01n01", 1)), Some(node("r02n01", 1)))]);
     assert_eq!((disks.get("r01n01"), disks.get("r02n01").is_some()), (None, true));
@@ -139,7 +139,7 @@ async fn an_order_is_for_one_boot() {
         hardware: Hardware::default(),
     };
     boots.redeem(&early.plan.id, &request, None).await.unwrap();
-    // A boot that never gets that far leaves the order to the next one.
+    // If a boot does not reach its disk phase, the next one carries the order out.
     let lost = boots.open(Timestamp(4), |_| plan("r01n01")).await.unwrap();
     assert!(told(&lost).again);
     let ordered = told(&boot(&boots, 5, &kept("A", "01")).await);
@@ -163,7 +163,7 @@ async fn an_order_is_for_one_boot() {
 }
 
 #[tokio::test]
-async fn an_order_is_carried_out_once_whatever_the_clock_says() {
+async fn an_order_is_carried_out_once_for_any_clock() {
     let dir = tempfile::tempdir().unwrap();
     let boots = Boots::load(testkit::store(dir.path())).unwrap();
     boot(&boots, 1, &kept("A", "01")).await;
@@ -173,7 +173,7 @@ async fn an_order_is_carried_out_once_whatever_the_clock_says() {
     boots.disks().wish(&node, wish, "root", Timestamp(9000)).unwrap();
     assert!(told(&boot(&boots, 10, &kept("A", "01")).await).again);
     assert!(!told(&boot(&boots, 11, &kept("A", "01")).await).again, "it is done");
-    // The boot begins, the clock is set back, the order comes: the boot knows nothing of it.
+    // The boot begins, the clock is set back, and the order comes: the boot does not have the order.
     let early = boots.open(Timestamp(500), |_| plan("r01n01")).await.unwrap();
     boots.disks().wish(&node, wish, "root", Timestamp(20)).unwrap();
     let request = OverlayRequest {
@@ -195,7 +195,7 @@ async fn an_order_that_was_withdrawn_does_not_come_back_with_the_daemon() {
     let store = testkit::store(dir.path());
     let boots = Boots::load(store.clone()).unwrap();
     boot(&boots, 1, &kept("A", "01")).await;
-    // One node's disk is known, and the other never booted.
+    // One node's disk is known, and the other node never booted.
     let nodes = ["r01n01", "r01n02"].map(str::to_owned);
     for wish in [DiskWish::Prepare { wipe_foreign: true }, DiskWish::Cancel] {
         boots.disks().wish(&nodes, wish, "root", Timestamp(2)).unwrap();
@@ -241,7 +241,7 @@ async fn an_order_can_be_withdrawn_until_the_node_has_it() {
             .unwrap();
         boots.has_order("r01n01", withdrawn[0].1.id)
     };
-    // The script is out, the plan is not: what is withdrawn now is not in the plan any more.
+    // The script was sent, but not the plan: an order that is cancelled now is not in the plan.
     order(2);
     let pinned = boots.open(Timestamp(3), |_| plan("r01n01")).await.unwrap();
     assert!(told(&pinned).again);
@@ -249,7 +249,7 @@ async fn an_order_can_be_withdrawn_until_the_node_has_it() {
     let sent = told(&Arc::new(boots.send_plan(&pinned.plan.id).unwrap()));
     assert_eq!((sent.again, sent.wipe), (false, Wipe::Ours));
     assert_eq!(sent.seen.unwrap().serial, "A");
-    // The plan is out, also over a restart of the daemon.
+    // The plan was sent. This survives a restart of the daemon.
     order(5);
     let pinned = boots.open(Timestamp(6), |_| plan("r01n01")).await.unwrap();
     let sent = told(&Arc::new(boots.send_plan(&pinned.plan.id).unwrap()));
@@ -266,7 +266,7 @@ async fn an_order_can_be_withdrawn_until_the_node_has_it() {
             .sent
     );
     assert!(cancel(7), "too late");
-    // A node that is over its disk has nothing to carry out any more.
+    // After its disk phase a node has no order left to carry out.
     order(8);
     let done = boots.open(Timestamp(9), |_| plan("r01n01")).await.unwrap();
     let id = boots.disks().get("r01n01").unwrap().order.unwrap().id;
@@ -289,30 +289,30 @@ async fn an_order_is_for_the_machine_that_it_was_given_for() {
     let names = ["r01n01".to_owned()];
     let wish = DiskWish::Prepare { wipe_foreign: true };
     boots.disks().wish(&names, wish, "root", Timestamp(2)).unwrap();
-    // A new name is the same machine.
+    // A node with a new name is the same machine.
     follow(&boots, &[changed(Some(node("r01n01", 1)), Some(node("r01n02", 1)))]);
     assert!(boots.disks().get("r01n02").unwrap().order.is_some());
-    // A new mainboard is another one, with whatever is on its disk.
+    // A new mainboard is a different machine, with an unknown disk.
     let replaced = changed(Some(node("r01n02", 1)), Some(node("r01n02", 9)));
     follow(&boots, std::slice::from_ref(&replaced));
     assert_eq!(boots.disks().get("r01n02").unwrap().order, None);
 }
 
 #[tokio::test]
-async fn a_name_that_is_taken_again_begins_anew_also_after_a_stop_in_between() {
+async fn a_name_that_is_used_again_starts_empty_also_after_a_stop_in_between() {
     let dir = tempfile::tempdir().unwrap();
     let store = testkit::store(dir.path());
     let boots = Boots::load(store.clone()).unwrap();
     let old = boot(&boots, 1, &kept("A", "01")).await;
     let gone = changed(Some(node("r01n01", 1)), None);
-    // What is on disk with the change, before anything is done in memory.
+    // The rows on disk together with the change, before memory is changed.
     store
         .commit_blocking(boots.followed_rows(std::slice::from_ref(&gone)))
         .unwrap();
     drop(boots);
     let boots = Boots::load(store.clone()).unwrap();
     assert_eq!((boots.disks().get("r01n01"), boots.get(&old.plan.id)), (None, None));
-    // What a release left that wrote them one after the other.
+    // What a release left that wrote the two one after the other.
     boot(&boots, 2, &kept("A", "01")).await;
     boots.retain_nodes(|name| name == "r01n02");
     assert_eq!(boots.disks().get("r01n01"), None);
@@ -324,12 +324,12 @@ async fn a_name_that_is_taken_again_begins_anew_also_after_a_stop_in_between() {
 }
 
 #[tokio::test]
-async fn boots_of_older_agents_and_older_releases_count() {
+async fn rows_of_older_agents_and_older_releases_are_understood() {
     let dir = tempfile::tempdir().unwrap();
     let store = testkit::store(dir.path());
     let boots = Boots::load(store.clone()).unwrap();
     boot(&boots, 1, &kept("", "")).await;
-    // As a store without the table has it.
+    // The state of a store that lacks the table.
     store
         .commit_blocking(Batch::new().delete(Table::Disks, *b"r01n01"))
         .unwrap();
@@ -347,7 +347,7 @@ async fn boots_of_older_agents_and_older_releases_count() {
 }
 
 #[tokio::test]
-async fn use_is_that_of_the_disks_own_mounts() {
+async fn used_space_counts_mounts_of_the_nodes_disk_only() {
     let dir = tempfile::tempdir().unwrap();
     let boots = Boots::load(testkit::store(dir.path())).unwrap();
     boot(&boots, 1, &kept("A", "01")).await;
@@ -358,24 +358,24 @@ async fn use_is_that_of_the_disks_own_mounts() {
     let used = || boots.disks().get("r01n01").unwrap().used;
     boots
         .disks()
-        .note_used("r01n01", vec![space("/tmp", 1000), space("/etc", 7)]);
+        .record_used("r01n01", vec![space("/tmp", 1000), space("/etc", 7)]);
     assert_eq!(used(), [space("/tmp", 1000)]);
-    boots.disks().note_used("r01n01", vec![space("/tmp", 1010)]);
+    boots.disks().record_used("r01n01", vec![space("/tmp", 1010)]);
     assert_eq!(used(), [space("/tmp", 1000)], "no write for a little more");
-    boots.disks().note_used("r01n01", vec![space("/tmp", 2000)]);
+    boots.disks().record_used("r01n01", vec![space("/tmp", 2000)]);
     assert_eq!(used(), [space("/tmp", 2000)]);
-    boots.disks().note_used("r01n01", Vec::new());
+    boots.disks().record_used("r01n01", Vec::new());
     assert_eq!(
         used(),
         [space("/tmp", 2000)],
         "an older agent, or a boot without its disk, says nothing of it"
     );
-    boots.disks().note_used("r01n02", vec![space("/tmp", 1)]);
+    boots.disks().record_used("r01n02", vec![space("/tmp", 1)]);
     assert_eq!(boots.disks().get("r01n02"), None);
 }
 
 #[tokio::test]
-async fn disks_follow_what_becomes_of_their_nodes() {
+async fn disks_follow_renamed_deleted_and_replaced_nodes() {
     let dir = tempfile::tempdir().unwrap();
     let store = testkit::store(dir.path());
     let boots = Boots::load(store.clone()).unwrap();
@@ -387,20 +387,20 @@ async fn disks_follow_what_becomes_of_their_nodes() {
         row.and_then(|row| row.seen).map(|seen| seen.serial)
     };
     let follow = |changes: &[Changed]| follow(&boots, changes);
-    // Two nodes change places in one go, and only one of them has a disk.
+    // Two nodes exchange their names in one change, and only one of them has a disk.
     follow(&[
         changed(Some(node("r01n01", 1)), Some(node("r01n02", 1))),
         changed(Some(node("r01n02", 2)), Some(node("r01n01", 2))),
     ]);
     assert_eq!((serial("r01n01"), serial("r01n02").as_deref()), (None, Some("A")));
     assert_eq!(boots.disks().get("r01n01"), None);
-    // A name is free, and another node takes it at the same moment.
+    // A name becomes free, and another node takes it in the same change.
     follow(&[
         changed(Some(node("r01n02", 1)), Some(node("r01n03", 1))),
         changed(Some(node("r01n03", 3)), None),
     ]);
     assert_eq!((serial("r01n02"), serial("r01n03").as_deref()), (None, Some("A")));
-    // A second card is no other machine; a new mainboard is one.
+    // A second card does not make it a different machine; a new mainboard does.
     let mut cards = node("r01n03", 1);
     cards.hwaddrs.extend(node("r01n03", 4).hwaddrs);
     follow(&[changed(Some(node("r01n03", 1)), Some(cards.clone()))]);
@@ -414,7 +414,7 @@ async fn disks_follow_what_becomes_of_their_nodes() {
 }
 
 #[tokio::test]
-async fn an_order_to_overwrite_is_about_the_disk_that_was_shown() {
+async fn an_order_to_wipe_foreign_data_concerns_the_disk_that_was_shown() {
     let dir = tempfile::tempdir().unwrap();
     let boots = Boots::load(testkit::store(dir.path())).unwrap();
     for (at, serial, pinned) in [(1, "F", true), (10, "", false)] {
@@ -455,13 +455,13 @@ async fn an_order_to_overwrite_is_about_the_disk_that_was_shown() {
 }
 
 #[tokio::test]
-async fn an_order_that_comes_while_a_boot_is_written_down_stays() {
+async fn an_order_that_comes_while_a_boot_is_recorded_stays() {
     let dir = tempfile::tempdir().unwrap();
     let store = testkit::store(dir.path());
     let boots = Boots::load(store.clone()).unwrap();
     let first = boot(&boots, 1, &kept("A", "01")).await;
-    // As `redeem` does it, with an order between the note and the write.
-    let row = boots.disks().note(&first, &kept("A", "01"));
+    // The steps of `redeem`, with an order between the record and the write.
+    let row = boots.disks().record(&first, &kept("A", "01"));
     let wish = DiskWish::Prepare { wipe_foreign: false };
     boots
         .disks()
@@ -502,13 +502,13 @@ async fn an_order_and_a_change_of_the_inventory_do_not_wait_for_each_other() {
         mount: "/tmp".to_owned(),
         bytes: 1,
     };
-    // A change reads the rows of disks, and waits for the store's one writer, as an order does.
+    // A change reads the rows of disks and waits for the store's writer, and so does an order.
     while !orders.is_finished() {
         let none: &[Changed] = &[];
         store.commit_blocking(boots.followed_rows(none)).unwrap();
         store.flush().unwrap();
         used.bytes ^= 1 << 30;
-        boots.disks().note_used("r01n01", vec![used.clone()]);
+        boots.disks().record_used("r01n01", vec![used.clone()]);
     }
     orders.join().unwrap();
     boots

@@ -1,13 +1,13 @@
-//! All boots that are remembered: in memory for look-ups, on disk before anybody hears of them.
+//! The registry of boots: in memory for look-ups, and on disk before anything is answered.
 //!
 //! Boots do not use [`rackstrap_store::Keeper`], for two reasons. Hundreds of boots a second share a flush, which one change at a time
 //! could not. And a row has promises (`redeemed`, `secret`, `ready`) next to what is written behind (health, checks): a promise is
-//! marked in memory first, under the lock, so that each later write of the row has it, then committed without the lock, and taken back
-//! if that fails. Until it is on disk nobody is answered by it.
+//! marked in memory first, under the lock, so that each later write of the row has it, then committed without the lock, and
+//! taken back if that fails. Requests are answered by it only when it is on disk.
 
 use super::{
     Boot,
-    beats::{Beats, LONGEST_DOUBT, two_heartbeats},
+    beats::{Heartbeats, LONGEST_DOUBT, two_heartbeats},
     disks::Disks,
     kept::State,
 };
@@ -28,7 +28,7 @@ use subtle::ConstantTimeEq;
 use thiserror::Error;
 use uuid::Uuid;
 
-/// Letters of ids: no upper case (some firmware folds it in URLs), no 0, 1, l, o (people read ids aloud).
+/// Letters of ids: no upper case, as some firmware converts it in URLs, and no 0, 1, l and o, as people read ids aloud.
 const ID_LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
 
 /// Letters of an id: 60 random bits.
@@ -40,13 +40,13 @@ pub struct Boots {
     store: Store,
     state: Arc<RwLock<State>>,
     disks: Disks,
-    beats: Arc<Beats>,
+    heartbeats: Arc<Heartbeats>,
 }
 
-/// What is known of where a boot comes from.
+/// The origin of a boot.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Origin {
-    /// UUID of the mainboard, as its firmware said it.
+    /// UUID of the mainboard, as its firmware reported it.
     pub uuid: Option<Uuid>,
     /// See [`Boot::privileged`].
     pub privileged: bool,
@@ -54,15 +54,15 @@ pub struct Origin {
     pub doubted: bool,
 }
 
-/// Why a boot cannot be pinned or noted.
+/// Why a boot cannot be pinned or recorded.
 #[derive(Debug, Error)]
 #[error("boot {id} of node {node} cannot be kept: {error}")]
 pub struct BootsError {
-    /// The boot.
+    /// Id of the boot.
     pub id: String,
-    /// The node.
+    /// Name of the node.
     pub node: String,
-    /// What the store said.
+    /// The error of the store.
     #[source]
     pub error: StoreError,
 }
@@ -70,16 +70,16 @@ pub struct BootsError {
 /// Why a request with a boot's id and token is refused.
 #[derive(Debug, Error)]
 pub enum Refusal {
-    /// No such boot, or it is forgotten.
+    /// The boot does not exist, or was forgotten.
     #[error("boot {0} is unknown or has expired; restart the machine to start a new one")]
     Unknown(String),
     /// The token is not this boot's.
     #[error("boot {0}: wrong token")]
     Token(String),
-    /// Its secrets went out before.
+    /// The secrets of the boot were sent before.
     #[error("boot {0}: its secrets have been sent already; restart the machine to start a new boot")]
     Redeemed(String),
-    /// The token came where the secret of the running node is needed.
+    /// The token was sent where the secret of the running node is needed.
     #[error("boot {0}: wrong secret; after the node has its files, only the node's root can report for it")]
     Secret(String),
     /// The node's system was running when the boot was asked for.
@@ -92,8 +92,8 @@ pub enum Refusal {
     Store(#[from] BootsError),
 }
 
-/// Has no boot of `store` get secrets any more: after a backup was restored, what it says of them is old. Machines that are in the
-/// middle of a boot begin a new one.
+/// Makes sure that no boot of `store` gets secrets any more: after a backup was restored, its record of sent secrets is old.
+/// Machines in the middle of a boot begin a new one.
 ///
 /// # Errors
 /// An error of the store.
@@ -130,31 +130,32 @@ impl Boots {
             state.sequence = state.sequence.max(boot.sequence);
             state.insert(Arc::new(boot));
         }
-        // Whoever may be up counts as heard of now: what only a relay says of it is not believed before it was silent for long enough.
-        let beats = Beats::default();
+        // Each node that may be up counts as heard of now: a relay's report about it is not believed until the node was
+        // silent for long enough.
+        let heartbeats = Heartbeats::default();
         let start = monotonic();
-        state.with_files().for_each(|node| beats.hear(node, start));
+        state.with_files().for_each(|node| heartbeats.hear(node, start));
         Ok(Boots {
             store,
             state: Arc::new(RwLock::new(state)),
             disks,
-            beats: Arc::new(beats),
+            heartbeats: Arc::new(heartbeats),
         })
     }
 
-    /// What is known of nodes' disks.
+    /// The registry of nodes' disks.
     pub fn disks(&self) -> &Disks {
         &self.disks
     }
 
-    /// Pins a boot: makes an id and a token, has `plan` written for that id, and keeps both; on disk when it returns,
-    /// so that the boot script that names it can be answered. Older boots of the node are forgotten, but for the last
-    /// [`KEPT_PER_NODE`](super::kept::KEPT_PER_NODE), the one that its running system came up with, and the last one whose files went out.
+    /// Pins a boot: makes an id and a token, calls `plan` with the id, and keeps the result. It is on disk when this returns,
+    /// so that the boot script can be sent. Forgets the node's older boots but for [`KEPT_PER_NODE`](super::kept::KEPT_PER_NODE),
+    /// the one that its running system came up with, and the last one whose files were sent.
     pub async fn open(&self, now: Timestamp, plan: impl FnOnce(&str) -> Plan) -> Result<Arc<Boot>, BootsError> {
         self.open_on(now, Origin::default(), plan).await
     }
 
-    /// [`Boots::open`], where more is known of where it comes from.
+    /// [`Boots::open`] with more knowledge of where the boot comes from.
     pub async fn open_on(
         &self,
         now: Timestamp,
@@ -200,18 +201,18 @@ impl Boots {
             let batch = forgotten
                 .iter()
                 .fold(Batch::new(), |batch, id| batch.delete(Table::Boots, id.as_bytes()));
-            // Should this be lost, the boots come back at the next start and are forgotten again with the next boot.
+            // If this write is lost, the boots come back at the next start, and are forgotten with the node's next boot.
             self.store.queue(batch);
         }
         Ok(boot)
     }
 
-    /// The boot with that id.
+    /// The boot with this id.
     pub fn get(&self, id: &str) -> Option<Arc<Boot>> {
         self.read().by_id.get(id).cloned()
     }
 
-    /// The boot with that id, for the holder of its token.
+    /// The boot with this id, if `token` is its token.
     pub fn authenticate(&self, id: &str, token: &str) -> Result<Arc<Boot>, Refusal> {
         let boot = self.get(id).ok_or_else(|| Refusal::Unknown(text::quoted(id, 40)))?;
         if bool::from(boot.token.as_bytes().ct_eq(token.as_bytes())) {
@@ -221,11 +222,11 @@ impl Boots {
         }
     }
 
-    /// The boot with that id, for whoever reports for its node: the holder of its token until its secrets went out, and then
-    /// the holder of its secret, as every user of a running node can read the token on the kernel's command line.
+    /// The boot with this id, if `proof` shows that the request comes from its node: the token until the secrets were sent,
+    /// and then the secret, because every user of a running node can read the token on the kernel command line.
     ///
     /// # Errors
-    /// It is not known, or `proof` is neither.
+    /// The boot is unknown, or `proof` is neither.
     pub fn authenticate_node(&self, id: &str, proof: &str) -> Result<Arc<Boot>, Refusal> {
         let boot = self.get(id).ok_or_else(|| Refusal::Unknown(text::quoted(id, 40)))?;
         match &boot.secret {
@@ -235,10 +236,10 @@ impl Boots {
         }
     }
 
-    /// The boot with that id, if its secrets may go out to the holder of `token`.
+    /// The boot with this id, if its secrets may be sent to the holder of `token`.
     ///
     /// # Errors
-    /// It is not known, the token is not its own, or its secrets went out already or never will.
+    /// The boot is unknown, the token is wrong, or its secrets were sent already or are never sent.
     pub fn may_redeem(&self, id: &str, token: &str) -> Result<Arc<Boot>, Refusal> {
         let boot = self.authenticate(id, token)?;
         match (boot.redeemed, boot.void) {
@@ -248,23 +249,24 @@ impl Boots {
         }
     }
 
-    /// The holder of that boot's secret was heard of: the agent after the overlay, or the system. Who has only its token may be a
-    /// user, and says nothing.
+    /// Records that the holder of that boot's secret was heard of: the agent after the overlay, or the system. A request with
+    /// the token only may come from a user, and counts for nothing.
     pub fn hear(&self, boot: &Boot) {
         if boot.secret.is_some() && self.read().is_latest(boot) {
-            self.beats.hear(&boot.plan.node, monotonic());
+            self.heartbeats.hear(&boot.plan.node, monotonic());
         }
     }
 
-    /// The system of that boot runs: boots of its node that began later and have no secrets yet never get any, as no firmware
-    /// can have asked for them. Written behind: should it be lost, the next heartbeat says it again.
+    /// Records that the system of this boot runs. Later boots of its node that have no secrets yet never get any, because no
+    /// firmware can have asked for them. The write is not waited for: if it is lost, the next heartbeat repeats it.
     ///
-    /// True if its secret proves that, and no later boot has got secrets: whatever else was said of the node since was not the node.
+    /// Returns whether the boot has a secret and no later boot has been sent its secrets. Then all other requests since then
+    /// in the node's name did not come from the node.
     pub fn runs(&self, id: &str) -> bool {
         let Some(boot) = self.get(id) else {
             return false;
         };
-        self.beats.hear(&boot.plan.node, monotonic());
+        self.heartbeats.hear(&boot.plan.node, monotonic());
         self.void_later(id);
         boot.secret.is_some() && self.read().is_latest(&boot)
     }
@@ -297,15 +299,15 @@ impl Boots {
         }
     }
 
-    /// Firmware of `node` was heard without a relay between, which takes root's rights: its system does not run any more.
+    /// Records that firmware of `node` was heard without a relay, which takes root's rights: its system has ended.
     pub fn firmware_speaks(&self, node: &str) {
-        self.beats.forget(node);
+        self.heartbeats.forget(node);
     }
 
-    /// True if the running system of `node` was heard of lately: it is not its firmware that speaks now. `heartbeat_secs` is the
-    /// site's; the node may be in a boot that has another one.
+    /// Whether the running system of `node` was heard of lately, so that requests in its name do not come from its firmware.
+    /// `heartbeat_secs` is the site's period; the node's boot may have another one.
     pub fn is_alive(&self, node: &str, heartbeat_secs: u32) -> bool {
-        self.beats
+        self.heartbeats
             .is_alive(node, self.patience(node, heartbeat_secs), monotonic())
     }
 
@@ -314,29 +316,29 @@ impl Boots {
         let state = self.read();
         let last = state.last_with_files(node);
         let heartbeat = last.map_or(0, |boot| boot.plan.heartbeat_secs).max(heartbeat_secs);
-        // Heartbeats begin with `ready`, and users may be on the node before.
+        // Heartbeats begin with `ready`, but users may be on the node before that.
         match last.is_some_and(|boot| boot.ready.is_none()) {
             true => LONGEST_DOUBT,
             false => two_heartbeats(heartbeat).min(LONGEST_DOUBT),
         }
     }
 
-    /// Seconds, rounded up, for which `boot` gets no secrets yet; none if it may have them. Only a relay said that its node boots, and the agent of
-    /// its image asks from any port, as a user of the running system can. The node's heartbeats void what a user began; if it
-    /// boots, they are missing soon, and it waits for that no longer than [`LONGEST_DOUBT`].
+    /// Seconds, rounded up, until `boot` may get its secrets; none if it may have them now. Only a relay reported that its
+    /// node boots, and the agent of its image asks from any port, as a user of the running system can. The node's heartbeats
+    /// void a boot that a user began. If the node really boots, it sends none, and the wait ends after [`LONGEST_DOUBT`].
     pub fn held_for(&self, boot: &Boot, heartbeat_secs: u32) -> Option<u64> {
         if !boot.doubted || boot.privileged {
             return None;
         }
-        self.beats.silent_in(
+        self.heartbeats.silent_in(
             &boot.plan.node,
             self.patience(&boot.plan.node, heartbeat_secs),
             monotonic(),
         )
     }
 
-    /// That boot as its node is told it now: an order about its disk that was withdrawn since it was pinned is in it no more. From
-    /// here on the node counts as told, and [`Boots::has_order`] says so.
+    /// The boot as it is sent to its node now, without an order about its disk that was cancelled since it was pinned. From
+    /// now on the node counts as having the plan, and [`Boots::has_order`] says so.
     pub fn send_plan(&self, id: &str) -> Option<Boot> {
         let mut boot = {
             let mut state = self.write();
@@ -350,13 +352,12 @@ impl Boots {
             }
             Boot::clone(slot)
         };
-        // After the mark: whoever withdraws the order, and finds no mark then, knows that it is seen here.
+        // After the mark: a thread that cancels the order and finds no mark knows that this call sees the cancellation.
         self.disks.withdraw(&mut boot);
         Some(boot)
     }
 
-    /// True if a boot of `node` has that order about the disk already and has not got over the disk yet: the order cannot be
-    /// withdrawn any more.
+    /// Whether a boot of `node` has this order already and is before its disk phase: then it cannot be cancelled.
     pub fn has_order(&self, node: &str, order: u64) -> bool {
         let boots = self.of_node(node);
         let mut boots = boots.iter().filter(|boot| !boot.redeemed && !boot.void);
@@ -367,18 +368,18 @@ impl Boots {
         })
     }
 
-    /// The number of the newest boot of all: [`Boot::sequence`] of whatever begins later is higher.
+    /// The number of the newest boot of all nodes. [`Boot::sequence`] of each later boot is higher.
     pub fn sequence(&self) -> u64 {
         self.read().sequence
     }
 
-    /// Gives boots that begin from now on higher numbers than that: the newest of all may have been forgotten with its node.
+    /// Makes later boots have higher numbers than `sequence`: the newest boot may have been forgotten with its node.
     pub fn count_from(&self, sequence: Option<u64>) {
         let mut state = self.write();
         state.sequence = state.sequence.max(sequence.unwrap_or(0));
     }
 
-    /// The newest boot of `node` that it is in, as far as is known: see [`Boot::is_believed`].
+    /// The newest boot that `node` is in, as far as is known: see [`Boot::is_believed`].
     pub fn current(&self, node: &str) -> Option<Arc<Boot>> {
         self.of_node(node).into_iter().find(|boot| boot.is_believed())
     }
@@ -390,13 +391,13 @@ impl Boots {
         ids.iter().rev().filter_map(|id| state.by_id.get(id).cloned()).collect()
     }
 
-    /// True if `node` may hold `image` as its root: it is the image of its running system or of a boot since then.
+    /// Whether `node` may mount `image` as its root: it is the image of its running system or of a later boot.
     pub fn may_mount(&self, node: &str, image: &ImageRef) -> bool {
         let state = self.read();
         state.live(node).any(|boot| boot.image() == image)
     }
 
-    /// Images that nodes run from or are booting into; these cannot be deleted.
+    /// Images that nodes run from or boot into. These cannot be deleted.
     pub fn images_in_use(&self) -> BTreeSet<ImageRef> {
         let state = self.read();
         let nodes = state.by_node.keys();
@@ -405,9 +406,9 @@ impl Boots {
             .collect()
     }
 
-    /// Notes that the boot's secrets are about to go out, and what the agent says of disk and machine. Succeeds once
-    /// per boot, and is on disk when it returns: also a crash between here and the answer lets nobody ask again. From then on
-    /// the node proves itself with `secret`, if its agent knows how.
+    /// Records that the boot's secrets are about to be sent, and what the agent reports of disk and machine. Succeeds once
+    /// per boot, and is on disk when it returns, so that the secrets cannot be asked for again after a crash. From then on
+    /// the node proves itself with `secret`, if its agent supports that.
     pub async fn redeem(
         &self,
         id: &str,
@@ -432,12 +433,12 @@ impl Boots {
             slot.clone()
         };
         let mut batch = Batch::new().put(Table::Boots, boot.plan.id.as_bytes(), &*boot);
-        let row = boot.disk.as_ref().map(|state| self.disks.note(&boot, state));
+        let row = boot.disk.as_ref().map(|state| self.disks.record(&boot, state));
         if let Some(row) = &row {
             batch = batch.put(Table::Disks, boot.plan.node.as_bytes(), row);
         }
         self.commit(&boot, batch).await.inspect_err(|_| {
-            // Nothing went out: the agent may try again when the store is writable.
+            // Nothing was sent: the agent may try again when the store is writable.
             if let Some(slot) = self.write().by_id.get_mut(id) {
                 let boot = Arc::make_mut(slot);
                 (boot.redeemed, boot.secret) = (false, None);
@@ -446,11 +447,11 @@ impl Boots {
         if let Some(row) = &row {
             self.disks.settle(&boot.plan.node, row);
         }
-        self.beats.hear(&boot.plan.node, monotonic());
+        self.heartbeats.hear(&boot.plan.node, monotonic());
         Ok(boot)
     }
 
-    /// Notes that the boot's system is up. Said again, nothing changes.
+    /// Records that the boot's system is up. A repeated report changes nothing.
     pub async fn mark_ready(&self, id: &str, token: &str, now: Timestamp) -> Result<Arc<Boot>, Refusal> {
         let before = self.authenticate_node(id, token)?;
         if before.ready.is_some() {
@@ -473,8 +474,8 @@ impl Boots {
         Ok(boot)
     }
 
-    /// Notes whether the node's checks hold. Written behind: should that be lost, the next heartbeat says it again.
-    pub fn note_health(&self, id: &str, token: &str, healthy: bool) -> Result<(), Refusal> {
+    /// Records whether the node's checks pass. The write is not waited for: if it is lost, the next heartbeat repeats it.
+    pub fn record_health(&self, id: &str, token: &str, healthy: bool) -> Result<(), Refusal> {
         let before = self.authenticate_node(id, token)?;
         if before.healthy == Some(healthy) {
             return Ok(());
@@ -485,15 +486,15 @@ impl Boots {
             .get_mut(id)
             .ok_or_else(|| Refusal::Unknown(text::quoted(id, 40)))?;
         Arc::make_mut(slot).healthy = Some(healthy);
-        // With the lock held: queued later, it could overwrite what somebody else has on disk by then.
+        // Queued under the lock: later, it could overwrite what another call has on disk by then.
         let key = slot.plan.id.as_bytes();
         self.store.queue(Batch::new().put(Table::Boots, key, &**slot));
         Ok(())
     }
 
-    /// Notes what came of the checks of the boot's plan; what is not among these is left out. Written behind, as [`Boots::note_health`].
-    pub fn note_checks(&self, id: &str, token: &str, results: Vec<CheckResult>) -> Result<(), Refusal> {
-        /// Of a detail, bytes (the wire's limit).
+    /// Records the results of the plan's checks; results of other checks are left out. The write is not waited for.
+    pub fn record_checks(&self, id: &str, token: &str, results: Vec<CheckResult>) -> Result<(), Refusal> {
+        /// Limit of a detail, in bytes, as in the wire protocol.
         const DETAIL: usize = 200;
         let before = self.authenticate_node(id, token)?;
         let known = &before.plan.health;
@@ -518,16 +519,15 @@ impl Boots {
         Ok(())
     }
 
-    /// Forgets boots and disks of what `is_node` does not know: a release before this one may have left some behind when it was
-    /// stopped in the middle of a change.
+    /// Forgets boots and disks whose node `is_node` does not know. An older release that was stopped may have left some.
     pub fn retain_nodes(&self, is_node: impl Fn(&str) -> bool) {
         self.disks.retain(&is_node);
         let known: Vec<String> = self.read().by_node.keys().cloned().collect();
         self.forget(known.iter().map(String::as_str).filter(|node| !is_node(node)));
     }
 
-    /// What a change of the inventory means for the rows of boots and disks, to be written with it: boots of a name that is given up
-    /// are forgotten, as no machine may go on with those of another one.
+    /// The rows of boots and disks that follow from a change of the inventory, to be written together with it. Boots of a
+    /// name that is given up are forgotten, because another machine must not continue them.
     pub fn followed_rows(&self, changed: &[Changed]) -> Batch {
         let boots = {
             let state = self.read();
@@ -538,7 +538,7 @@ impl Boots {
         boots.and(self.disks.followed_rows(changed))
     }
 
-    /// Does the same in memory, once that is on disk.
+    /// Makes the same change in memory, after it is on disk.
     pub fn publish_followed(&self, changed: &[Changed]) {
         self.forget(given_up(changed));
         self.disks.publish_followed(changed);
@@ -548,7 +548,7 @@ impl Boots {
         let mut batch = Batch::new();
         let mut state = self.write();
         for node in nodes {
-            self.beats.forget(node);
+            self.heartbeats.forget(node);
             for id in state.by_node.remove(node).unwrap_or_default() {
                 state.by_id.remove(&id);
                 batch = batch.delete(Table::Boots, id.as_bytes());
@@ -581,7 +581,7 @@ impl Boots {
     }
 }
 
-/// Names that nodes have no more.
+/// Names that no node has after the change.
 fn given_up(changed: &[Changed]) -> impl Iterator<Item = &str> {
     changed.iter().filter_map(|changed| {
         let before = &changed.before.as_ref()?.name;

@@ -32,7 +32,7 @@ async fn a_boot_survives_a_restart_of_the_daemon() {
     let boot = boots.open(NOW, plan("r01n01", "debian@1")).await.unwrap();
     assert_eq!(boot.plan.id.len(), 12);
     assert_eq!(boot.token.len(), 32);
-    // Not flushed, not closed in order: what is on disk at this moment is what a kill would leave.
+    // Nothing is flushed or closed in order: the store has at this moment what a kill would leave.
     let stored: Boot = store.get(Table::Boots, boot.plan.id.as_bytes()).unwrap().unwrap();
     assert_eq!(stored, *boot);
     drop((store, boots));
@@ -124,7 +124,7 @@ async fn old_boots_are_forgotten_but_never_the_running_one() {
     assert!(!boots.may_mount("r01n01", &"alpine@7".parse().unwrap()));
     let in_use: Vec<String> = boots.images_in_use().iter().map(ToString::to_string).collect();
     assert_eq!(in_use, ["alpine@7", "debian@1", "debian@2"]);
-    // Up on the newer one: the older image is nobody's any more.
+    // The node is up on the newer version, so the older image is no longer in use.
     boots
         .mark_ready(&last.plan.id, &last.token, Timestamp(6))
         .await
@@ -157,17 +157,17 @@ async fn health_is_what_the_node_said_last() {
     let id = boot.plan.id.clone();
     let healthy = |boots: &Boots| boots.get(&id).unwrap().healthy();
     assert!(!healthy(&boots), "it is not even up");
-    assert!(matches!(boots.note_health(&id, "0", true), Err(Refusal::Token(_))));
-    boots.note_health(&id, &boot.token, false).unwrap();
+    assert!(matches!(boots.record_health(&id, "0", true), Err(Refusal::Token(_))));
+    boots.record_health(&id, &boot.token, false).unwrap();
     boots.mark_ready(&id, &boot.token, NOW).await.unwrap();
     assert!(!healthy(&boots));
-    boots.note_health(&id, &boot.token, true).unwrap();
+    boots.record_health(&id, &boot.token, true).unwrap();
     assert!(healthy(&boots));
     store.flush().unwrap();
     drop((store, boots));
     let (_, boots) = open(dir.path());
     assert!(healthy(&boots));
-    // One that an older release kept.
+    // A row that an older release wrote.
     let mut old = serde_json::to_value(&*boots.get(&id).unwrap()).unwrap();
     old.as_object_mut().unwrap().remove("healthy");
     old["plan"].as_object_mut().unwrap().remove("health");
@@ -191,11 +191,11 @@ async fn once_the_files_went_out_the_secret_counts_and_not_the_token() {
                 "{wrong}"
             );
             assert!(
-                matches!(boots.note_health(id, wrong, false), Err(Refusal::Secret(_))),
+                matches!(boots.record_health(id, wrong, false), Err(Refusal::Secret(_))),
                 "{wrong}"
             );
         }
-        boots.note_health(id, "5ec2e7", true).unwrap();
+        boots.record_health(id, "5ec2e7", true).unwrap();
     };
     check(&boots);
     assert!(matches!(
@@ -206,7 +206,7 @@ async fn once_the_files_went_out_the_secret_counts_and_not_the_token() {
     drop((store, boots));
     let (_store, boots) = open(dir.path());
     check(&boots);
-    // An older agent knows nothing of the secret.
+    // An older agent does not know the secret.
     let boot = boots.open(NOW, plan("r01n02", "debian@1")).await.unwrap();
     boots.redeem(&boot.plan.id, &request(&boot.token), None).await.unwrap();
     boots.mark_ready(&boot.plan.id, &boot.token, NOW).await.unwrap();
@@ -230,17 +230,17 @@ async fn a_boot_that_began_while_the_system_ran_gets_no_secrets() {
     drop((store, boots));
     let (_store, boots) = open(dir.path());
     assert!(matches!(redeem(&boots, &forged).await, Err(Refusal::Void(_))));
-    // Another node's boot, and a boot that the node begins after its restart, are not touched.
+    // Another node's boot, and a boot that the node begins after its restart, are not affected.
     redeem(&boots, &other).await.unwrap();
     let next = boots.open(NOW, plan("r01n01", "debian@1")).await.unwrap();
     redeem(&boots, &next).await.unwrap();
-    // A late heartbeat of the boot before takes nothing back.
+    // A late heartbeat of an earlier boot changes nothing.
     boots.runs(&running.plan.id);
     assert!(boots.authenticate_node(&next.plan.id, &next.token).is_ok());
 }
 
 #[tokio::test]
-async fn a_system_is_alive_until_it_missed_a_heartbeat() {
+async fn a_system_is_alive_until_it_misses_a_heartbeat() {
     let dir = tempfile::tempdir().unwrap();
     let (_store, boots) = open(dir.path());
     let boot = boots.open(NOW, plan("r01n01", "debian@1")).await.unwrap();
@@ -252,7 +252,7 @@ async fn a_system_is_alive_until_it_missed_a_heartbeat() {
 }
 
 #[tokio::test]
-async fn who_may_be_up_when_the_daemon_starts_counts_as_heard_of() {
+async fn nodes_with_a_boot_count_as_alive_when_the_daemon_starts() {
     let dir = tempfile::tempdir().unwrap();
     let (store, boots) = open(dir.path());
     for (node, redeemed, ready) in [
@@ -267,7 +267,7 @@ async fn who_may_be_up_when_the_daemon_starts_counts_as_heard_of() {
         if ready {
             boots.mark_ready(&boot.plan.id, &boot.token, NOW).await.unwrap();
         }
-        // A script alone, by whomever, says nothing.
+        // A request for a script alone proves nothing.
         boots.open(NOW, plan(node, "debian@1")).await.unwrap();
     }
     store.flush().unwrap();
@@ -290,7 +290,7 @@ fn a_node_may_be_silent_for_as_long_as_its_own_heartbeat_allows() {
         let boot = boots.open(NOW, of_100).await.unwrap();
         boots.redeem(&boot.plan.id, &request(&boot.token), None).await.unwrap()
     });
-    // The site has 30 s since; before `ready` no heartbeats are due.
+    // The site's period is 30 s since then. Before `ready` no heartbeats are due.
     assert_eq!(boots.patience("r01n01", 30), Duration::from_secs(300));
     assert_eq!(boots.patience("r01n02", 30), Duration::from_secs(65));
     runtime
@@ -352,7 +352,7 @@ async fn the_boot_that_the_agent_is_in_is_never_forgotten() {
         .redeem(&booting.plan.id, &request(&booting.token), secret)
         .await
         .unwrap();
-    // What the agent says between its files and `ready` is a sign of life; what holds the token only is none.
+    // What the agent reports between its files and `ready` is a sign of life. A request with the token only is not.
     boots.firmware_speaks("r01n01");
     boots.hear(&running);
     assert!(!boots.is_alive("r01n01", 30));
@@ -391,7 +391,7 @@ async fn a_boot_in_doubt_of_an_older_agent_waits_for_silence() {
     let safe = boots.open_on(NOW, BY_RELAY, plan("r01n01", "debian@1")).await.unwrap();
     let sure = boots.open(NOW, plan("r01n01", "debian@1")).await.unwrap();
     assert_eq!((boots.held_for(&safe, 30), boots.held_for(&sure, 30)), (None, None));
-    // Its firmware is heard.
+    // The node's firmware is heard.
     boots.firmware_speaks("r01n01");
     assert_eq!(boots.held_for(&held, 30), None);
 }

@@ -1,12 +1,12 @@
-//! Questions to the user, answered by yes or no.
+//! Questions to the user, answered with yes or no.
 
 use anyhow::{Result, bail};
 use std::io::{BufRead, IsTerminal};
 
-/// Asks `question`, which is yes or no; Enter alone is `default`.
+/// Asks `question`. Enter alone answers `default`.
 ///
 /// # Errors
-/// Nobody is there to be asked.
+/// Standard input is not a terminal.
 pub fn yes(question: &str, default: bool) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         bail!(

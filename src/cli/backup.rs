@@ -62,7 +62,7 @@ pub struct BackupArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: BackupArgs) -> Result<ExitCode> {
     if let Some(file) = &args.show {
         let header = check(file)?;
@@ -85,7 +85,7 @@ pub fn run(config: &Path, args: BackupArgs) -> Result<ExitCode> {
     }
 }
 
-/// Reads the whole of a backup.
+/// Reads a whole backup and checks it.
 pub(super) fn check(file: &Path) -> Result<Header> {
     let input = File::open(file).with_context(|| format!("backup {}: cannot open it", file.display()))?;
     check_from(BufReader::with_capacity(1 << 17, input), "checking")
@@ -102,7 +102,7 @@ fn check_from(input: impl io::BufRead, what: &'static str) -> Result<Header, Bac
     Ok(reader.header().clone())
 }
 
-/// Rows of a backup, drawn on a terminal.
+/// A progress bar for the rows of a backup, on a terminal.
 pub(super) fn progress(what: &'static str, header: &Header) -> ProgressBar {
     let target = match io::stderr().is_terminal() {
         true => ProgressDrawTarget::stderr(),
@@ -146,7 +146,7 @@ fn to_file(config: &Path, wanted: Option<&Path>, force: bool) -> Result<(PathBuf
     file::write(&place, |out| write(config, out))
 }
 
-/// Copies a backup to `out`, from the daemon or, if none runs, from the store's file; what was copied is checked on its way.
+/// Copies a backup to `out`: from the daemon, or from the store's file if none runs. The copy is checked on its way.
 fn write(config: &Path, out: &mut impl Write) -> Result<Header> {
     let client = connection::connect(config)?;
     match client.stream(api::paths::BACKUP) {
@@ -156,7 +156,7 @@ fn write(config: &Path, out: &mut impl Write) -> Result<Header> {
     }
 }
 
-/// Reads `input` to its end as a backup, and has `out` get the same bytes.
+/// Reads `input` to its end as a backup, and copies the bytes to `out`.
 fn copy(input: impl Read, out: &mut impl Write) -> Result<Header> {
     let tee = Tee {
         input,
@@ -191,7 +191,7 @@ impl<R: Read, W: Write> Read for Tee<'_, R, W> {
     }
 }
 
-/// Without a daemon: this process opens the store.
+/// Makes the backup without a daemon: this process opens the store.
 fn from_file(config: &Path, socket: &Path, out: &mut impl Write) -> Result<Header> {
     let store = connection::store(config)?;
     if !store.exists() {

@@ -1,6 +1,6 @@
-//! A test: the README and the book in `docs/` lead nowhere that is not there.
+//! A test of the README and the book in `docs/`: all links and paths in them lead to something that exists.
 //!
-//! A page that was renamed, or a file that was moved, otherwise leaves links and paths behind that nobody follows until they are needed.
+//! If a page is renamed or a file is moved, the links and paths to it break, and no reader notices before they are needed.
 
 use super::named::{code_and_prose, documents, files, quoted};
 use std::{
@@ -9,7 +9,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-/// What paths of the project begin with where a page names them.
+/// The beginnings of paths of the project in texts.
 const FOLDERS: &[&str] = &[
     "src/",
     "crates/",
@@ -24,7 +24,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Where the links of a page lead to, other sites left out.
+/// The targets of a page's links, without those to other sites.
 fn links(text: &str) -> Vec<String> {
     let prose = code_and_prose(text).1;
     // Brackets between backquotes are code.
@@ -51,7 +51,7 @@ fn anchor(heading: &str) -> String {
     letters.collect()
 }
 
-/// All anchors of a page. A heading that is there twice has one that ends with its number.
+/// All anchors of a page. The second heading with the same text gets an anchor that ends with a number.
 fn anchors(text: &str) -> BTreeSet<String> {
     let prose = code_and_prose(text).1;
     let mut times: BTreeMap<String, usize> = BTreeMap::new();
@@ -68,7 +68,7 @@ fn anchors(text: &str) -> BTreeSet<String> {
     all
 }
 
-/// `path` without `.` and `..`, which need not be there.
+/// `path` without `.` and `..`. It need not exist.
 fn normal(path: &Path) -> PathBuf {
     let mut normal = PathBuf::new();
     for component in path.components() {
@@ -83,7 +83,7 @@ fn normal(path: &Path) -> PathBuf {
     normal
 }
 
-/// What is wrong with the link `target` of the page at `page`, if anything.
+/// The problem of the link `target` on the page at `page`; none if it is correct.
 fn broken(page: &Path, target: &str) -> Option<String> {
     let (path, heading) = target.split_once('#').unwrap_or((target, ""));
     let file = match path {
@@ -93,7 +93,7 @@ fn broken(page: &Path, target: &str) -> Option<String> {
     if !file.exists() {
         return Some(format!("{target}: there is no {}", file.display()));
     }
-    // The website has the pages only.
+    // The website has only the pages.
     let docs = root().join("docs");
     if page.starts_with(&docs) && !file.starts_with(&docs) {
         return Some(format!("{target}: it leads out of the book"));

@@ -76,7 +76,7 @@ fn write(path: &Path, args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<
         }
     };
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // `rackstrap check | head`: the reader has seen enough.
+        // In `rackstrap check | head`, the reader has closed the pipe.
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {}
         other => other.context("cannot write the result to standard output")?,
     }
@@ -99,14 +99,14 @@ fn verdict(found: &[Finding]) -> String {
     }
 }
 
-/// What this machine lacks for the site, and what becomes of nodes' disks.
+/// What this machine lacks for the site, and what happens to nodes' disks.
 #[derive(Default)]
 struct Here {
-    /// What the daemon says as well.
+    /// Findings that the daemon reports, too.
     found: Vec<Finding>,
-    /// What becomes of nodes' disks.
+    /// What happens to nodes' disks.
     disks: Vec<String>,
-    /// What images lack, and which of the server's users nodes do not get. The daemon says it of each node.
+    /// What images lack, and which of the server's users nodes do not get. The daemon reports this for each node.
     machine: Vec<String>,
 }
 
@@ -120,7 +120,7 @@ impl Here {
         let (disks, of_nodes) = of_inventory(path, site);
         let mut found = preflight::findings(site, &images, &loaders);
         if needs_root(&images_dir).is_some() {
-            // Which images there are is not known; that is among `problems`.
+            // The images are unknown then; that is one of `problems`.
             found.retain(|finding| !finding.is_of_image());
         }
         found.extend(of_nodes);
@@ -128,7 +128,7 @@ impl Here {
     }
 }
 
-/// The result with what was found on this machine; `ok` only if nothing of it is fatal.
+/// The result with the findings on this machine. `ok` is false if one of them is fatal.
 fn with_findings(mut result: Value, here: &Here) -> Value {
     result["disks"] = json!(here.disks);
     result["machine"] = json!(here.machine);
@@ -142,7 +142,7 @@ fn with_findings(mut result: Value, here: &Here) -> Value {
     result
 }
 
-/// What is wrong with the templates and boot scripts that belong to the file, where they are on this machine.
+/// Problems of the templates and boot scripts that belong to the file, if they are on this machine.
 fn own_files(site: &Site, inventory: &Inventory) -> Vec<Diagnostic> {
     let mut all = trees(site, inventory);
     let dir = site.server.bootscripts_dir.as_deref();
@@ -152,7 +152,7 @@ fn own_files(site: &Site, inventory: &Inventory) -> Vec<Diagnostic> {
     all
 }
 
-/// The nodes that a running daemon has; none where it cannot be asked, of which [`of_inventory`] tells.
+/// The nodes that a running daemon has. Empty if it cannot be asked, which [`of_inventory`] reports.
 fn known_nodes(site: &Site) -> Vec<Node> {
     let socket = &site.server.socket;
     let ask = || -> anyhow::Result<Vec<Node>> { Ok(Client::new(socket)?.get(api::paths::NODES)?) };
@@ -175,7 +175,7 @@ fn of_directory(dir: &Path, message: String) -> Diagnostic {
     }
 }
 
-/// What is wrong with the trees of nodes' files. A directory that is not on this machine is only warned of, elsewhere.
+/// Problems of the trees of nodes' files. If a directory is not on this machine, that is only a warning, reported elsewhere.
 fn trees(site: &Site, inventory: &Inventory) -> Vec<Diagnostic> {
     let dir = site.server.templates_dir.as_deref();
     if dir.is_some_and(|dir| !dir.is_dir()) {
@@ -223,7 +223,7 @@ fn add_warnings(text: &mut String, warnings: &[Diagnostic]) {
     }
 }
 
-/// What the file says, in a few lines.
+/// A summary of the file in a few lines.
 fn summary(site: &Site) -> String {
     let naming = &site.cluster.naming;
     let first = naming.first_address(Default::default(), &site.cluster.reserved);
@@ -366,8 +366,8 @@ fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>, tree
     }
 }
 
-/// What the file does to nodes' disks at their next boots, and layouts that changed under the same version; and what nodes have that
-/// the file does not say any more. As far as a running daemon knows the nodes.
+/// The effects of the file on nodes' disks at their next boots; layouts that changed under the same version; settings of nodes
+/// that the file no longer has. The nodes come from a running daemon.
 fn of_inventory(path: &Path, site: &Site) -> (Vec<String>, Vec<Finding>) {
     const MOST_LINES: usize = 20;
     let socket = &site.server.socket;
@@ -382,7 +382,7 @@ fn of_inventory(path: &Path, site: &Site) -> (Vec<String>, Vec<Finding>) {
         Ok(answers) => answers,
         Err(error) => {
             let file = path.display();
-            let said = format!("not checked what {file} does to nodes and their disks: {error:#}");
+            let said = format!("the effect of {file} on nodes and their disks was not checked: {error:#}");
             return (vec![said], Vec::new());
         }
     };
@@ -393,7 +393,7 @@ fn of_inventory(path: &Path, site: &Site) -> (Vec<String>, Vec<Finding>) {
     let held = rows.iter().filter_map(|row| row.held.as_ref());
     let held: BTreeMap<&str, &DiskEffect> = held.map(|effect| (effect.node.as_str(), effect)).collect();
     for effect in effects.iter_mut().filter(|effect| effect.needs_consent()) {
-        // The daemon has this file already, and holds back what it would do.
+        // The daemon has this file already, and does not apply its layouts.
         if let Some(held) = held
             .get(effect.node.as_str())
             .filter(|held| held.layout == effect.layout)
@@ -414,7 +414,7 @@ fn of_nodes(site: &Site, images: &Catalog) -> Vec<String> {
     let mut lines = overlay::lacking(site, images);
     let enforcing = overlay::enforcing_selinux(site, images);
     lines.extend(enforcing.iter().map(|image| selinux_remark(&image.to_string())));
-    // Files that cannot be read are a finding.
+    // Unreadable files are reported as a finding.
     if let Some(policy) = &site.users
         && let Ok(accounts) = Source::default().read(policy)
     {
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_file_is_told_off() {
+    fn a_faulty_file_is_reported_with_its_line() {
         let text = include_str!("../../rackstrap.example.toml").replace("http-port = 80", "http-prot = 80");
         let result = check(&text);
         insta::assert_snapshot!(as_text(Path::new("site.toml"), &result, &[]), @r"
@@ -532,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_file_is_looked_at_where_only_the_file_is_asked_for() {
+    fn file_only_checks_nothing_of_this_machine() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("site.toml");
         let text = include_str!("../../rackstrap.example.toml")
@@ -552,10 +552,12 @@ mod tests {
         let here = said(false, false);
         for text in [
             "error: this machine has no network interface 'no-such-card'",
-            "error: templates-dir: there is no directory",
+            "error: templates-dir: directory ",
+            "no-templates does not exist; `rackstrap serve` cannot start",
             "error: image debian does not exist; nodes with [profile.default] cannot boot\n  help: make it: rackstrap image import debian --from images/debian.toml;",
-            "warning: loader-dirs: there is no directory",
-            "warning: [hooks] drain: there is no program /nonexistent/drain\n  help: put the program there and run: chmod +x /nonexistent/drain;",
+            "warning: loader-dirs: directory ",
+            "no-loaders does not exist\n  help: ",
+            "warning: [hooks] drain: program /nonexistent/drain does not exist\n  help: put the program there and run: chmod +x /nonexistent/drain;",
             "warning: nodes do not get the server's users: reading /nonexistent/passwd",
         ] {
             assert_eq!(here.matches(text).count(), 1, "{text}: {here}");

@@ -1,6 +1,6 @@
-//! What the shell offers for names: nodes, images, profiles and layouts as they are now.
+//! Completion in the shell: names of nodes, images, profiles and layouts as they are now.
 //!
-//! The shell runs `rackstrap` at each press of the key, with `COMPLETE` in its environment. Nothing here complains: without a
+//! The shell runs `rackstrap` at each press of the key, with `COMPLETE` in its environment. Errors are not shown: without a
 //! daemon or a site file, nothing is offered.
 
 use super::connection::connect;
@@ -10,7 +10,7 @@ use rackstrap_image::load_catalog;
 use rackstrap_site::Site;
 use std::path::PathBuf;
 
-/// Names that are offered at most: a terminal shows no more.
+/// At most this many names are offered: a terminal cannot show more.
 const MOST: usize = 20_000;
 
 /// For an argument that names nodes.

@@ -18,11 +18,11 @@ pub struct CompletionArgs {
     shell: clap_complete::Shell,
 }
 
-/// The variable that tells `rackstrap` that a shell asks what may follow.
+/// The variable by which a shell asks `rackstrap` for completions.
 const VARIABLE: &str = "COMPLETE";
 
-/// Answers the shell that asks what may follow; false if none does. The script that `completion` prints asks so, and names
-/// that only the daemon knows come with the answer.
+/// Answers a shell that asks for completions; false if none asks. The script that `completion` prints asks like this, so that
+/// names that only the daemon knows can be completed.
 pub fn answer() -> bool {
     let words = std::env::args_os();
     let here = std::env::current_dir().ok();
@@ -30,7 +30,7 @@ pub fn answer() -> bool {
     asked.try_complete(words, here.as_deref()).unwrap_or(true)
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(_config: &Path, args: CompletionArgs) -> Result<ExitCode> {
     let mut script = Vec::new();
     let shells = clap_complete::env::Shells::builtins();

@@ -1,4 +1,4 @@
-//! From the site file to the daemon.
+//! How commands find the daemon: from the site file.
 
 use crate::control::{Client, DEFAULT_SOCKET};
 use anyhow::{Context, Result, bail};
@@ -13,24 +13,24 @@ pub fn connect(config: &Path) -> Result<Client> {
     Client::new(&socket).context("starting the client's runtime")
 }
 
-/// The daemon's socket. Nothing else of the site file is looked at: while it is being edited, and wrong, the daemon
-/// goes on with what it read before, and so must the commands that ask it.
+/// The daemon's socket. The rest of the site file is not read: while it is being edited and has errors, the daemon uses the
+/// version that it read before, and commands must still reach it.
 pub fn socket(config: &Path) -> Result<PathBuf> {
     server_path(config, "socket", DEFAULT_SOCKET)
 }
 
-/// The file that the store is in, looked for in the same way: the one who restores may have lost more than that.
+/// The file of the store, found in the same way: when a backup is restored, the rest of the site file may be lost.
 pub fn store(config: &Path) -> Result<PathBuf> {
     Ok(server_path(config, "state-dir", rackstrap_site::DEFAULT_STATE_DIR)?.join("store.redb"))
 }
 
-/// What the site file calls the cluster.
+/// The cluster's name in the site file.
 pub fn cluster(config: &Path) -> Result<String> {
     let named = site(config)?.and_then(|site| Some(site.get("cluster")?.get("name")?.as_str()?.to_owned()));
     Ok(named.unwrap_or_else(|| rackstrap_site::DEFAULT_CLUSTER.to_owned()))
 }
 
-/// The site file, unless it is the usual one and not there.
+/// The site file; none if it is the default one and does not exist.
 fn site(config: &Path) -> Result<Option<toml::Table>> {
     let text = match std::fs::read_to_string(config) {
         Ok(text) => text,
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_socket_also_from_a_site_file_that_is_wrong_elsewhere() {
+    fn the_socket_is_read_from_a_site_file_with_errors_elsewhere() {
         let dir = tempfile::tempdir().unwrap();
         let config = dir.path().join("site.toml");
         std::fs::write(&config, "[server]\nsocket = \"/run/x.sock\"\nhttp-port = \"many\"\n").unwrap();

@@ -24,7 +24,7 @@ pub struct CountersArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: CountersArgs) -> Result<ExitCode> {
     let mut counters: BTreeMap<String, u64> = connect(config)?.get(api::paths::COUNTERS)?;
     if let Some(filter) = &args.filter {

@@ -31,7 +31,7 @@ pub struct ExplainArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: ExplainArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     output::each(Wanted::new(args.about)?.subjects(&client)?, args.format, |about| {
@@ -104,7 +104,7 @@ fn decided(decision: &api::ExplainDecision) -> String {
     ])
 }
 
-/// One row a check.
+/// One row for each check.
 pub fn checks_table(checks: &[api::CheckRow]) -> String {
     let mut table = output::table(["check", "state", "seen"]);
     for row in checks {
@@ -123,7 +123,7 @@ pub fn checks_table(checks: &[api::CheckRow]) -> String {
 }
 
 fn unknown(answer: &api::ExplainAnswer) -> String {
-    let mut text = "not a node, so nothing boots".to_owned();
+    let mut text = "not a node, so it boots nothing".to_owned();
     if let Some(lease) = &answer.lease {
         let hwaddr = lease.hwaddr;
         text.push_str(&format!("\nit has {} from the temporary pool", lease.ipaddr));

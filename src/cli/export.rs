@@ -35,7 +35,7 @@ pub struct ExportArgs {
     rest: ShortArgs,
 }
 
-/// Arguments of `rackstrap hosts` and its like.
+/// Arguments of `rackstrap hosts` and the other short forms.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -59,7 +59,7 @@ pub fn run(config: &Path, args: ExportArgs) -> Result<ExitCode> {
     run_short(config, args.format, args.rest)
 }
 
-/// Runs `rackstrap hosts` and its like.
+/// Runs `rackstrap hosts` and the other short forms.
 pub fn run_short(config: &Path, format: Format, args: ShortArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     let wanted = Wanted::new(args.nodes)?;
@@ -77,7 +77,7 @@ pub fn run_short(config: &Path, format: Format, args: ShortArgs) -> Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// Other programs read the file while it is written: they see the old one or the new one. What its owner may do with it stays.
+/// Replaces the file atomically, because other programs may read it at any time. Its owner and mode stay.
 fn replace(path: &Path, text: &[u8]) -> Result<()> {
     match std::fs::read(path) {
         Ok(present) if present == text => return Ok(()),
@@ -85,7 +85,7 @@ fn replace(path: &Path, text: &[u8]) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error.into()),
     }
-    // A link stays one: what it leads to is replaced.
+    // If the path is a symbolic link, its target is replaced.
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mode = std::fs::metadata(&path).map_or(0o644, |meta| meta.permissions().mode() & 0o7777);
     let mut name = path.file_name().context("the path has no file name")?.to_owned();

@@ -1,12 +1,12 @@
-//! The width of what `--help` says.
+//! Wraps the text of `--help`.
 
 use super::{output, screen};
 use clap::Command;
 
-/// Columns of the help where the terminal has more, and where there is no terminal.
+/// The widest help, also without a terminal.
 const WIDEST: usize = 100;
 
-/// Below it, options have no room for what is said about them.
+/// On a narrower terminal the texts of options would have no room.
 const NARROWEST: usize = 40;
 
 /// `command` with help that fits the terminal.
@@ -23,8 +23,8 @@ fn reflowed(command: Command, columns: usize) -> Command {
     command.mut_subcommands(|sub| reflowed(sub, columns))
 }
 
-/// The text with its paragraphs broken where `columns` end, however they were broken. Lines that are indented are examples or tables, each by
-/// itself: where one is too wide, what stands behind a gap goes on below.
+/// Wraps each paragraph of the text at `columns`, wherever its lines were broken before. Indented lines are examples or
+/// tables, and stay lines of their own; if one is too wide, the text after its gap continues on the next line.
 fn reflow(text: &str, columns: usize) -> String {
     let mut lines: Vec<String> = Vec::new();
     let mut in_paragraph = false;
@@ -38,13 +38,13 @@ fn reflow(text: &str, columns: usize) -> String {
     }
     let lines = lines.iter().map(|line| match line.starts_with(' ') {
         true => output::fit(line, Some(columns)),
-        // What goes on is not indented: it is a paragraph.
+        // A line that continues a paragraph is not indented.
         false => output::fill(line, columns),
     });
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The line; if it is indented and too wide, what stands before its gap and what stands behind it.
+/// The line; an indented line that is too wide is split at its gap.
 fn split(line: &str, columns: usize) -> Vec<String> {
     const GAP: &str = "  ";
     let indent = line.len() - line.trim_start().len();

@@ -1,4 +1,4 @@
-//! Arguments that name nodes: hostlists, groups, and names from the standard input.
+//! Arguments that name nodes: hostlists, groups, and names from standard input.
 
 use super::output;
 use crate::control::{
@@ -13,7 +13,7 @@ use rackstrap_model::inventory::{Inventory, Node, find};
 use rackstrap_wire::HwAddr;
 use std::{io::Read, net::Ipv4Addr};
 
-/// What `--help` says once for every command that takes hostlists.
+/// The part of `--help` that all commands with hostlists share.
 pub const HELP: &str = "\
 NODES: names (r01n01 r01n02), hostlists ('r[01-04]n[01-32]', 'n[1-9/2]', 'r01*!r01n05' excludes one), groups (@gpu,
 @profile:compute, @rack:r03, @state:lost; `rackstrap node groups` lists them), or - to read names from standard input.
@@ -22,17 +22,17 @@ Put hostlists in single quotes: shells expand brackets, ! and *.";
 const NO_NODES: &str =
     "the inventory has no nodes\nhelp: `rackstrap node add r01n01 --hwaddr 52:54:00:01:01:01` adds one";
 
-/// The nodes that a command is about, as they were named.
+/// The nodes that a command is about, as the user named them.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     texts: Vec<String>,
 }
 
 impl Wanted {
-    /// Of these arguments; `-` among them is what the standard input says, a hostlist or more a line.
+    /// Reads the arguments; `-` is replaced by standard input, with one or more hostlists per line.
     ///
     /// # Errors
-    /// The standard input cannot be read.
+    /// Standard input cannot be read.
     pub fn new(arguments: Vec<String>) -> Result<Wanted> {
         let mut texts = Vec::with_capacity(arguments.len());
         for argument in arguments {
@@ -44,10 +44,10 @@ impl Wanted {
         Ok(Wanted { texts })
     }
 
-    /// The nodes, all of which exist, in natural order; all nodes if none were named.
+    /// The nodes in natural order; all nodes if none were named.
     ///
     /// # Errors
-    /// What is wrong with a hostlist, or which nodes there are none of.
+    /// A hostlist is malformed, or names nodes that do not exist.
     pub fn nodes(&self, client: &Client) -> Result<Vec<NodeRow>> {
         let all: Vec<NodeRow> = client.get(api::paths::NODES)?;
         let membership = self.membership(client, &all)?;
@@ -70,10 +70,10 @@ impl Wanted {
             .collect())
     }
 
-    /// The names of nodes to do something to: at least one.
+    /// The names of at least one node.
     ///
     /// # Errors
-    /// As of [`Wanted::nodes`], and that there are none.
+    /// Those of [`Wanted::nodes`], and that no node matches.
     pub fn some_names(&self, client: &Client) -> Result<Vec<String>> {
         let nodes = self.nodes(client)?;
         if nodes.is_empty() {
@@ -82,10 +82,10 @@ impl Wanted {
         Ok(nodes.into_iter().map(|node| node.name).collect())
     }
 
-    /// Version, name or working copy to compare it with in the order in which they were named, for what is done to one after the other.
+    /// The names in the order in which they were named, for commands that take one node after the other.
     ///
     /// # Errors
-    /// As of [`Wanted::some_names`].
+    /// Those of [`Wanted::some_names`].
     pub fn some_names_in_order(&self, client: &Client) -> Result<Vec<String>> {
         let nodes = self.nodes(client)?;
         if nodes.is_empty() {
@@ -99,10 +99,10 @@ impl Wanted {
         Ok(names)
     }
 
-    /// Names whether there are such nodes or not, in natural order.
+    /// Names in natural order, whether or not such nodes exist.
     ///
     /// # Errors
-    /// What is wrong with a hostlist.
+    /// A hostlist is malformed.
     pub fn names(&self, client: &Client) -> Result<Vec<String>> {
         let all: Vec<NodeRow> = client.get(api::paths::NODES)?;
         let membership = self.membership(client, &all)?;
@@ -113,10 +113,11 @@ impl Wanted {
         }
     }
 
-    /// Those of `all`, which no inventory knows yet, that are meant; each that is named without a wildcard is among them.
+    /// The names of `all` that are meant. `all` are names of a file, which the inventory need not have; each name without a
+    /// wildcard must be among them.
     ///
     /// # Errors
-    /// What is wrong with a hostlist, or which names are not among `all`.
+    /// A hostlist is malformed, or names are not among `all`.
     pub fn names_among(&self, all: impl IntoIterator<Item = String>) -> Result<NodeSet> {
         let all: Vec<String> = all.into_iter().collect();
         let set = expand_all(&self.texts, &Membership::new(all.clone(), Default::default()))?;
@@ -131,10 +132,10 @@ impl Wanted {
         }
     }
 
-    /// Names, hardware addresses and addresses; the daemon says which of them there are.
+    /// Names, hardware addresses and IP addresses; the daemon reports those that do not exist.
     ///
     /// # Errors
-    /// What is wrong with a hostlist.
+    /// A hostlist is malformed.
     pub fn subjects(&self, client: &Client) -> Result<Vec<String>> {
         let alone = |text: &String| {
             let name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -157,7 +158,7 @@ impl Wanted {
         Ok(format!("{}; nothing to do", self.matches_none(all.len())))
     }
 
-    /// What is said where no node is meant, of so many that there are.
+    /// The message that no node matches; `all` is the number of nodes in the inventory.
     pub fn matches_none(&self, all: usize) -> String {
         match all {
             0 => NO_NODES.to_owned(),
@@ -169,12 +170,12 @@ impl Wanted {
         }
     }
 
-    /// True without any names: all nodes are meant.
+    /// Whether no names were given, so that all nodes are meant.
     pub fn is_all(&self) -> bool {
         self.texts.is_empty()
     }
 
-    /// Groups are only asked for if they are named: of a large cluster they are many.
+    /// Groups are fetched only if one is named, because a large cluster has many.
     fn membership(&self, client: &Client, all: &[NodeRow]) -> Result<Membership> {
         let names = all.iter().map(|node| node.name.clone()).collect();
         let groups = match self.texts.iter().any(|text| text.contains('@')) {
@@ -198,16 +199,17 @@ fn from_stdin() -> Result<Vec<String>> {
     }
     let found: Vec<String> = lines(&text).map(str::to_owned).collect();
     match found.is_empty() {
-        // Not "all nodes", which is what nothing at all means on the command line.
+        // An empty list is refused here, because an empty list of arguments means all nodes.
         true => bail!("standard input names no nodes; nothing to do"),
         false => Ok(found),
     }
 }
 
-/// Nodes and their new names, in pairs: the first with the first, as they are written. Either is `-` for what the standard input says.
+/// Pairs of nodes and their new names, in the order in which they are written. One of the two lists may be `-` for standard
+/// input.
 ///
 /// # Errors
-/// What is wrong with a hostlist, a name that is written twice, or the numbers of names.
+/// A hostlist is malformed, a name is written twice, or the lists have different lengths.
 pub fn pairs(client: &Client, from: &str, to: &str) -> Result<Vec<(String, String)>> {
     if (from, to) == ("-", "-") {
         bail!(
@@ -217,7 +219,7 @@ pub fn pairs(client: &Client, from: &str, to: &str) -> Result<Vec<(String, Strin
     let from = Wanted::new(vec![from.to_owned()])?;
     let all: Vec<NodeRow> = match from.texts.iter().any(|text| text.contains(['@', '*', '?'])) {
         true => client.get(api::paths::NODES)?,
-        // Names need no inventory; whether there are such nodes, the daemon says.
+        // Names need no inventory; the daemon reports nodes that do not exist.
         false => Vec::new(),
     };
     let groups = from.membership(client, &all)?;
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_pair_with_nothing_or_with_two_are_refused() {
+    fn lists_that_do_not_pair_are_refused() {
         for (from, to, want) in [
             (
                 "n1,n1",

@@ -43,7 +43,7 @@ struct ShowArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: LayoutArgs) -> Result<ExitCode> {
     let layouts: Vec<api::LayoutRow> = connect(config)?.get(api::paths::LAYOUTS)?;
     match args.command {
@@ -65,7 +65,7 @@ pub fn run(config: &Path, args: LayoutArgs) -> Result<ExitCode> {
 
 fn list(layouts: &[api::LayoutRow]) -> String {
     if layouts.is_empty() {
-        return "no layouts: local disks are left alone; write a [layout.NAME] into the site file".to_owned();
+        return "no layouts: local disks are left alone; add a [layout.NAME] to the site file".to_owned();
     }
     let mut table = output::table(["layout", "version", "table", "partitions", "wipe", "profiles"]);
     for row in layouts {

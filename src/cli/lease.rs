@@ -49,7 +49,7 @@ struct ReleaseArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: LeaseArgs) -> Result<ExitCode> {
     match args.command {
         LeaseCommand::List(format) => list(config, format),

@@ -1,4 +1,5 @@
-//! The command line: one file a command. All but `serve`, `check`, `restore` and `completion` ask the running daemon.
+//! The command line: one file for each command. All commands except `serve`, `check`, `restore` and `completion` ask the
+//! running daemon.
 
 mod ask;
 mod backup;
@@ -41,7 +42,7 @@ use std::{
     process::ExitCode,
 };
 
-/// The site file, unless `--config` or `RACKSTRAP_CONFIG` names another.
+/// The site file, unless `--config` or `RACKSTRAP_CONFIG` names another one.
 pub const DEFAULT_CONFIG: &str = rackstrap_site::DEFAULT_PATH;
 
 const JOURNEY: &str = "\
@@ -72,7 +73,7 @@ pub struct Cli {
     command: Command,
 }
 
-// In the order of a newcomer's journey; the help lists them like this.
+// In the order in which a newcomer needs them; the help lists them like this.
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check the site file; needs no daemon
@@ -127,7 +128,7 @@ enum Command {
     Completion(completion::CompletionArgs),
 }
 
-/// Runs the command line; the error is for `main` to print.
+/// Runs the command line; `main` prints the error.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<ExitCode> {
     let mut grammar = help::fitting(Cli::command());
     let parsed = grammar
@@ -136,7 +137,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<ExitCode> {
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are no errors: 0. Usage errors: 2.
+            // Help and version are not errors: 0. Usage errors: 2.
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
             let _ = error.print();
             return Ok(ExitCode::from(code));
@@ -145,13 +146,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<ExitCode> {
     let config = cli.config.unwrap_or_else(default_config);
     let result = dispatch(&config, cli.command);
     match result {
-        // `rackstrap status | head`: the reader has closed the pipe.
+        // In `rackstrap status | head`, the reader has closed the pipe.
         Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
         other => other,
     }
 }
 
-/// The error with its causes. A message that ends with its cause does not get that a second time.
+/// The error with its causes. If a message ends with its cause, the cause is not repeated.
 pub fn error_line(error: &anyhow::Error) -> String {
     let mut line = String::new();
     for cause in error.chain().map(ToString::to_string) {
@@ -209,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn causes_are_said_once() {
+    fn causes_are_printed_once() {
         let cause = || std::io::Error::other("the disk is on fire");
         let plain = anyhow::Error::new(cause()).context("reading x").context("importing y");
         assert_eq!(error_line(&plain), "importing y: reading x: the disk is on fire");
@@ -223,11 +224,11 @@ mod tests {
     }
 
     #[test]
-    fn every_command_says_what_it_does() {
+    fn every_command_has_a_help_and_an_example() {
         fn walk(command: &clap::Command) {
             for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
                 assert!(sub.get_about().is_some(), "{} has no help", sub.get_name());
-                // Another text would hide that one, and would not be made to fit the terminal.
+                // A second text would hide the first one, and would not be wrapped to the terminal.
                 let others = [
                     sub.get_before_help(),
                     sub.get_before_long_help(),

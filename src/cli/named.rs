@@ -1,6 +1,6 @@
 //! A test: each command that a text of the project names exists, with its options.
 //!
-//! Messages name the command that mends something. A command that was renamed, or never was, is worse than none.
+//! Messages name the command that corrects a problem. A command that does not exist would make them worse than no command.
 
 use super::Cli;
 use clap::{Command, CommandFactory};
@@ -46,10 +46,10 @@ const PROSE: &[&str] = &[
     "initramfs",
 ];
 
-/// The commands of `cargo xtask`, which is another program: its own test has them.
+/// The commands of `cargo xtask`. A test of that program checks them.
 const XTASK: &[&str] = &["bench", "demo", "docs", "test", "tidy"];
 
-/// Files of the project that people read, below its root.
+/// Files of the project that people read, relative to its root.
 const READ: &[&str] = &[
     "README.md",
     "CHANGELOG.md",
@@ -75,8 +75,8 @@ pub(super) fn files(path: PathBuf, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// What stands behind each `name ` in `text`, up to the end of what may belong to a command, and whether it is there to be typed
-/// as it stands: with a remark in parentheses behind it.
+/// The text after each `name ` in `text`, up to the end of a possible command, and whether it can be typed as it is: then a
+/// remark in parentheses follows.
 fn snippets<'a>(text: &'a str, name: &str) -> Vec<(&'a str, bool)> {
     let behind = text.match_indices(name).filter(|(at, _)| {
         let before = text[..*at].chars().next_back();
@@ -91,7 +91,7 @@ fn snippets<'a>(text: &'a str, name: &str) -> Vec<(&'a str, bool)> {
     .collect()
 }
 
-/// True for a word that can only be a command: `{name}`, `NODE` and `r01n01` are arguments.
+/// Whether the word can only be a command: `{name}`, `NODE` and `r01n01` are arguments.
 fn is_name(word: &str) -> bool {
     !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-')
 }
@@ -104,7 +104,7 @@ fn knows_option(command: &Command, option: &str) -> bool {
     own || ["help", "config", "version"].contains(&option)
 }
 
-/// What is wrong with `rackstrap SNIPPET`, if anything. One that is `whole` has what its command cannot do without.
+/// The problem of `rackstrap SNIPPET`; none if it is correct. A snippet that is `whole` must have all required arguments.
 fn problem(root: &Command, (snippet, whole): (&str, bool)) -> Option<String> {
     let mut command = root;
     let mut words = snippet.split_whitespace().peekable();
@@ -152,7 +152,7 @@ fn problem(root: &Command, (snippet, whole): (&str, bool)) -> Option<String> {
     None
 }
 
-/// The words of a command line, up to what is no longer part of it: another command, a remark behind a gap, a comment.
+/// The words of a command line, up to its end: another command, a remark after a gap, or a comment.
 fn shell_words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     let mut letters = line.chars().peekable();
@@ -178,7 +178,7 @@ fn shell_words(line: &str) -> Vec<String> {
     words
 }
 
-/// Lines of a help or a page that are commands: all that stand by themselves.
+/// The lines of a help text or a page that are commands by themselves.
 fn command_lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines()
         .map(str::trim)
@@ -201,14 +201,14 @@ pub(super) fn code_and_prose(text: &str) -> (String, String) {
     (code, prose)
 }
 
-/// The pages that people read, by their paths, and their texts.
+/// The paths and texts of the pages that people read.
 pub(super) fn documents() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
         .map(|name| root.join(name))
         .to_vec();
     files(root.join("docs"), &mut found);
-    // Beside the pages there is book.toml.
+    // The directory also has book.toml.
     found.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     let read = |path: PathBuf| (path.display().to_string(), fs::read_to_string(&path).unwrap());
     found.into_iter().map(read).collect()
@@ -231,7 +231,7 @@ fn examples_are_command_lines_that_are_accepted() {
         for line in command_lines(&text) {
             lines += 1;
             let words = shell_words(line);
-            // What stands for a value in a text.
+            // Placeholders are replaced by values.
             let words = words.iter().map(|word| match word.as_str() {
                 "IMAGE@VERSION" => "debian@1",
                 "MAC" => "52:54:00:00:00:01",
@@ -250,24 +250,25 @@ fn examples_are_command_lines_that_are_accepted() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// What stands between backquotes in a sentence.
+/// The texts between backquotes in a sentence.
 pub(super) fn quoted(sentence: &str) -> impl Iterator<Item = &str> {
     sentence.split('`').skip(1).step_by(2)
 }
 
-/// The command that `text` begins with, such as `node set r01n01`; none if it is something else.
+/// The command with which `text` begins, such as `node set r01n01`; none if it is not a command.
 fn command_of<'c>(root: &'c Command, text: &str) -> Option<&'c Command> {
     let mut words = text.strip_prefix("rackstrap ").unwrap_or(text).split_whitespace();
     let group = root.find_subcommand(words.next()?)?;
     match (group.has_subcommands(), words.next()) {
         (true, Some(word)) => group.find_subcommand(word),
         (true, None) => None,
-        // `status` alone may be a word; with more behind it, it is a command.
+        // `status` alone may be an ordinary word; with more words it is a command.
         (false, more) => (more.is_some() || text.starts_with("rackstrap ")).then_some(group),
     }
 }
 
-/// Options that `prose` promises and that are not there. A sentence that says something of each of the commands before it says it of all of them.
+/// Options that `prose` names and that do not exist. If a sentence follows several commands, the option must exist in each of
+/// them.
 fn broken_promises(root: &Command, prose: &str) -> (usize, Vec<String>) {
     let (mut promises, mut wrong) = (0, Vec::new());
     let paragraphs = prose.split("\n\n").map(|paragraph| paragraph.replace('\n', " "));
@@ -325,12 +326,12 @@ fn commands_that_texts_name_exist() {
     grammar.build();
     let (mut commands, mut wrong) = (0, BTreeSet::new());
     for path in found {
-        // This file has wrong ones on purpose.
+        // This file contains wrong commands on purpose.
         let Ok(text) = fs::read_to_string(&path) else { continue };
         if path.ends_with("src/cli/named.rs") {
             continue;
         }
-        // A literal that goes on in the next line is one text.
+        // A string literal that continues on the next line is one text.
         let text = text.split("\\\n").map(str::trim_start).collect::<String>();
         let name = path.strip_prefix(root).unwrap().display();
         for snippet in snippets(&text, "rackstrap") {

@@ -1,4 +1,4 @@
-//! How answers look: tables for people, JSON for programs, colours only where a person looks.
+//! The form of answers: tables for people, JSON for programs, colours only on a terminal.
 
 use super::screen;
 use crate::control::api::{Level, NodeState};
@@ -19,7 +19,7 @@ pub struct Format {
     pub json: bool,
 }
 
-/// Prints a line or more.
+/// Prints one or more lines.
 pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let text = text.trim_end_matches('\n');
@@ -27,12 +27,12 @@ pub fn print(text: &str) -> Result<()> {
     written.context("writing to standard output")
 }
 
-/// Prints a text for people: on a terminal no line is wider than that.
+/// Prints a text for people. On a terminal no line is wider than the terminal.
 pub fn print_fitting(text: &str) -> Result<()> {
     print(&fit(text, screen::columns()))
 }
 
-/// The text with each line that is wider than `columns` broken at blanks. What follows is indented, so that it can be told from the next
+/// Breaks each line that is wider than `columns` at blanks. The continuation is indented, so that it differs from the next
 /// line. Only a word that is wider by itself, such as a list of nodes, is broken inside.
 pub fn fit(text: &str, columns: Option<usize>) -> String {
     let Some(columns) = columns.map(|columns| columns.max(1)) else {
@@ -41,14 +41,14 @@ pub fn fit(text: &str, columns: Option<usize>) -> String {
     let lines = text
         .split('\n')
         .map(|line| match line.width() <= columns || line.contains('\x1b') {
-            // A coloured line is one of a table, which fits.
+            // A coloured line belongs to a table, which fits already.
             true => line.to_owned(),
             false => broken(line, columns, hanging(line).min(columns / 2)),
         });
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The line broken at blanks, with nothing before what follows.
+/// Breaks the line at blanks, without an indent.
 pub fn fill(line: &str, columns: usize) -> String {
     broken(line, columns, 0)
 }
@@ -82,7 +82,8 @@ fn broken(line: &str, columns: usize, indent: usize) -> String {
     done + now.trim_end()
 }
 
-/// Where a line goes on below: under the value of a `key:   value` or `key   value` line, otherwise two columns further in than it begins.
+/// The indent of a continuation: below the value of a `key:   value` or `key   value` line, otherwise two columns more than
+/// the line itself.
 fn hanging(line: &str) -> usize {
     const LONGEST_KEY: usize = 14;
     if let Some((key, rest)) = line.split_once(": ")
@@ -97,7 +98,7 @@ fn hanging(line: &str) -> usize {
     line.len() - line.trim_start().len() + 2
 }
 
-/// Bytes of `word` that fit `room` columns, at least one letter: behind a comma or the like, if one is near.
+/// How many bytes of `word` fit in `room` columns, at least one letter. The break is after a comma or similar if one is near.
 fn break_at(word: &str, room: usize) -> usize {
     let (mut used, mut end, mut nice) = (0, 0, 0);
     for (at, letter) in word.char_indices() {
@@ -113,7 +114,7 @@ fn break_at(word: &str, room: usize) -> usize {
     if nice > end / 2 { nice } else { end }
 }
 
-/// The text in at most so many columns, with dots where something is missing.
+/// The text in at most `room` columns, with dots where something is cut.
 pub fn cut(text: &str, room: usize) -> String {
     match text.width() > room {
         true => {
@@ -125,7 +126,7 @@ pub fn cut(text: &str, room: usize) -> String {
     }
 }
 
-/// Version, name or working copy to compare it with, with the dots inside: names differ at their ends.
+/// The text in at most `room` columns, cut in the middle: names differ at their ends.
 pub fn cut_inside(text: &str, room: usize) -> String {
     const DOTS: &str = "...";
     if text.width() <= room || room <= DOTS.len() {
@@ -144,7 +145,7 @@ pub fn cut_inside(text: &str, room: usize) -> String {
     format!("{head}{DOTS}{}", &text[from..])
 }
 
-/// Bytes of the beginning of `text` that fit `room` columns.
+/// How many bytes of the beginning of `text` fit in `room` columns.
 pub fn kept_by(text: &str, room: usize) -> usize {
     let mut used = 0;
     let letter = text.char_indices().find(|(_, letter)| {
@@ -154,23 +155,23 @@ pub fn kept_by(text: &str, room: usize) -> usize {
     letter.map_or(text.len(), |(at, _)| at)
 }
 
-/// Prints a text as it is.
+/// Prints a text without changes.
 pub fn print_exactly(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     written.context("writing to standard output")
 }
 
-/// Prints `value` as JSON, a line per level.
+/// Prints `value` as JSON, with one line for each level.
 pub fn print_json(value: &impl Serialize) -> Result<()> {
     print(&serde_json::to_string_pretty(value)?)
 }
 
-/// What `answer` says of each of `subjects`: texts with an empty line between them, or one JSON value after the other, which is
-/// how `jq` reads them.
+/// Prints the answer for each of `subjects`: texts with an empty line between them, or one JSON value after the other, as
+/// `jq` reads them.
 ///
 /// # Errors
-/// The first one of `answer`, or that of writing.
+/// The first error of `answer`, or an error of writing.
 pub fn each<T: Serialize>(
     subjects: Vec<String>,
     format: Format,
@@ -187,13 +188,13 @@ pub fn each<T: Serialize>(
     Ok(())
 }
 
-/// True where a person looks on, and wants colours (no-color.org).
+/// Whether to print colours: standard output is a terminal, and the user wants them (no-color.org).
 pub fn colours() -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     std::io::stdout().is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// A table with a head, without lines. On a terminal it is as wide as that at most: long texts go on below.
+/// A table with a head, without lines. On a terminal it is at most as wide as the terminal; long texts are wrapped.
 pub fn table<const N: usize>(head: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -202,7 +203,7 @@ pub fn table<const N: usize>(head: [&str; N]) -> Table {
     }
     if let Some(columns) = screen::columns() {
         table.set_content_arrangement(ContentArrangement::Dynamic);
-        // The blanks behind the last column are not printed.
+        // The blanks after the last column are not printed.
         table.set_width(u16::try_from(columns + GAP).unwrap_or(u16::MAX));
     }
     table.set_header(head.map(|title| Cell::new(title.to_uppercase()).add_attribute(Attribute::Bold)));
@@ -215,17 +216,17 @@ pub fn table<const N: usize>(head: [&str; N]) -> Table {
 /// Blanks between two columns of a table.
 const GAP: usize = 2;
 
-/// The table as text, without blanks at the lines' ends.
+/// The table as text, without blanks at the ends of lines.
 pub fn render(table: &Table) -> String {
     table.trim_fmt()
 }
 
-/// A number or a duration: to the right.
+/// A cell for a number or a duration, aligned to the right.
 pub fn right(text: impl ToString) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
-/// A state in its colour.
+/// A cell with a state in its colour.
 pub fn state_cell(state: NodeState) -> Cell {
     let cell = Cell::new(state);
     match state {
@@ -237,7 +238,7 @@ pub fn state_cell(state: NodeState) -> Cell {
     }
 }
 
-/// A text in the colour of its level.
+/// A cell with a text in the colour of its level.
 pub fn level_cell(level: Level, text: impl ToString) -> Cell {
     let cell = Cell::new(text);
     match level {
@@ -247,7 +248,7 @@ pub fn level_cell(level: Level, text: impl ToString) -> Cell {
     }
 }
 
-/// `failed`, `retried`; empty for what went well.
+/// `failed`, `retried`; empty for a success.
 pub fn level_text(level: Level) -> &'static str {
     match level {
         Level::Ok => "",
@@ -267,7 +268,7 @@ pub fn brief(millis: u64) -> String {
     }
 }
 
-/// How long ago that was, in whole units.
+/// How long ago `then` was, in whole units.
 pub fn ago(now: Timestamp, then: Timestamp) -> String {
     match now.since(then) {
         millis @ 0..60_000 => format!("{} s", millis / 1000),
@@ -307,7 +308,7 @@ pub fn facts(facts: &[(&str, String)]) -> String {
     let width = facts.iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0) + 1;
     let lines = facts.iter().map(|(key, value)| {
         let key = format!("{key}:");
-        // What does not fit on one line goes on below the first one.
+        // A value with several lines continues below its first line.
         format!("{key:width$} {}", value.replace('\n', &format!("\n{:width$} ", "")))
     });
     lines.collect::<Vec<_>>().join("\n")
@@ -357,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_broken_at_blanks_and_go_on_where_one_looks_for_them() {
+    fn lines_are_broken_at_blanks_and_continue_below_their_values() {
         let text = "disk:      vda holds an ext4 file system\n  - address 10.5.1.1 in subnet 10.5.0.0/16, by its position\n\
                     kernel   6.1.0-40-amd64 (x86_64, 8 MiB)\nwarning: r01n[01,03,05,07,09,11,13,15,17]: lost\nshort";
         let want = "disk:      vda holds an\n           ext4 file\n           system\n  - address 10.5.1.1 in\n    subnet 10.5.0.0/16, by\n    \

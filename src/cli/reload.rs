@@ -11,7 +11,7 @@ use clap::Args;
 use rackstrap_model::disks::{DiskEffect, describe_effects};
 use std::{io::IsTerminal, path::Path, process::ExitCode};
 
-/// Lines about nodes' disks that fit a screen.
+/// At most this many lines about nodes' disks, so that they fit a screen.
 const MOST_LINES: usize = 20;
 
 /// Arguments of `rackstrap reload`.
@@ -32,7 +32,7 @@ pub struct ReloadArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: ReloadArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     let mut reloaded = reload(&client, args.reprep)?;

@@ -49,7 +49,7 @@ pub struct RestoreArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: RestoreArgs) -> Result<ExitCode> {
     let file = &args.file;
     let header = check(file)?;
@@ -71,7 +71,7 @@ pub fn run(config: &Path, args: RestoreArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let target = connection::store(config)?;
-    // Read again from its beginning, and checked again: what was checked before might have been changed.
+    // The file is read and checked again, because it may have changed since the first check.
     let input = File::open(file).with_context(|| format!("backup {}: cannot open it", file.display()))?;
     let mut reader = Reader::new(BufReader::with_capacity(1 << 17, input)).context("reading it again")?;
     if *reader.header() != header {
@@ -105,12 +105,12 @@ pub fn run(config: &Path, args: RestoreArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The store has to be one that a daemon can begin with; tells the number of its nodes.
+/// Checks that a daemon can start with the restored store. Returns the number of its nodes.
 fn look_at(staged: &Staged) -> Result<usize> {
     let store = staged.store().context("it is closed")?;
     let nodes = nodes::load(store)?;
     if !staged.took_along() {
-        // Secrets go out once a boot, and may have gone out after the backup was made.
+        // Secrets are sent once for each boot, and may have been sent after the backup was made.
         boots::redeem_all(store)?;
         boots::trust_site_file(store)?;
     }

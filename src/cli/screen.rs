@@ -1,4 +1,4 @@
-//! What is drawn over and over on a terminal: `--watch`, and racks that fill.
+//! Views that are redrawn on a terminal: `--watch`, and racks that are being filled.
 
 use super::output::{self, Format};
 use crate::control::{ClientError, Watch, api::Watchable};
@@ -16,7 +16,7 @@ use tokio::{
     sync::mpsc,
 };
 
-/// Columns of the terminal, if standard output is one; 80 where it does not say.
+/// Columns of the terminal; none if standard output is not one, and 80 if the terminal does not report its size.
 pub fn columns() -> Option<usize> {
     #[cfg(test)]
     if let Some(columns) = OF_A_TEST.get() {
@@ -25,7 +25,7 @@ pub fn columns() -> Option<usize> {
     columns_of(&std::io::stdout())
 }
 
-/// Columns of the terminal, whichever of standard input, output and error it is: help is often piped into a pager.
+/// Columns of the terminal that standard input, output or error is: help is often piped into a pager.
 pub fn any_columns() -> Option<usize> {
     columns()
         .or_else(|| columns_of(&std::io::stderr()))
@@ -43,11 +43,11 @@ fn columns_of(stream: &(impl IsTerminal + AsFd)) -> Option<usize> {
 
 #[cfg(test)]
 thread_local! {
-    /// Columns of the terminal that a test pretends to have.
+    /// Columns of the terminal that a test simulates.
     static OF_A_TEST: std::cell::Cell<Option<usize>> = const { std::cell::Cell::new(None) };
 }
 
-/// What `show` says on a terminal of so many columns.
+/// The result of `show` on a terminal of that many columns.
 #[cfg(test)]
 pub fn on_terminal(columns: usize, show: impl FnOnce() -> String) -> String {
     OF_A_TEST.set(Some(columns));
@@ -56,38 +56,38 @@ pub fn on_terminal(columns: usize, show: impl FnOnce() -> String) -> String {
     shown
 }
 
-/// Between two drawings on a terminal: what is shown has ages.
+/// Time between two drawings on a terminal: the view shows ages.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is watched, and how it is shown.
+/// A watched answer, and its display.
 pub trait Watched<T> {
-    /// What to show of the answer; none to leave. It is told the lines of the terminal, if it is one.
+    /// What to show of the answer; none to leave. `rows` is the number of lines of the terminal, if it is one.
     ///
     /// # Errors
-    /// The answer has nothing to show, and will not have.
+    /// The answer has nothing to show, and a later one will not have either.
     fn draw(&mut self, answer: &T, rows: Option<usize>) -> Result<Option<View>>;
 
-    /// Does what a key is for; false to leave. Keys are read only by what [wants](Watched::KEYS) them.
+    /// Carries out a key; false to leave. Keys are read only if [`KEYS`](Watched::KEYS) is true.
     fn press(&mut self, _key: u8) -> bool {
         true
     }
 
-    /// True if it has keys.
+    /// Whether keys are read.
     const KEYS: bool = false;
 }
 
-/// Shows the answers of `watch`, each as it comes, until there is nothing to show or a signal comes. A terminal is drawn each second
-/// as well, as ages grow. While the daemon is restarted, what keeps it from answering is shown instead.
+/// Shows each answer of `watch` as it comes, until there is nothing to show or a signal comes. A terminal is also redrawn
+/// each second, because ages grow. While the daemon is restarted, the error is shown instead.
 ///
 /// # Errors
-/// Those of the daemon that do not pass, of the terminal, and of `watched`.
+/// Permanent errors of the daemon, errors of the terminal, and those of `watched`.
 pub fn watch<T, W>(mut watch: Watch<T>, format: Format, mut watched: W) -> Result<()>
 where
     T: Watchable + DeserializeOwned + Send + 'static,
     W: Watched<T>,
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // From here on a signal ends the loop and not the process: the terminal becomes what it was.
+    // From here on a signal ends the loop and not the process, so that the terminal is restored.
     let mut signals = runtime.block_on(async { Signals::new(None) })?;
     let screen = Screen::open(format, W::KEYS)?;
     signals.keys = screen.keyboard.is_some().then(read_keys);
@@ -125,10 +125,10 @@ where
     }
 }
 
-/// The last answer, whose time goes on.
+/// The last answer, whose ages grow.
 struct Current<T> {
     answer: T,
-    /// When it was made, by the daemon's clock.
+    /// When the daemon made it, by its own clock.
     made: Option<Timestamp>,
     received: Instant,
 }
@@ -150,18 +150,18 @@ impl<T: Watchable> Current<T> {
     }
 }
 
-/// What to show instead, if the error is one that passes.
+/// The view to show instead of the answer, if the error is temporary.
 ///
 /// # Errors
-/// `error`, otherwise.
-pub fn unless_it_comes_back(error: anyhow::Error) -> Result<View> {
+/// `error`, if it is permanent.
+pub fn unless_temporary(error: anyhow::Error) -> Result<View> {
     match error.downcast_ref() {
         Some(broken) if ClientError::passes(broken) => Ok(View::Trouble(error.to_string())),
         _ => Err(error),
     }
 }
 
-/// Reads the keyboard until the process ends: a read cannot be called back.
+/// Reads the keyboard until the process ends, because a read cannot be cancelled.
 fn read_keys() -> mpsc::Receiver<u8> {
     let (send, keys) = mpsc::channel(16);
     std::thread::spawn(move || {
@@ -174,7 +174,7 @@ fn read_keys() -> mpsc::Receiver<u8> {
     keys
 }
 
-/// What ends the watching, or has it draw again.
+/// The signals that end watching or cause a redraw.
 struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -183,15 +183,15 @@ struct Signals {
     keys: Option<mpsc::Receiver<u8>>,
 }
 
-/// Why it is time to draw.
+/// The reason for drawing again.
 enum Wake<T> {
-    /// An answer, or why there is none; nothing if there will be no further one.
+    /// An answer, or an error; none if no further answer comes.
     Answer(Option<Result<T, ClientError>>),
-    /// Time, or another size.
+    /// The interval is over, or the size of the terminal changed.
     Draw,
-    /// A key.
+    /// The user pressed a key.
     Key(u8),
-    /// A signal ends it.
+    /// A signal that ends watching.
     End,
 }
 
@@ -228,21 +228,21 @@ impl Signals {
     }
 }
 
-/// What is drawn.
+/// The drawn lines.
 pub enum View {
-    /// Lines that are cut where the terminal ends.
+    /// Lines that are cut at the edge of the terminal.
     Table(String),
-    /// Text that goes on in the next line.
+    /// Text that continues on the next line.
     Text(String),
     /// Why there is nothing to show just now. Where it is not a terminal that is drawn, programs read standard output, and expect answers
     /// there, as JSON perhaps: this goes to standard error.
     Trouble(String),
 }
 
-/// Where it is drawn: over and over on a terminal, one after the other anywhere else.
+/// Where views are drawn: at the same place on a terminal, one after the other elsewhere.
 struct Screen {
     terminal: bool,
-    /// How the keyboard was, if it was changed.
+    /// The settings of the keyboard before they were changed; none if they were not.
     keyboard: Option<Termios>,
 }
 
@@ -250,14 +250,14 @@ impl Screen {
     fn open(format: Format, keys: bool) -> Result<Screen> {
         let terminal = std::io::stdout().is_terminal() && !format.json;
         if terminal {
-            // The alternate screen, without a cursor: what was on the terminal is there again afterwards.
+            // The alternate screen without a cursor: the previous content of the terminal is restored afterwards.
             write(b"\x1b[?1049h\x1b[?25l")?;
         }
         let mut keyboard = None;
         if terminal && keys && std::io::stdin().is_terminal() {
             let before = tcgetattr(std::io::stdin()).context("asking how the keyboard is")?;
             let mut now = before.clone();
-            // Each key at once and unseen; Ctrl-C still interrupts.
+            // Each key is read at once and not echoed; Ctrl-C still interrupts.
             now.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
             tcsetattr(std::io::stdin(), OptionalActions::Now, &now).context("taking keys one by one")?;
             keyboard = Some(before);
@@ -265,7 +265,7 @@ impl Screen {
         Ok(Screen { terminal, keyboard })
     }
 
-    /// Lines of the terminal, if it is one; 24 where it does not say.
+    /// Lines of the terminal; none if standard output is not one, and 24 if the terminal does not report its size.
     fn rows(&self) -> Option<usize> {
         let size = self
             .terminal
@@ -276,10 +276,10 @@ impl Screen {
     fn show(&self, view: &View, last: &mut String) -> Result<()> {
         let (View::Table(text) | View::Text(text) | View::Trouble(text)) = view;
         if self.terminal {
-            // Home, each line cleared to its end, then the rest of the screen: redrawn without a flicker. Cleared
-            // before it is written: at the right edge, clearing afterwards would take the last letter.
+            // Home, each line cleared to its end, then the rest of the screen, so that it does not flicker. A line is cleared
+            // before it is written: at the right edge, clearing afterwards would delete the last letter.
             let lines = text.replace('\n', "\r\n\x1b[K");
-            // Without autowrap (DECAWM), a line that is too long ends at the edge and the others stay where they are.
+            // Without autowrap (DECAWM), a line that is too long ends at the edge, and the other lines stay in place.
             let (cut, wrap) = match view {
                 View::Table(_) => ("\x1b[?7l", "\x1b[?7h"),
                 View::Text(_) | View::Trouble(_) => ("", ""),

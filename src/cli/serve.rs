@@ -15,10 +15,10 @@ The daemon stays in the foreground and logs to standard error; systemd/rackstrap
 (`systemctl reload rackstrap` or `rackstrap reload`) makes it read the site file again. A faulty file changes nothing.")]
 pub struct ServeArgs {}
 
-/// Runs the daemon until it is told to stop.
+/// Runs the daemon until a signal stops it.
 pub fn run(config: &Path, _args: ServeArgs) -> Result<ExitCode> {
     let filter = EnvFilter::try_from_env("RACKSTRAP_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    // Colours only for people: a journal keeps the escape sequences for ever.
+    // Colours only on a terminal: a journal would keep the escape sequences.
     let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt()
         .with_env_filter(filter)

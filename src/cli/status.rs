@@ -29,16 +29,16 @@ States: absent (never seen), loading (firmware or loader asks), agent (disk and 
 (the operating system boots), ready, degraded (up, with less than asked for: see the last column), stalled (the next step of
 the boot is overdue), lost (no heartbeat any more), waiting (an unknown machine: give it a name with rackstrap discover accept).
 
-Lines fit the terminal; a text that is cut ends in three dots. Of more than 40 nodes, those of which all is equal share a line;
-their time is the shortest, with a plus sign.
+Lines fit the terminal; a text that is cut ends in three dots. With more than 40 nodes, nodes with equal values share a line,
+which shows the shortest time with a plus sign.
 
 Examples:
   rackstrap status
   rackstrap status 'r[01-02]n*!@profile:gpu'
   rackstrap status @rack:r03 --watch
-  rackstrap status --sort worst         (what needs a look comes first)
+  rackstrap status --sort worst         (nodes with problems come first)
   rackstrap status --wide               (all columns, whole texts, a line a node)
-  rackstrap status --watch              (until Ctrl-C; when not all nodes fit, those come first that need a look)
+  rackstrap status --watch              (until Ctrl-C; if not all nodes fit, nodes with problems come first)
   rackstrap status --json | jq '.nodes[] | select(.state != \"ready\") | .node'")]
 pub struct StatusArgs {
     /// Show only these nodes, and no unknown machines [default: all]
@@ -67,7 +67,7 @@ enum Sort {
     Worst,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: StatusArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     let wanted = Wanted::new(args.nodes)?;
@@ -102,14 +102,15 @@ pub fn run(config: &Path, args: StatusArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The status of what is wanted, and how many nodes there are.
+/// The status of the wanted nodes, and the number of all nodes.
 fn ask(client: &Client, wanted: &Wanted) -> Result<(api::StatusAnswer, usize)> {
     let mut answer: api::StatusAnswer = client.get(api::paths::STATUS)?;
     let all = select(client, wanted, &mut answer)?;
     Ok((answer, all))
 }
 
-/// Leaves what is wanted of the answer; how many nodes there are. Groups are expanded again with each answer, because nodes join and leave them.
+/// Removes all but the wanted nodes from the answer, and returns the number of all nodes. Groups are expanded again for each
+/// answer, because nodes join and leave them.
 fn select(client: &Client, wanted: &Wanted, answer: &mut api::StatusAnswer) -> Result<usize> {
     let all = answer
         .nodes
@@ -123,19 +124,19 @@ fn select(client: &Client, wanted: &Wanted, answer: &mut api::StatusAnswer) -> R
     Ok(all)
 }
 
-/// How it is to be shown.
+/// How the status is shown.
 #[derive(Clone, Copy, Debug, Default)]
 struct Look {
-    /// Columns of the terminal; none where lines may be as long as they like.
+    /// Columns of the terminal; none if lines may have any length.
     columns: Option<usize>,
-    /// Lines of the terminal; none where all is to be shown.
+    /// Lines of the terminal; none if all lines are shown.
     rows: Option<usize>,
-    /// All columns and whole texts, a line a node.
+    /// Show all columns and uncut texts, one line for each node.
     wide: bool,
     sort: Sort,
 }
 
-/// A summary, and below it the table; `none` where no node is to be shown. When not all lines fit, those come first that need a look.
+/// A summary, and below it the table; `none` is shown if no node is. If not all lines fit, nodes with problems come first.
 fn describe(answer: &api::StatusAnswer, none: &str, look: Look) -> String {
     if answer.nodes.is_empty() {
         let text = [vec![none.to_owned()], beside(answer)].concat().join("\n");
@@ -182,7 +183,7 @@ fn sum(answer: &api::StatusAnswer, columns: Option<usize>) -> String {
         };
         let them = output::count(waiting, "unknown machine");
         let them = format!("{them} {verb}: rackstrap discover accept {hwaddr} NAME");
-        // A command is not broken where it need not be.
+        // A command is kept on one line if possible.
         let both = text.width() + 2 + them.width();
         let between = if columns.is_some_and(|columns| both > columns) {
             "\n"
@@ -217,7 +218,7 @@ fn beside(answer: &api::StatusAnswer) -> Vec<String> {
         .collect()
 }
 
-/// What nodes' next boots do to their disks, and what gives nodes the disks that were left alone: each text once, with the nodes.
+/// What nodes' next boots do to their disks, and the commands for disks that were left alone: each text once, with its nodes.
 fn disks(rows: &[StatusRow]) -> Vec<String> {
     let mut next: BTreeMap<&str, NodeSet> = BTreeMap::new();
     let mut left_alone: BTreeMap<&DiskTrouble, NodeSet> = BTreeMap::new();
@@ -239,9 +240,9 @@ fn disks(rows: &[StatusRow]) -> Vec<String> {
     [few(next), few(left_alone)].concat()
 }
 
-/// The first few lines; of the others, the nodes.
+/// The first few lines; for the rest, the names of the nodes.
 fn few(lines: impl Iterator<Item = (String, NodeSet)>) -> Vec<String> {
-    /// The table below them is what people came for.
+    /// The table below these lines is more important.
     const MOST: usize = 4;
     let mut lines: Vec<(String, NodeSet)> = lines.collect();
     let rest = lines.split_off(MOST.min(lines.len()));
@@ -264,7 +265,7 @@ impl screen::Watched<api::StatusAnswer> for WatchedStatus<'_> {
         let mut answer = answer.clone();
         let all = match select(self.client, self.wanted, &mut answer) {
             Ok(all) => all,
-            Err(error) => return screen::unless_it_comes_back(error).map(Some),
+            Err(error) => return screen::unless_temporary(error).map(Some),
         };
         if self.format.json {
             return Ok(Some(View::Text(serde_json::to_string(&answer)?)));

@@ -9,10 +9,10 @@ use anyhow::{Context, Result};
 use rackstrap_store::{Look, Store};
 use std::{path::Path, process::ExitCode};
 
-/// Rows of one kind that are named; the others are in `--json`.
+/// At most this many rows of one kind are named; `--json` has all.
 const NAMED: usize = 20;
 
-/// Runs it; fails if anything cannot be read.
+/// Runs the check; fails if a row cannot be read.
 pub(super) fn check(config: &Path, format: Format) -> Result<ExitCode> {
     let (answer, daemon) = match connection::connect(config)?.get::<api::StoreAnswer>(api::paths::STORE) {
         Ok(answer) => (answer, true),
@@ -29,7 +29,7 @@ pub(super) fn check(config: &Path, format: Format) -> Result<ExitCode> {
     })
 }
 
-/// Deletes what was set aside.
+/// Deletes the rows that were set aside.
 pub(super) fn discard(config: &Path, format: Format) -> Result<ExitCode> {
     let client = connection::connect(config)?;
     let discarded: api::Discarded = client.post(api::paths::STORE_DISCARD, &())?;

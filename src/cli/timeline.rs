@@ -41,7 +41,7 @@ pub struct TimelineArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: TimelineArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     let subjects = Wanted::new(args.subjects)?.subjects(&client)?;
@@ -69,7 +69,7 @@ pub fn run(config: &Path, args: TimelineArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the timeline, and then each event as it happens. A restart of the daemon is a line on standard error.
+/// Prints the timeline, and then each event as it happens. A restart of the daemon is reported on standard error.
 fn follow(client: &Client, subject: &str, format: Format) -> Result<()> {
     let mut watch = client.watch::<api::TimelineAnswer>(&format!("{}{}", api::paths::TIMELINE, segment(subject)))?;
     let mut before: Option<api::TimelineAnswer> = None;
@@ -117,7 +117,8 @@ fn followed(event: &EventRow) -> String {
     format!("{at}  {}{times}  {level}{}", event.step, event.detail)
 }
 
-/// Leaves one boot of it. False if the last one is wanted and there is none, which is no error: of many nodes some may never have booted.
+/// Keeps one boot of the timeline. False if the last one is wanted and the node never booted: that is not an error, because
+/// some of many nodes may never have booted.
 fn only(answer: &mut api::TimelineAnswer, wanted: &str) -> Result<bool> {
     if wanted == "last" && answer.boots.is_empty() {
         answer.events.clear();
@@ -135,7 +136,7 @@ fn only(answer: &mut api::TimelineAnswer, wanted: &str) -> Result<bool> {
             .filter(|id| !id.is_empty())
             .collect();
         bail!(
-            "{}: no boot '{wanted}'; its timeline has: {}",
+            "{}: boot '{wanted}' does not exist; its timeline has: {}",
             answer.subject,
             output::list(known)
         );
@@ -177,7 +178,7 @@ fn describe(answer: &api::TimelineAnswer) -> String {
     format!("{}\n\n{}", output::render(&table), boots_table(&answer.boots))
 }
 
-/// The boot that an event is part of.
+/// The boot that an event belongs to.
 fn began<'a>(boots: &'a [BootSummary], event: &EventRow) -> Option<&'a BootSummary> {
     boots.iter().rev().find(|boot| boot.began <= event.at)
 }

@@ -43,7 +43,7 @@ pub struct SyncArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: UsersArgs) -> Result<ExitCode> {
     match args.command {
         UsersCommand::List(format) => {

@@ -1,23 +1,23 @@
-//! What the command line and the daemon say to each other: requests and answers, each a type of its own. `answers/` next to it makes
-//! them of the program's types. Both sides are one program: nothing here is kept over releases, but scripts read `--json`, so fields keep
-//! their names.
+//! Requests and answers between the command line and the daemon, each with its own type. `answers/` makes them of the
+//! program's types. Both sides are one program, so no type is kept for older releases. But scripts read `--json`, so fields
+//! keep their names.
 //!
-//! No row of the store is here. What is here of other modules is their vocabulary, which means the same wherever it stands, and reports
-//! that are made for whoever asks and kept nowhere:
+//! The store's rows are not here. These types of other modules are: their vocabulary, which means the same everywhere, and
+//! reports that are computed for an answer and stored in no table:
 //!
 //! | From | Vocabulary | Reports |
 //! |---|---|---|
 //! | [`crate::boots`] | | [`DiskEffect`], [`DiskTrouble`] |
 //! | [`crate::discovery`] | | [`FullPool`] |
-//! | [`crate::inventory`] | [`Change`](crate::inventory::Change): what is to become of nodes | |
+//! | [`crate::inventory`] | [`Change`](crate::inventory::Change): a requested change of a node | |
 //! | [`crate::overlay`] | | [`ListedTree`], [`Preview`], [`UsersReport`] |
 //! | [`crate::rollout`] | [`Share`](crate::rollout::Share) | |
 //! | [`crate::timeline`] | [`Level`], [`NodeState`] | |
 //! | `rackstrap_base` | times | [`SiteWarning`](rackstrap_base::warnings::SiteWarning) |
-//! | `rackstrap_store` | [`BadRow`]: a row's name, and what is wrong with it | [`Look`] |
-//! | `rackstrap_wire` | what agents and the daemon say to each other: addresses, versions, disks and their layouts, hardware | |
+//! | `rackstrap_store` | [`BadRow`]: the name of a row, and its fault | [`Look`] |
+//! | `rackstrap_wire` | the protocol of agents: addresses, versions, disks and their layouts, hardware | |
 //!
-//! `answers/tests.rs` compares this list with the imports, and pins the JSON of all of them.
+//! `answers/tests.rs` compares this list with the imports, and pins the JSON of all these types.
 
 use crate::overlay::ListedTree;
 use rackstrap_base::clock::Timestamp;
@@ -54,78 +54,78 @@ pub use crate::{
 };
 pub use rackstrap_model::disks::{DiskEffect, DiskTrouble};
 
-/// Any answer that is not 2xx.
+/// An answer with a status other than 2xx.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Failure {
-    /// What, on what, and what to do.
+    /// What failed, on what, and what to do.
     pub error: String,
 }
 
 /// `rackstrap backup --check`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StoreAnswer {
-    /// What can be read and what cannot.
+    /// The rows that can be read, and those that cannot.
     #[serde(flatten)]
     pub look: Look,
-    /// Rows that could not be read, and that the daemon took out of its way.
+    /// Rows that could not be read, and that the daemon set aside.
     pub set_aside: Vec<SetAsideRow>,
-    /// Where nightly backups are; none if the site file wants none, or if no daemon runs.
+    /// The directory of nightly backups; none if the site file disables them, or if no daemon runs.
     pub backups: Option<PathBuf>,
 }
 
-/// A row that was taken out of its table as it cannot be read.
+/// A row that was removed from its table because it cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetAsideRow {
-    /// When.
+    /// When it was set aside.
     pub at: Timestamp,
-    /// The row, and what was wrong with it.
+    /// The row, and its problem.
     #[serde(flatten)]
     pub row: BadRow,
-    /// What was stored as its value, in hex digits.
+    /// The stored value, in hex digits.
     pub stored: String,
 }
 
 /// `rackstrap backup --discard`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Discarded {
-    /// Rows that were deleted.
+    /// Number of deleted rows.
     pub rows: u64,
 }
 
-/// Something was done.
+/// The answer of a request that succeeded.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Done {
-    /// What.
+    /// The result, as text.
     pub message: String,
 }
 
-/// One thing that must be true of a node, and what came of it.
+/// A check of a node, and its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckRow {
-    /// The check, as it is written.
+    /// The text of the check.
     pub check: String,
-    /// What came of it.
+    /// The result.
     pub state: CheckState,
-    /// What was seen, if it does not hold.
+    /// The finding, if the check fails.
     pub detail: String,
 }
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum CheckState {
-    /// The node has not told yet.
+    /// The node has not reported a result yet.
     Unknown,
-    /// It holds.
+    /// The check passes.
     Holds,
-    /// It does not hold yet, and the node waits for it.
+    /// The check does not pass yet, and the node waits for it.
     Waits,
-    /// It does not hold.
+    /// The check fails.
     Failed,
 }
 
 impl CheckState {
-    /// The name that people see.
+    /// The name for people.
     pub fn as_str(self) -> &'static str {
         match self {
             CheckState::Unknown => "unknown",
@@ -150,46 +150,46 @@ impl CheckRow {
 /// `rackstrap explain`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExplainAnswer {
-    /// What was asked about.
+    /// The text that was asked about.
     pub about: String,
-    /// How the decision came about, one line a step.
+    /// How the decision was made, one line for each step.
     pub why: Vec<String>,
-    /// What the site file wants for the node and it does not get, and the like.
+    /// Settings of the site file that the node does not get, and similar remarks.
     #[serde(default)]
     pub warnings: Vec<String>,
     /// The decision; none for unknown machines.
     pub decision: Option<ExplainDecision>,
-    /// What rollouts have to do with it, one line each.
+    /// How rollouts concern it, one line for each.
     #[serde(default)]
     pub rollouts: Vec<String>,
-    /// The boot that is pinned already, which a new decision does not touch.
+    /// The boot that is pinned already, which a new decision does not change.
     pub pinned: Option<PinnedBoot>,
-    /// Its lease of a temporary pool.
+    /// Its lease of a temporary pool; none if it has no lease.
     pub lease: Option<LeaseRow>,
 }
 
-/// What a node shall boot.
+/// The boot decision for a node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExplainDecision {
     /// The node.
     pub node: NodeRow,
-    /// Image version.
+    /// The image version; none if there is none.
     pub image: Option<ImageRef>,
-    /// Why there is none.
+    /// Why there is no image version.
     pub image_problem: Option<String>,
-    /// The disk.
+    /// The plan for the disk; none if disks are left alone.
     pub disk: Option<DiskPlan>,
     /// Kernel arguments of the site.
     pub kernel_args: String,
     /// Overlay trees.
     pub templates: Vec<String>,
-    /// Serial console or empty.
+    /// The serial console; empty if there is none.
     pub console: String,
-    /// PID 1.
+    /// The path of PID 1.
     pub init: String,
     /// Size limit of the writable layer.
     pub ram_size: String,
-    /// What must be true of the running node.
+    /// The checks of the running node.
     #[serde(default)]
     pub checks: Vec<String>,
 }
@@ -197,15 +197,15 @@ pub struct ExplainDecision {
 /// A pinned boot, without its token.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PinnedBoot {
-    /// Its id.
+    /// Id of the boot.
     pub id: String,
-    /// Its image version.
+    /// The image version of the boot.
     pub image: ImageRef,
-    /// When its script was handed out.
+    /// When its script was sent.
     pub opened: Timestamp,
-    /// When its system was up.
+    /// When its system was up; none if it is not.
     pub ready: Option<Timestamp>,
-    /// What came of its checks.
+    /// The results of its checks.
     #[serde(default)]
     pub checks: Vec<CheckRow>,
 }
@@ -216,28 +216,28 @@ pub struct LayoutRow {
     /// The layout.
     #[serde(flatten)]
     pub layout: Layout,
-    /// Its digest, as disks are marked with it.
+    /// The digest of the layout, as in the marker of a disk.
     pub digest: String,
-    /// What may be overwritten for it.
+    /// Which data may be overwritten for it.
     pub wipe: Wipe,
-    /// Profiles that name it.
+    /// Profiles that use it.
     pub profiles: Vec<String>,
 }
 
 /// `rackstrap reload`
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Reload {
-    /// Also if nodes lose data at their next boots.
+    /// Whether to accept the file even if nodes lose data at their next boots.
     #[serde(default)]
     pub reprep: bool,
 }
 
-/// What became of [`Reload`].
+/// The result of [`Reload`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Reloaded {
-    /// What was done, for people; empty if nothing was.
+    /// The result, as text; empty if nothing was done.
     pub message: String,
-    /// Nodes that lose data, or are degraded, at their next boots because of the file.
+    /// Effects on nodes that lose data, or are degraded, at their next boots because of the file.
     pub effects: Vec<DiskEffect>,
     /// False if the old site file stays in use because nodes would lose data.
     pub done: bool,
@@ -249,7 +249,7 @@ pub struct TreeRow {
     /// The tree.
     #[serde(flatten)]
     pub tree: ListedTree,
-    /// Profiles whose nodes get it.
+    /// Profiles whose nodes get the tree.
     pub profiles: Vec<String>,
 }
 
@@ -260,6 +260,6 @@ pub struct ImageUse {
     pub image: ImageRef,
     /// Nodes that run from it or boot into it.
     pub nodes: Vec<String>,
-    /// Why it has to stay apart from that: profiles, rollouts, nodes that would go back to it.
+    /// Other reasons to keep it: profiles, rollouts, nodes that would go back to it.
     pub reasons: Vec<String>,
 }

@@ -22,17 +22,17 @@ use tokio::{
     sync::{Semaphore, mpsc},
 };
 
-/// Bytes that go out at a time.
+/// Bytes that are sent at a time.
 const CHUNK: usize = 64 << 10;
-/// Chunks that wait for the reader at most.
+/// At most this many chunks wait for the reader.
 const WAITING: usize = 16;
-/// A reader that takes nothing for so long has gone away in all but name: its snapshot keeps pages of the store from being used again.
+/// A reader that reads nothing for this long counts as gone: its snapshot keeps pages of the store from being reused.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Longest backup: should the disk become full meanwhile, the store cannot be opened anew before it has ended.
+/// The longest backup: if the disk becomes full meanwhile, the store cannot be opened again before the backup has ended.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// Who makes a backup has this; there is one, for the same reason.
+/// The permit to make a backup. There is only one, for the same reason.
 #[derive(Clone)]
 pub(super) struct Turn(Arc<Semaphore>);
 
@@ -70,13 +70,13 @@ pub(super) async fn stream(
             Err(error) => {
                 tracing::warn!("a backup ended early: {error}");
                 let Outlet { sender, runtime, .. } = out.into_parts().0;
-                // Whoever reads has gone, or learns it by this: the answer has no proper end.
+                // The reader has gone, or learns of the error because the answer has no proper end.
                 let last = sender.send(Err(io::Error::other(error.to_string())));
                 let _ = runtime.block_on(tokio::time::timeout(PATIENCE, last));
             }
         }
     });
-    // What goes wrong before the first byte can still be an answer of its own.
+    // An error before the first byte can still be a refusal.
     let first = match chunks.recv().await {
         Some(Ok(first)) => first,
         Some(Err(error)) => return Err(broken(error)),
@@ -88,7 +88,7 @@ pub(super) async fn stream(
     })))
 }
 
-/// The blocking end.
+/// The blocking end of the channel.
 struct Outlet {
     sender: mpsc::Sender<Chunk>,
     runtime: Handle,
@@ -103,7 +103,7 @@ impl Write for Outlet {
         }
         let bytes = &bytes[..bytes.len().min(CHUNK)];
         let send = self.sender.send(Ok(Bytes::copy_from_slice(bytes)));
-        // The timer is made inside: it needs the runtime.
+        // The timer is made inside the runtime, which it needs.
         let sent = self
             .runtime
             .block_on(async { tokio::time::timeout(PATIENCE, send).await });
@@ -122,7 +122,7 @@ impl Write for Outlet {
     }
 }
 
-/// The asynchronous end, as a body.
+/// The asynchronous end of the channel, as a body.
 struct Chunks {
     first: Option<Bytes>,
     rest: mpsc::Receiver<Chunk>,

@@ -1,4 +1,4 @@
-//! Asks the daemon, from a plain thread.
+//! The client of the daemon, for plain threads.
 
 use super::{api::Failure, watch::Watch};
 use http_body_util::{BodyExt, Full, Limited};
@@ -16,66 +16,66 @@ use std::{
 };
 use thiserror::Error;
 
-/// Where the daemon listens unless the site file says otherwise.
+/// The daemon's socket, unless the site file names another one.
 pub const DEFAULT_SOCKET: &str = "/run/rackstrap/rackstrap.sock";
 
-/// How long an answer may take. Reading 4,000 nodes takes milliseconds; a reload of a large site less than a second.
+/// How long an answer may take. Reading 4,000 nodes takes milliseconds, and reloading a large site less than a second.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Bytes of an answer at most: 4,000 timelines of 1,000 events would be more than anybody asks for.
+/// Largest answer in bytes: more than 4,000 timelines of 1,000 events each.
 const ANSWER_LIMIT: usize = 256 << 20;
 
-/// A way to the daemon.
+/// A client of the daemon.
 pub struct Client {
     socket: PathBuf,
     pub(super) runtime: tokio::runtime::Runtime,
 }
 
-/// Why there is no answer, or not the wanted one.
+/// Why there is no answer, or another answer than expected.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// The daemon said no, and why.
+    /// The daemon refused the request; the text says why.
     #[error("{0}")]
     Refused(String),
-    /// Nobody listens.
+    /// No daemon listens on the socket.
     #[error(
         "no rackstrap daemon answers on {}; start it with 'systemctl start rackstrap' or 'rackstrap serve --config \
          FILE', or name its site file with --config", .0.display()
     )]
     NoDaemon(PathBuf),
-    /// Not root.
+    /// The user is not root.
     #[error("control socket {}: only root may use it; use sudo", .0.display())]
     NotAllowed(PathBuf),
-    /// The daemon's answer is not what this command knows.
+    /// This command does not understand the daemon's answer.
     #[error(
         "control socket {}: an answer that this command does not understand ({error})\nhelp: daemon and command are of different \
          releases; `systemctl restart rackstrap` starts the installed one", socket.display()
     )]
     OtherRelease {
-        /// The socket.
+        /// The path of the socket.
         socket: PathBuf,
-        /// What was not understood.
+        /// The part that was not understood.
         error: String,
     },
-    /// Something broke on the way.
+    /// The connection failed.
     #[error("control socket {}: {error}", socket.display())]
     Broken {
-        /// The socket.
+        /// The path of the socket.
         socket: PathBuf,
-        /// What happened.
+        /// The error.
         error: String,
     },
 }
 
 impl ClientError {
-    /// True if it passes: a daemon that is being restarted comes back. What else is wrong does not mend itself.
+    /// Whether the error is temporary: a daemon that is being restarted comes back. Other errors are permanent.
     pub fn passes(&self) -> bool {
         matches!(self, ClientError::NoDaemon(_) | ClientError::Broken { .. })
     }
 }
 
 impl Client {
-    /// A client of the daemon on `socket`; connects with the first question.
+    /// A client of the daemon on `socket`. It connects with the first request.
     pub fn new(socket: &Path) -> io::Result<Client> {
         Ok(Client {
             socket: socket.to_owned(),
@@ -105,15 +105,16 @@ impl Client {
         Err(self.refused(status, &body))
     }
 
-    /// `GET path`, whose answer is sent again whenever it changes, until what is returned is dropped. It survives the daemon's restart.
+    /// `GET path`, whose answer is sent again whenever it changes, until the result is dropped. It survives a restart of the
+    /// daemon.
     ///
     /// # Errors
-    /// This process can start no thread. All else is read from the watch.
+    /// The process cannot start a thread. All other errors are read from the watch.
     pub fn watch<T: DeserializeOwned + Send + 'static>(&self, path: &str) -> io::Result<Watch<T>> {
         Watch::begin(Client::new(&self.socket)?, format!("{path}?watch=true"))
     }
 
-    /// `GET path`, whose answer is read as it comes.
+    /// `GET path`, whose answer is read while it arrives.
     pub fn stream(&self, path: &str) -> Result<Answer<'_>, ClientError> {
         let body = self.within(async {
             let answer = self.exchange(Method::GET, path, Bytes::new()).await?;
@@ -130,14 +131,14 @@ impl Client {
         })
     }
 
-    /// Runs `work`, but not for ever.
+    /// Runs `work` with a time limit.
     fn within<T>(&self, work: impl Future<Output = Result<T, ClientError>>) -> Result<T, ClientError> {
         let work = async { tokio::time::timeout(ANSWER_TIMEOUT, work).await };
         let done = self.runtime.block_on(work);
         done.unwrap_or_else(|_| Err(self.broken(format!("no answer within {ANSWER_TIMEOUT:?}"))))
     }
 
-    /// A well-formed answer that says something else than this command knows, which does not pass by itself.
+    /// The error for a well-formed answer that this command does not understand, which is permanent.
     pub(super) fn misunderstood(&self, error: impl std::fmt::Display) -> ClientError {
         ClientError::OtherRelease {
             socket: self.socket.clone(),
@@ -176,7 +177,7 @@ impl Client {
             })?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| self.broken(error))?;
-        // Ends with the connection, which ends with `sender`.
+        // This task ends with the connection, which ends with `sender`.
         tokio::spawn(connection);
         let request = Request::builder()
             .method(method)
@@ -196,7 +197,7 @@ impl Client {
     }
 }
 
-/// An answer that is read as it comes; a pause of a minute is an error.
+/// An answer that is read while it arrives. A pause of a minute is an error.
 pub struct Answer<'a> {
     client: &'a Client,
     body: Incoming,
@@ -224,7 +225,7 @@ impl io::Read for Answer<'_> {
     }
 }
 
-/// `text` as one segment of a path: what a user typed may hold anything.
+/// `text` as one segment of a path: a user may have typed any characters.
 pub fn segment(text: &str) -> String {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-._~:".contains(b);
     let mut encoded = String::with_capacity(text.len());

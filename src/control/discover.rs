@@ -1,4 +1,4 @@
-//! The waiting room's routes.
+//! The routes of unknown machines and of racks that are being filled.
 
 use super::{
     api::{self, SlotState},
@@ -14,7 +14,7 @@ use axum::{Json, extract::State};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_model::{decide::World, inventory::Change};
 
-/// Positions behind the next one that are drawn.
+/// Positions after the next one that are shown.
 const AHEAD: usize = 2;
 
 pub(super) async fn view(context: Shared, _: String) -> Result<api::DiscoveryAnswer, Refusal> {
@@ -35,7 +35,7 @@ pub(super) async fn view(context: Shared, _: String) -> Result<api::DiscoveryAns
     })
 }
 
-/// The rack of a session, from its lowest position to some behind the next one.
+/// The rack of a session, from its lowest position to a few after the next one.
 fn elevation(world: &World, filling: &Filling, state: impl Fn(&str) -> NodeState) -> api::Elevation {
     let (site, session) = (&world.site, &filling.session);
     let naming = &site.cluster.naming;

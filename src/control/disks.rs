@@ -1,4 +1,4 @@
-//! Nodes' disks: what is on them, and what an administrator wants of their next boots.
+//! The routes of nodes' disks: their state, and orders for the next boots.
 
 use super::{
     api,
@@ -26,7 +26,7 @@ pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::DiskRow
     Json(rows.collect())
 }
 
-/// What a person has to know of a node's disk: data that its next boot loses, and the command that mends what keeps the node from
+/// Warnings about a node's disk: data that its next boot loses, and the command that corrects what keeps the node from using
 /// its disk.
 pub(super) fn warnings(context: &Shared, world: &World, node: &Node) -> Vec<String> {
     let disk = context.boots.disks().get(&node.name);
@@ -37,7 +37,7 @@ pub(super) fn warnings(context: &Shared, world: &World, node: &Node) -> Vec<Stri
     effect.into_iter().chain(remedy).collect()
 }
 
-/// What a change of nodes' profiles does to their disks at their next boots: the layout is the profile's.
+/// The effects of a change of nodes' profiles on their disks at the next boots, because the layout belongs to the profile.
 pub(super) fn effects_of(context: &Shared, changed: &[Changed]) -> Vec<DiskEffect> {
     let world = context.world.load_full();
     let effects = changed.iter().filter_map(|changed| {
@@ -63,7 +63,7 @@ pub(super) async fn wish(
     asked.nodes.dedup();
     let message = blocking(move || {
         let now = Timestamp::now();
-        // A name that is given up meanwhile would leave its order to the next machine of that name.
+        // If the name were given up meanwhile, the order would remain for the next machine with that name.
         let withdrawn = context.nodes.while_unchanged(|inventory| {
             for node in &asked.nodes {
                 find(inventory, node)?;
@@ -71,7 +71,7 @@ pub(super) async fn wish(
             let disks = context.boots.disks();
             disks.wish(&asked.nodes, wish, &by, now).map_err(broken)
         })?;
-        // One that orders it again gets it again.
+        // A node that boots again gets a repeated order again.
         let late = withdrawn.iter().filter(|(node, order)| {
             !matches!(wish, DiskWish::Prepare { .. }) && context.boots.has_order(node, order.id)
         });
@@ -81,7 +81,7 @@ pub(super) async fn wish(
             DiskWish::Cancel => cancelled(&asked.nodes, &had),
             wish => describe(wish).to_owned(),
         };
-        // Where nothing was ordered, nothing was done.
+        // If there was no order, nothing was changed.
         let touched = |node: &&String| wish != DiskWish::Cancel || had.contains(node);
         for node in asked.nodes.iter().filter(touched) {
             let (level, detail) = match late.contains(node) {
@@ -103,10 +103,10 @@ pub(super) async fn wish(
     Ok(Json(api::Done { message }))
 }
 
-/// Of a node whose order was withdrawn while it carries it out.
+/// The message if a node carries out the order that was cancelled.
 const TOO_LATE: &str = "the earlier order stays in force: the node has fetched it, and prepares its disk in this boot";
 
-/// What is said of withdrawn orders, of `nodes` of which those in `had` had one (pure).
+/// The message about cancelled orders of `nodes`; nodes in `had` had one (pure).
 fn cancelled(nodes: &[String], had: &NodeSet) -> String {
     let then = describe(DiskWish::Cancel);
     let without: NodeSet = nodes

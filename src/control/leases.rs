@@ -1,4 +1,4 @@
-//! The routes of the temporary pools' leases.
+//! The routes of leases of the temporary pools.
 
 use super::{
     api,
@@ -20,13 +20,13 @@ pub(super) fn all_leases(context: &Shared) -> Result<Vec<api::LeaseRow>, Refusal
     Ok(found.iter().map(|(_, lease)| api::LeaseRow::at(lease, now)).collect())
 }
 
-/// True if no other machine gets the address.
+/// Whether the lease keeps the address from other machines.
 pub(super) fn holds(row: &api::LeaseRow) -> bool {
     matches!(row.state, api::LeaseStateName::Bound | api::LeaseStateName::Declined)
 }
 
-/// The first and the last address of each pool that has none for another machine (pure). Addresses that were only offered count as
-/// free, as for the pool itself.
+/// The first and the last address of each pool without an address for another machine (pure). Addresses that were only
+/// offered count as free, as in the pool itself.
 pub(super) fn full_pools(world: &World, leases: &[api::LeaseRow]) -> Vec<(Ipv4Addr, Ipv4Addr)> {
     let held: HashSet<u32> = leases
         .iter()

@@ -1,4 +1,4 @@
-//! What a person means who names a node, a hardware address or an address.
+//! Finds the node that a user means by a node name, a hardware address or an IP address.
 
 use rackstrap_model::{
     decide::World,
@@ -7,13 +7,13 @@ use rackstrap_model::{
 use rackstrap_wire::HwAddr;
 use std::{net::Ipv4Addr, sync::Arc};
 
-/// What was named.
+/// The thing that was named.
 pub(super) enum Meant {
-    /// A node, by whichever of the three.
+    /// A node, by any of the three.
     Node(Arc<Node>),
-    /// A hardware address of no node.
+    /// A hardware address that belongs to no node.
     Machine(HwAddr),
-    /// An address of no node.
+    /// An IP address that belongs to no node.
     Address(Ipv4Addr),
 }
 

@@ -1,7 +1,9 @@
-//! The command line's way into the daemon: HTTP and JSON over a unix socket that only root may use.
+//! The command line's access to the daemon: HTTP and JSON over a unix socket that only root may use.
 //!
-//! `api.rs` and the files below `api/` say what both ends say, `answers/` makes the program's types to answers, `routes.rs`, `nodes.rs`, `overlays.rs`, `discover.rs`, `rollouts.rs`, `restarts.rs`, `disks.rs` and `backup.rs` answer, `refusal.rs` is how
-//! they say no, `watched.rs` sends an answer again whenever it changes, `socket.rs` listens, `client.rs` asks, `watch.rs` reads what is sent again.
+//! `api.rs` and the files below `api/` define requests and answers, and `answers/` makes answers of the program's types.
+//! `routes.rs`, `nodes.rs`, `overlays.rs`, `discover.rs`, `rollouts.rs`, `restarts.rs`, `disks.rs` and `backup.rs` have the
+//! routes, and `refusal.rs` their refusals. `watched.rs` sends an answer again whenever it changes. `socket.rs` listens,
+//! `client.rs` sends requests, and `watch.rs` reads watched answers.
 
 mod answers;
 pub mod api;
@@ -40,22 +42,22 @@ use rackstrap_model::decide::SharedWorld;
 use rackstrap_store::Store;
 use std::{net::Ipv4Addr, sync::Arc};
 
-/// Something that the daemon does when it is told to; answers what it did, in one line. May block.
+/// An action that the daemon carries out on request. Returns what it did, in one line. May block.
 pub type Action = Arc<dyn Fn() -> anyhow::Result<String> + Send + Sync>;
 
-/// Takes these addresses back; answers which of them a machine had. May block.
+/// Releases these addresses. Returns those that a machine had. May block.
 pub type Release = Arc<dyn Fn(&[Ipv4Addr]) -> anyhow::Result<Vec<Ipv4Addr>> + Send + Sync>;
 
-/// Reads the site file again, also if nodes lose data at their next boots where it says true. May block.
+/// Reads the site file again; with true, even if nodes lose data at their next boots. May block.
 pub type Reload = Arc<dyn Fn(bool) -> anyhow::Result<api::Reloaded> + Send + Sync>;
 
-/// Asks for the names and values of all counters.
+/// Returns the names and values of all counters.
 pub type Counters = Arc<dyn Fn() -> Vec<(String, u64)> + Send + Sync>;
 
-/// What the routes need.
+/// The state that the routes use.
 #[derive(Clone)]
 pub struct Context {
-    /// What decisions are made from.
+    /// The world that decisions are made from.
     pub world: SharedWorld,
     /// The store.
     pub store: Store,
@@ -63,25 +65,25 @@ pub struct Context {
     pub recorder: Recorder,
     /// Pinned boots.
     pub boots: Boots,
-    /// The one keeper of the inventory.
+    /// The registry of nodes.
     pub nodes: Nodes,
-    /// The waiting room.
+    /// The registry of unknown machines.
     pub discovery: Discovery,
-    /// The keeper of current versions and rollouts.
+    /// The registry of current versions and rollouts.
     pub rollouts: Rollouts,
-    /// Who is to restart.
+    /// The registry of restarts.
     pub restarts: Restarts,
-    /// What nodes get.
+    /// Renders the files of nodes.
     pub overlays: Arc<Renderer>,
-    /// What is wrong with the site as a whole.
+    /// Warnings of the site as a whole.
     pub warnings: SiteWarnings,
-    /// What the firmware of nodes said of itself.
+    /// The architectures of nodes' firmware.
     pub firmware: Arc<Firmwares>,
     /// Reads the site file again.
     pub reload: Reload,
-    /// Looks for images again.
+    /// Reads the images again.
     pub rescan: Action,
-    /// Takes pool addresses from the machines that have them; answers which had one.
+    /// Releases addresses of the pools. Returns those that a machine had.
     pub release: Release,
     /// All counters.
     pub counters: Counters,

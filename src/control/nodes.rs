@@ -1,4 +1,4 @@
-//! The inventory's routes: what there is, what shall be different, what was.
+//! The routes of the inventory: nodes, changes and history.
 
 use super::{
     answers::{checks_of, status},
@@ -25,7 +25,7 @@ pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::NodeRow
     Json(world.inventory.iter().map(|node| api::NodeRow::from(&**node)).collect())
 }
 
-/// Groups that no node is in now are listed too, if their names are known: `@state:lost` means nobody, and is no mistake.
+/// Groups without nodes are listed, too, if their names are known: `@state:lost` with no nodes is not an error.
 pub(super) async fn groups(State(context): State<Shared>) -> Json<BTreeMap<String, Vec<String>>> {
     let world = context.world.load_full();
     let now = Timestamp::now();
@@ -41,7 +41,7 @@ pub(super) async fn groups(State(context): State<Shared>) -> Json<BTreeMap<Strin
     Json(groups)
 }
 
-/// Why a node is stalled or lost, if it is.
+/// Why a node is stalled or lost; none if it is neither.
 pub(super) fn overdue(context: &Shared, world: &World, node: &str) -> Option<String> {
     let now = Timestamp::now();
     let status = NodeStatus::of(world, &context.recorder, &context.boots, node, now);
@@ -53,10 +53,10 @@ pub(super) fn overdue(context: &Shared, world: &World, node: &str) -> Option<Str
     }
 }
 
-/// What to export of local disks.
+/// The query about local disks in an export.
 #[derive(serde::Deserialize)]
 pub(super) struct ExportOf {
-    /// Where jobs have their temporary files.
+    /// The directory of jobs' temporary files.
     tmp: String,
 }
 
@@ -142,7 +142,7 @@ pub(super) async fn change(
         refuse_if_running(&context, &asked.changes)?;
     }
     let answer = blocking(move || {
-        // Looked at before the change: what is known of disks follows it.
+        // Computed before the change, because the rows of disks follow it.
         let mut changed = context.nodes.preview(&asked.changes)?;
         changed.retain(|changed| !changed.is_nothing());
         let mut answer = api::ChangesAnswer {
@@ -166,7 +166,7 @@ fn changes_of(changed: &[Changed]) -> Vec<api::NodeChange> {
     changed.iter().map(api::NodeChange::from).collect()
 }
 
-/// Orders about disks that go with the machines they were meant for.
+/// Orders about disks that are dropped together with the machines that they concerned.
 fn dropped_orders(context: &Shared, changed: &[Changed]) -> Vec<String> {
     let dropped = changed.iter().filter_map(|changed| {
         Some(format!(
@@ -178,14 +178,15 @@ fn dropped_orders(context: &Shared, changed: &[Changed]) -> Vec<String> {
     dropped.collect()
 }
 
-/// To the log, which is where other daemons look.
+/// Logs the changes.
 fn tell(changed: &[Changed], by: &str) {
     for changed in changed {
         tracing::info!("node {}: {}, by {by}", changed.name(), differences(changed).join(", "));
     }
 }
 
-/// A node's root is its own, at its address: whoever loses name or address loses the root, and everything on it hangs.
+/// Refuses changes by which running nodes lose their roots. A root belongs to a node at its address: a node that loses its
+/// name or address loses the root, and everything on it hangs.
 pub(super) fn refuse_if_running(context: &Shared, changes: &[Change]) -> Result<(), Refusal> {
     let world = context.world.load_full();
     let now = Timestamp::now();
@@ -224,7 +225,7 @@ pub(super) async fn history(
     .await?
     .map_err(broken)?;
     if entries.is_empty() {
-        // A name that was never one gets a hint at what was meant.
+        // A name that never existed gets a suggestion.
         let world = context.world.load_full();
         rackstrap_model::inventory::find(&world.inventory, &name)?;
     }

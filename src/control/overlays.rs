@@ -1,4 +1,4 @@
-//! What nodes get: trees, previews, and the server's users.
+//! The routes of nodes' files: trees, previews, and the server's users.
 
 use super::{
     api,

@@ -1,4 +1,4 @@
-//! What all routes share: what they see, and how they say no.
+//! What all routes share: their context and their refusals.
 
 use super::{Context, api};
 use crate::{discovery::DiscoveryError, nodes::ChangeError, rollout::RolloutError};
@@ -10,10 +10,10 @@ use axum::{
 use rackstrap_model::inventory::{InventoryError, Refusals};
 use std::sync::Arc;
 
-/// What every route sees.
+/// The context of every route.
 pub(super) type Shared = Arc<Context>;
 
-/// An answer that is not 2xx.
+/// An answer with a status other than 2xx.
 pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
 
 impl IntoResponse for Refusal {
@@ -70,7 +70,7 @@ impl From<ChangeError> for Refusal {
     }
 }
 
-/// Runs what waits for a disk where it may.
+/// Runs `f`, which blocks for a disk, on a thread where it may.
 pub(super) async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
     tokio::task::spawn_blocking(f).await.map_err(broken)
 }

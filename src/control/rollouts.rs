@@ -69,7 +69,7 @@ pub(super) async fn all(context: Shared, _: String) -> Result<api::RolloutsAnswe
     answer.await
 }
 
-/// What rollouts have to do with a node, one line each: those that are on for its image, and what sent it back.
+/// How rollouts concern a node, one line for each: active ones of its image, and the reason if it rolled back.
 pub(super) fn of_node(context: &Context, node: &str) -> Vec<String> {
     let world = context.world.load_full();
     let now = Timestamp::now();
@@ -100,7 +100,7 @@ pub(super) fn of_node(context: &Context, node: &str) -> Vec<String> {
                     "rollout of {image} ({stage}): this node is {batch}, and {state}{why}{waits}"
                 ));
             }
-            // A profile that pins a version has no part in it.
+            // Nodes whose profile pins a version take no part in the rollout.
             None if on && setting.as_deref() == Some(&image.name) => lines.push(format!(
                 "rollout of {image} ({stage}): this node is not given it yet, and has {} until then{waits}",
                 rollout.from
@@ -110,16 +110,19 @@ pub(super) fn of_node(context: &Context, node: &str) -> Vec<String> {
     }
     if let Some(trial) = world.assignments.trials.get(node) {
         let limit = world.site.limits.boots_before_going_back;
-        lines.push(match (trial.back, limit) {
+        lines.push(match (trial.rolled_back, limit) {
             (Some(_), _) => format!(
                 "rolled back to {}: {}; to try it again: rackstrap rollout retry {node}",
-                trial.good,
+                trial.last_known_good,
                 trial.verdict()
             ),
             (None, limit) => {
                 let of = match limit {
                     0 => String::new(),
-                    limit => format!(" of {limit}, after which this node rolls back to {}", trial.good),
+                    limit => format!(
+                        " of {limit}, after which this node rolls back to {}",
+                        trial.last_known_good
+                    ),
                 };
                 format!(
                     "boots of {} without being ready so far: {}{of}",

@@ -1,4 +1,4 @@
-//! What the daemon answers to the command line.
+//! The daemon's routes for the command line.
 
 use super::{
     Context,
@@ -39,7 +39,7 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Where nodes stand, and what their next boots do.
+/// Sources of the status: the states of nodes, and what their next boots do.
 const STATUS_SOURCES: Sources = Sources {
     tables: &[
         Table::Nodes,
@@ -56,7 +56,7 @@ const STATUS_SOURCES: Sources = Sources {
     overdue: true,
 };
 
-/// Waiting machines, and racks that are being filled.
+/// Sources of discovery: waiting machines, and racks that are being filled.
 const DISCOVERY_SOURCES: Sources = Sources {
     tables: &[
         Table::Nodes,
@@ -87,7 +87,7 @@ const TIMELINE_SOURCES: Sources = Sources {
     overdue: false,
 };
 
-/// All routes. Whoever serves them says who is at the other end of each connection. Watched answers end with `ending`.
+/// All routes. The server must supply the peer of each connection. Watched answers end with `ending`.
 pub fn router(context: Arc<Context>, ending: CancellationToken) -> Router {
     let watchers = Watchers::new(ending);
     Router::new()
@@ -151,7 +151,7 @@ pub fn router(context: Arc<Context>, ending: CancellationToken) -> Router {
         .with_state(context)
 }
 
-/// The answer to a request that another release may have had.
+/// The refusal of a request that another release may support.
 fn other_release(code: StatusCode, what: &str) -> Refusal {
     let text = format!(
         "this daemon does not know {what}: daemon and command are of different releases\nhelp: `systemctl restart rackstrap` \
@@ -160,7 +160,7 @@ fn other_release(code: StatusCode, what: &str) -> Refusal {
     Refusal(code, text)
 }
 
-/// The socket's mode says the same; this holds also where somebody changed that.
+/// The mode of the socket already ensures this; here it is checked again, in case the mode was changed.
 async fn only_root(ConnectInfo(Peer(peer)): ConnectInfo<Peer>, request: Request, next: Next) -> Response {
     let own = rustix::process::geteuid().as_raw();
     match peer {
@@ -173,7 +173,7 @@ async fn only_root(ConnectInfo(Peer(peer)): ConnectInfo<Peer>, request: Request,
     }
 }
 
-/// Counts requests, and tells watchers of those that changed something.
+/// Counts requests, and wakes watchers after those that changed something.
 async fn count_served(Extension(watchers): Extension<Arc<Watchers>>, request: Request, next: Next) -> Response {
     let changes = request.method() != Method::GET;
     let response = next.run(request).await;
@@ -189,7 +189,7 @@ async fn show_status(context: Shared, _: String) -> Result<api::StatusAnswer, Re
     let (ignored, waiting): (Vec<Waiting>, Vec<Waiting>) =
         view.machines.into_iter().partition(|waiting| waiting.machine.ignored);
     if !waiting.is_empty() {
-        // Unknown machines have no address but the one that they were lent.
+        // Unknown machines have no address except their lease.
         let stored = context.clone();
         let leases = blocking(move || all_leases(&stored)).await??;
         let lent: HashMap<HwAddr, Ipv4Addr> = leases.iter().map(|row| (row.hwaddr, row.ipaddr)).collect();
@@ -199,7 +199,7 @@ async fn show_status(context: Shared, _: String) -> Result<api::StatusAnswer, Re
         }));
     }
     let mut warnings = context.warnings.list(now);
-    // Found now and not kept: a command about the nodes mends it.
+    // Computed for each answer and not stored, because commands about nodes correct it.
     let of_nodes = preflight::of_nodes(&world.site, world.inventory.iter().map(|node| &**node));
     let of_nodes = of_nodes.into_iter().map(|finding| SiteWarning {
         topic: finding.topic,
@@ -220,7 +220,7 @@ async fn show_status(context: Shared, _: String) -> Result<api::StatusAnswer, Re
     })
 }
 
-/// The row of a machine that waits: what is in its way, or else what went wrong last.
+/// The row of a waiting machine: what prevents its placement, or else its last error.
 fn waiting_row(context: &Context, waiting: Waiting, ipaddr: Option<Ipv4Addr>) -> StatusRow {
     let machine = waiting.machine;
     let last = context.recorder.last(&Subject::Machine(machine.hwaddr));
@@ -284,7 +284,7 @@ async fn explain(
     let mut why = Vec::new();
     let mut lease = None;
     match about.parse::<Ipv4Addr>() {
-        // Asked for an address, the way by the address is explained: NFS and TFTP ask like this.
+        // If an address was asked about, the decision by address is explained: NFS and TFTP decide like this.
         Ok(ipaddr) => {
             requester.ipaddr = Some(ipaddr);
             lease = lease_of(&context, |row| row.ipaddr == ipaddr)?;
@@ -310,7 +310,7 @@ async fn explain(
             why.extend(steps);
             let owner = requester.hwaddr.and_then(|hwaddr| context.discovery.owner(hwaddr));
             let full = match lease.as_ref().is_some_and(leases::holds) {
-                // It keeps what it has.
+                // The node keeps its address.
                 true => Vec::new(),
                 false => leases::full_pools(&world, &all_leases(&context)?),
             };
@@ -357,7 +357,7 @@ async fn explain(
         }
     };
     let site_warnings = context.warnings.list(Timestamp::now()).into_iter();
-    // A machine that takes another server's offer gets nothing of what stands here.
+    // A machine that accepts another server's offer gets nothing of this.
     why.extend(
         site_warnings
             .filter(SiteWarning::is_of_dhcp_server)
@@ -374,7 +374,7 @@ async fn explain(
     }))
 }
 
-/// The architecture that the firmware of that card said last, if it was heard of.
+/// The architecture that the firmware of that card reported last; none if it was never heard of.
 fn arch_of(context: &Context, hwaddr: HwAddr) -> Option<u16> {
     context.firmware.of(hwaddr).or_else(|| {
         let view = context.discovery.view(Timestamp::now());

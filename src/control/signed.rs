@@ -1,4 +1,4 @@
-//! Bodies of requests: understood, or refused with what to do; and signed with the author that the daemon knows.
+//! Bodies of requests: parsed or refused with what to do, and signed with the author that the daemon knows.
 
 use super::{refusal::Refusal, socket::Peer};
 use crate::author;
@@ -9,14 +9,14 @@ use axum::{
 };
 use serde::de::DeserializeOwned;
 
-/// A body.
+/// A request's body.
 pub(super) struct Asked<T>(pub(super) T);
 
-/// A body with its author, who is known by the credentials of the connection (SO_PEERCRED, unix(7)). What the body says about that is
-/// not read.
+/// A request's body with its author, by the credentials of the connection (SO_PEERCRED, unix(7)). An author in
+/// the body is ignored.
 pub(super) struct Signed<T> {
     pub(super) asked: T,
-    /// For histories and logs.
+    /// The author, for histories and logs.
     pub(super) by: String,
 }
 
@@ -50,7 +50,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Signed<T> {
     }
 }
 
-/// JSON that says something else than this daemon knows is of a command of another release.
+/// If the JSON does not match the expected type, the command is of another release.
 fn not_understood(path: &str, rejection: &JsonRejection) -> Refusal {
     let text = match rejection {
         JsonRejection::JsonDataError(error) => format!(

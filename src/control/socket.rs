@@ -1,4 +1,5 @@
-//! The unix socket: bound so that no one but root gets through, a dead daemon's left-over replaced, a living one's not.
+//! The unix socket, bound so that only root can connect. The socket file of a dead daemon is replaced, that of a running one
+//! is not.
 
 use super::{Context, routes};
 use axum::{extract::connect_info::Connected, serve::IncomingStream};
@@ -22,27 +23,27 @@ pub struct Socket {
 /// Why the socket cannot be bound.
 #[derive(Debug, Error)]
 pub enum SocketError {
-    /// Somebody answers there.
+    /// Another daemon answers on it.
     #[error(
         "control socket {}: another rackstrap serve uses it; stop that daemon first, or set another [server] socket", .0.display()
     )]
     InUse(PathBuf),
-    /// It is something else.
+    /// The file is not a socket.
     #[error("control socket {}: a file with this name exists and is not a socket; move it away, or set another [server] socket", .0.display())]
     NoSocket(PathBuf),
-    /// The file system said no.
+    /// The file system refused an operation.
     #[error("control socket {}: cannot {what} it: {error}", path.display())]
     Io {
-        /// The socket.
+        /// The path of the socket.
         path: PathBuf,
-        /// What was being done.
+        /// The operation.
         what: &'static str,
-        /// Error of the operating system.
+        /// The error of the operating system.
         error: io::Error,
     },
 }
 
-/// User and process at the other end (SO_PEERCRED, unix(7)); none if the kernel does not say.
+/// User and process of the peer (SO_PEERCRED, unix(7)); none if the kernel does not report them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) Option<(u32, u32)>);
 
@@ -67,7 +68,7 @@ pub async fn bind(path: &Path) -> Result<Socket, SocketError> {
         Ok(meta) if !meta.file_type().is_socket() => return Err(SocketError::NoSocket(path.to_owned())),
         Ok(_) => match std::os::unix::net::UnixStream::connect(path) {
             Ok(_) => return Err(SocketError::InUse(path.to_owned())),
-            // Nobody listens: the left-over of a daemon that was killed. It is replaced below.
+            // No process listens: a daemon that was killed left the file. It is replaced below.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
             Err(error) => return Err(failed("probe")(error)),
         },
@@ -82,7 +83,7 @@ pub async fn bind(path: &Path) -> Result<Socket, SocketError> {
             .create(dir)
             .map_err(failed("make the directory of"))?;
     }
-    // Bound under another name and moved into place when its mode is right: nobody ever sees it open to all.
+    // Bound under another name, and renamed when its mode is right, so that it is never open to all users.
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(format!(".{}", std::process::id()));
     let fresh = PathBuf::from(fresh);
@@ -101,10 +102,10 @@ pub async fn bind(path: &Path) -> Result<Socket, SocketError> {
     })
 }
 
-/// After `cancel`, what was begun has so long to be finished: a reader that has stopped (Ctrl-Z) holds up no restart of the daemon.
+/// After `cancel`, requests have this long to finish. A stopped reader (Ctrl-Z) then does not delay a restart of the daemon.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Answers on `socket` until `cancel`, finishing what was begun; what is watched ends at once.
+/// Answers on `socket` until `cancel`, and then finishes the requests. Watched answers end at once.
 pub async fn serve(mut socket: Socket, context: Arc<Context>, cancel: CancellationToken) -> io::Result<()> {
     let Some(listener) = socket.listener.take() else {
         return Ok(());
@@ -126,7 +127,7 @@ pub async fn serve(mut socket: Socket, context: Arc<Context>, cancel: Cancellati
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        // A left-over does no harm: the next daemon replaces it.
+        // A socket file that remains does no harm: the next daemon replaces it.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -1,4 +1,4 @@
-//! The routes of the look at the store.
+//! The routes that check the store.
 
 use super::{
     api,

@@ -1,9 +1,9 @@
-//! Tests of the control socket: who may bind it, who may ask.
+//! Tests of the control socket: binding, access, routes.
 
 use super::socket::SocketError;
 use super::*;
 use crate::{
-    discovery::{Place, Seen},
+    discovery::{Observation, Place},
     testkit::{self, CLUSTER},
     timeline::{DhcpMessage, Event, EventKind, Level, NodeState, Subject},
 };
@@ -46,8 +46,8 @@ fn with_daemon(f: impl FnOnce(&Client, &Context)) {
     assert!(!path.exists(), "removed at the end");
 }
 
-fn packet(hwaddr: HwAddr) -> Seen {
-    Seen {
+fn packet(hwaddr: HwAddr) -> Observation {
+    Observation {
         at: Timestamp::now(),
         hwaddr,
         uuid: None,
@@ -66,7 +66,7 @@ fn packet(hwaddr: HwAddr) -> Seen {
     }
 }
 
-/// Status when it fits, which takes a moment after a packet.
+/// The status as soon as it fits, which takes a moment after a packet.
 fn status_when(client: &Client, fits: impl Fn(&api::StatusAnswer) -> bool) -> api::StatusAnswer {
     for _ in 0..600 {
         let status: api::StatusAnswer = client.get(api::paths::STATUS).unwrap();
@@ -83,8 +83,8 @@ fn status_shows_who_waits_and_why_and_hides_who_is_ignored() {
     with_daemon(|client, context| {
         let (first, second) = ("52:54:00:00:00:01", "52:54:00:00:00:02");
         let network = "10.5.0.0/16".parse().unwrap();
-        context.discovery.seen(packet(first.parse().unwrap()));
-        context.discovery.seen(Seen {
+        context.discovery.observe(packet(first.parse().unwrap()));
+        context.discovery.observe(Observation {
             no_room: Some(crate::discovery::NoRoom {
                 network,
                 why: "the temporary pool A-B is full: all".to_owned(),
@@ -140,7 +140,7 @@ fn a_node_from_its_first_packet_to_its_end() {
                 "unknown",
             ),
         );
-        context.discovery.seen(packet(hwaddr));
+        context.discovery.observe(packet(hwaddr));
         let status = status_when(client, |status| !status.nodes.is_empty());
         assert_eq!(status.cluster, "lab");
         assert_eq!(status.nodes[0].state, NodeState::Waiting);
@@ -204,7 +204,7 @@ fn a_node_from_its_first_packet_to_its_end() {
         let shown: api::NodeAnswer = client.get("/v1/nodes/r01n01").unwrap();
         assert_eq!((shown.status.state, shown.boots.len()), (NodeState::Loading, 1));
 
-        // Its loader came no further: all questions have the same answer.
+        // Its loader did not progress. All answers about the node agree.
         context
             .recorder
             .record_overdue(Timestamp::now().plus_secs(3_600), |_| 30);
@@ -294,7 +294,7 @@ fn actions_counters_and_leases_come_through() {
 async fn a_dead_socket_is_replaced_and_a_living_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("control.sock");
-    // What a killed daemon leaves: a socket file that nobody listens on.
+    // The state after a daemon was killed: a socket file without a listener.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let socket = bind(&path).await.unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -327,7 +327,7 @@ fn backups_are_made_one_at_a_time_and_a_reader_that_goes_away_ends_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("control.sock");
     let context = context(dir.path());
-    // More than all buffers on the way hold, and nothing that can be compressed.
+    // More than all buffers on the way can hold, and not compressible.
     let noise = hex::encode(Vec::from_iter((0..4_000_000).map(|_| rand::random::<u8>())));
     context
         .store
@@ -346,7 +346,7 @@ fn backups_are_made_one_at_a_time_and_a_reader_that_goes_away_ends_its_own() {
         matches!(&why, ClientError::Refused(why) if why.contains("another backup is running")),
         "{why}"
     );
-    // Its end is noticed when there is no more room for what it does not read.
+    // The server notices the end of the reader when the buffers are full.
     drop(first);
     drop(client);
     let again = (0..200).find_map(|_| {

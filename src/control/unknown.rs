@@ -1,11 +1,11 @@
-//! What `rackstrap explain` says about a machine or an address that belongs to no node.
+//! What `rackstrap explain` shows about a machine or an address that belongs to no node.
 
 use crate::discovery::Owner;
 use rackstrap_model::decide::{Requester, World};
 use std::net::Ipv4Addr;
 
-/// What will happen to it, and what its address is, one line a step. `owner` is the node that the card belongs to all the same, `full`
-/// are the pools that have no address for it.
+/// What will happen to the machine, and what its address is, one line for each step. `owner` is the node that the card
+/// belongs to nevertheless; `full` are the pools without an address for it.
 pub fn steps(
     world: &World,
     requester: &Requester,
@@ -29,7 +29,7 @@ pub fn steps(
     }
 }
 
-/// What a machine gets that asks DHCP.
+/// The answer to a machine that asks DHCP.
 fn pools(world: &World, full: &[(Ipv4Addr, Ipv4Addr)]) -> Vec<String> {
     let pools: Vec<_> = world.site.subnets.iter().filter_map(|subnet| subnet.pool).collect();
     let (full, open): (Vec<_>, Vec<_>) = pools.into_iter().partition(|pool| full.contains(pool));
@@ -58,7 +58,7 @@ fn pools(world: &World, full: &[(Ipv4Addr, Ipv4Addr)]) -> Vec<String> {
     steps
 }
 
-/// What an address is in the site.
+/// The meaning of an address in the site.
 fn place(world: &World, ipaddr: Ipv4Addr) -> String {
     let Some(subnet) = world.site.subnet_of(ipaddr) else {
         return "it is in no [[subnet]] of the site file: a machine with it gets no answer".to_owned();

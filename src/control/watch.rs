@@ -1,4 +1,4 @@
-//! The client's end of a watched answer: a thread reads it, and connects again after the daemon was restarted.
+//! The client's end of a watched answer: a thread that reads it, and connects again after a restart of the daemon.
 
 use super::{
     Client, ClientError,
@@ -15,13 +15,13 @@ use serde::de::DeserializeOwned;
 use std::{io, time::Duration};
 use tokio::sync::mpsc;
 
-/// Without a line for so long, the daemon hangs, or is gone without a word.
+/// After this time without a line, the daemon hangs or was killed.
 const SILENCE: Duration = Duration::from_secs(4 * HEARTBEAT.as_secs());
 
-/// Between two tries to reach a daemon that has gone.
+/// Time between two attempts to reach a daemon that is down.
 const AGAIN: Duration = Duration::from_millis(500);
 
-/// Bytes of a line at most: the status of 100,000 nodes is a third of that.
+/// Largest line in bytes: three times the status of 100,000 nodes.
 const LINE_LIMIT: usize = 256 << 20;
 
 /// A watched answer. Its thread ends when this is dropped.
@@ -39,19 +39,19 @@ impl<T: DeserializeOwned + Send + 'static> Watch<T> {
 }
 
 impl<T> Watch<T> {
-    /// The next answer, or why there is none now. After an error that [passes](ClientError::passes) answers come again by themselves;
-    /// after any other one there is nothing more.
+    /// The next answer, or an error. After a [temporary](ClientError::passes) error further answers follow; after any other
+    /// error none do.
     pub async fn next(&mut self) -> Option<Result<T, ClientError>> {
         self.answers.recv().await
     }
 
-    /// The same, for plain threads.
+    /// The same for plain threads.
     pub fn blocking_next(&mut self) -> Option<Result<T, ClientError>> {
         self.answers.blocking_recv()
     }
 }
 
-/// Hands answers over until nobody takes them or an error does not pass.
+/// Passes answers on until the receiver is gone or an error is permanent.
 async fn follow<T: DeserializeOwned>(client: &Client, path: &str, sender: &mpsc::Sender<Result<T, ClientError>>) {
     loop {
         let ended = tokio::select! {
@@ -67,7 +67,7 @@ async fn follow<T: DeserializeOwned>(client: &Client, path: &str, sender: &mpsc:
     }
 }
 
-/// Reads one connection to its end, which is an error; none if nobody takes answers any more.
+/// Reads one connection to its end, which is an error; none if the receiver is gone.
 async fn read<T: DeserializeOwned>(
     client: &Client,
     path: &str,
@@ -108,10 +108,10 @@ async fn read<T: DeserializeOwned>(
     }
 }
 
-/// Lines of a body.
+/// The lines of a body.
 struct Lines {
     body: Incoming,
-    /// What was read of the next line.
+    /// The part of the next line that was read.
     read: Vec<u8>,
 }
 

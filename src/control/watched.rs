@@ -1,8 +1,9 @@
-//! Answers that are sent again whenever they change: what `--watch` reads.
+//! Answers that are sent again whenever they change, for `--watch`.
 //!
-//! `GET path?watch=true` answers with one [`WatchLine`] a line (newline-delimited JSON): the answer, then the answer again each time that
-//! one of its sources changed, and a sign of life in between. Changes that come close together are one line. A watcher that reads slowly
-//! misses states in between and costs no memory: the next answer is made when the last one was taken.
+//! `GET path?watch=true` answers with one [`WatchLine`] per line (newline-delimited JSON): the answer, then the answer again
+//! each time one of its sources has changed, and signs of life in between. Changes within a short time are one line. A
+//! watcher that reads slowly misses intermediate states and costs no memory: the next answer is made after the last one was
+//! read.
 
 use super::{
     Context,
@@ -35,34 +36,35 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-/// Watchers at a time. Each costs a task, the line that it has not taken yet, and an answer for each change.
+/// At most this many watchers at a time. Each costs a task, one unread line, and one answer for each change.
 const MOST_WATCHERS: usize = 64;
 
-/// Shortest time between two answers to one watcher. Also the time in which what was written becomes what decisions see.
+/// Shortest time between two answers to one watcher. Within this time, written changes also become visible to decisions.
 const SHORTEST_GAP: Duration = Duration::from_millis(500);
 
-/// A watcher gets at most this part of the time of one processor: the gap is so many times as long as the last answer took.
+/// A watcher gets at most this part of one processor's time: the gap is this many times as long as making the last answer
+/// took.
 const GAP_BY_COST: u32 = 20;
 
-/// Between two signs of life. The answer is looked at then as well, for what changes with time alone.
+/// Time between two signs of life. The answer is also made again then, because parts of it change with time alone.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(10);
 
-/// A watcher that takes nothing for so long is gone in all but name (Ctrl-Z).
+/// A watcher that reads nothing for this long counts as gone (Ctrl-Z).
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What an answer is made of.
+/// The sources of an answer.
 #[derive(Clone, Copy)]
 pub(super) struct Sources {
     /// Tables of the store.
     pub(super) tables: &'static [Table],
-    /// Waiting machines, of which the store knows only some.
+    /// Waiting machines, of which only some are in the store.
     pub(super) machines: bool,
     /// Nodes that are lost or stalled.
     pub(super) overdue: bool,
 }
 
 impl Sources {
-    /// Counters that move with each change.
+    /// Counters that change with each change of a source.
     fn subscribe(self, context: &Context, watchers: &Watchers) -> Vec<watch::Receiver<u64>> {
         let mut all: Vec<_> = self.tables.iter().map(|table| context.store.watch(*table)).collect();
         all.push(watchers.asked.subscribe());
@@ -75,15 +77,15 @@ impl Sources {
 /// All watchers of a daemon, and what wakes or ends them.
 pub(super) struct Watchers {
     seats: Arc<Semaphore>,
-    /// Moves when a request changed something: site file and images are in no table.
+    /// Changes after each request that changed something, because the site file and the images are in no table.
     asked: watch::Sender<u64>,
     ending: CancellationToken,
-    /// Requests that were answered, watches and refusals among them.
+    /// Number of answered requests, including watches and refusals.
     served: AtomicU64,
 }
 
 impl Watchers {
-    /// Nobody; all end with `ending`.
+    /// No watchers yet; all of them end with `ending`.
     pub(super) fn new(ending: CancellationToken) -> Arc<Watchers> {
         Arc::new(Watchers {
             seats: Arc::new(Semaphore::new(MOST_WATCHERS)),
@@ -93,7 +95,7 @@ impl Watchers {
         })
     }
 
-    /// Counts a request; one that `changed` something wakes all watchers.
+    /// Counts a request; if it `changed` something, all watchers wake.
     pub(super) fn served(&self, changed: bool) {
         self.served.fetch_add(1, Ordering::Relaxed);
         if changed {
@@ -130,7 +132,8 @@ struct AskedWatch {
     watch: bool,
 }
 
-/// A `GET` whose answer can be watched. `answer` makes it, of what the path names; that is empty where the path names nothing.
+/// A `GET` whose answer can be watched. `answer` makes it from the variable part of the path, which is empty if the path has
+/// none.
 pub(super) fn watchable<A, F, Answer>(answer: F, sources: Sources) -> MethodRouter<Shared>
 where
     A: Watchable + Serialize + Send + 'static,
@@ -147,7 +150,7 @@ where
                 return Ok::<Response, Refusal>(Json(answer(context, about).await?).into_response());
             }
             let seat = watchers.seat()?;
-            // Subscribed before the first answer is made: no change falls between.
+            // Subscribed before the first answer is made, so that no change is missed in between.
             let sources = sources.subscribe(&context, &watchers);
             let (first, digest) = line(answer(context.clone(), about.clone()).await?)?;
             let (lines, taken) = mpsc::channel(1);
@@ -167,7 +170,8 @@ where
     )
 }
 
-/// Sends lines until the watcher goes, the daemon ends, or the answer becomes a refusal. Each `heartbeat` has one at least.
+/// Sends lines until the watcher is gone, the daemon ends, or the answer becomes a refusal. Sends at least one line in each
+/// `heartbeat`.
 async fn push<Again, Made>(
     first: Bytes,
     mut digest: u64,
@@ -196,7 +200,7 @@ async fn push<Again, Made>(
         }
         let changed = tokio::select! {
             () = ending.cancelled() => {
-                // For one that listens; whoever does not learns it from the end of the answer.
+                // For a watcher that reads; other watchers notice the end of the answer.
                 let _ = lines.try_send(word(&WatchLine::<()>::Ending));
                 return;
             }
@@ -220,7 +224,7 @@ async fn push<Again, Made>(
                 digest = now;
                 next = Some(line);
             }
-            // Also where sources change all the time, and the answer does not.
+            // Also if the sources change all the time and the answer does not.
             Ok(_) => next = (said.elapsed() >= heartbeat).then(|| word(&WatchLine::<()>::Alive)),
             Err(Refusal(_, error)) => {
                 let last = lines.send(word(&WatchLine::<()>::Failed(Failure { error })));
@@ -232,7 +236,7 @@ async fn push<Again, Made>(
     }
 }
 
-/// Returns when one of `sources` has changed since it was looked at.
+/// Returns when one of `sources` has changed since it was last read.
 async fn any_changed(sources: &mut [watch::Receiver<u64>]) {
     let mut waits: Vec<_> = sources.iter_mut().map(|source| Box::pin(source.changed())).collect();
     std::future::poll_fn(
@@ -244,7 +248,7 @@ async fn any_changed(sources: &mut [watch::Receiver<u64>]) {
     .await;
 }
 
-/// The line of an answer, and a digest of what it says apart from the time.
+/// The line of an answer, and a digest of its content without the time.
 fn line<A: Watchable + Serialize>(mut answer: A) -> Result<(Bytes, u64), Refusal> {
     let now = answer.now().map(|now| std::mem::replace(now, Timestamp(0)));
     let mut hasher = DefaultHasher::new();
@@ -256,13 +260,13 @@ fn line<A: Watchable + Serialize>(mut answer: A) -> Result<(Bytes, u64), Refusal
 }
 
 fn word<A: Serialize>(line: &WatchLine<A>) -> Bytes {
-    // An answer that has become bytes once becomes them again.
+    // An answer that was serialised once can be serialised again.
     let mut bytes = serde_json::to_vec(line).unwrap_or_default();
     bytes.push(b'\n');
     bytes.into()
 }
 
-/// Lines as a body.
+/// The lines as a body.
 struct Lines(mpsc::Receiver<Bytes>);
 
 impl hyper::body::Body for Lines {

@@ -1,22 +1,23 @@
-//! What the waiting room begins with: machines and racks from the store, and what nodes said of themselves at their boots.
+//! The state of discovery at the start of the daemon: machines and racks from the store, and what nodes reported at their
+//! boots.
 
 use super::{
-    floor::Floor,
-    kin::Traits,
     machine::Machine,
+    owners::Traits,
     session::{Session, Sessions},
+    state::RackingState,
 };
 use crate::boots::Boots;
 use rackstrap_model::decide::SharedWorld;
 use rackstrap_store::{Store, StoreError, Table};
 use uuid::Uuid;
 
-/// What the disk has of machines that wait and of racks that are being filled.
-pub(super) fn load(world: &SharedWorld, store: &Store, boots: &Boots) -> Result<Floor, StoreError> {
+/// Reads waiting machines and racks that are being filled from the store.
+pub(super) fn load(world: &SharedWorld, store: &Store, boots: &Boots) -> Result<RackingState, StoreError> {
     let machines = store.scan::<Machine>(Table::Machines, b"")?;
     let sessions = store.scan::<Session>(Table::Sessions, b"")?;
     let world = world.load();
-    let mut floor = Floor::new(
+    let mut state = RackingState::new(
         machines.into_iter().map(|(_, machine)| machine).collect(),
         sessions
             .into_iter()
@@ -24,21 +25,21 @@ pub(super) fn load(world: &SharedWorld, store: &Store, boots: &Boots) -> Result<
             .collect::<Sessions>(),
         world.site.limits.unknown_machines,
     );
-    let placed = floor.sessions.values().flat_map(|session| &session.placed);
+    let placed = state.sessions.values().flat_map(|session| &session.placed);
     for placed in placed.cloned().collect::<Vec<_>>() {
-        floor.kin.learn(placed.machine.hwaddr, &placed.machine.traits());
+        state.owners.learn(placed.machine.hwaddr, &placed.machine.traits());
     }
     for boot in world.inventory.iter().flat_map(|node| boots.of_node(&node.name)) {
         let hwaddr = boot.plan.net.hwaddr;
-        floor.kin.learn(hwaddr, &of_uuid(boot.uuid));
+        state.owners.learn(hwaddr, &of_uuid(boot.uuid));
         if let Some(hardware) = &boot.hardware {
-            floor.kin.learn_hardware(hwaddr, hardware);
+            state.owners.learn_hardware(hwaddr, hardware);
         }
     }
-    Ok(floor)
+    Ok(state)
 }
 
-/// A machine of which no more is known than its UUID.
+/// The traits of a machine of which only the UUID is known.
 pub(super) fn of_uuid(uuid: Option<Uuid>) -> Traits {
     Traits {
         uuid,

@@ -1,6 +1,6 @@
-//! A machine that is in no inventory, and what it told of itself.
+//! A machine that is not in the inventory, with its reported properties.
 
-use super::kin::Traits;
+use super::owners::Traits;
 use ipnet::Ipv4Net;
 use rackstrap_base::{
     clock::Timestamp,
@@ -12,81 +12,81 @@ use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 use uuid::Uuid;
 
-/// Seen in two places within this time, a machine was not carried from one to the other: milliseconds.
+/// A machine that is seen in two places within this time, in milliseconds, was not carried from one to the other.
 pub(super) const MOVE: u64 = 10 * 60_000;
-/// The last time it was seen is written to disk when it is that much older than what stands there: milliseconds.
+/// The time of the last packet is written again when it is this much newer than the one on disk, in milliseconds.
 const WRITE_AFTER: u64 = 60_000;
-/// Longest text that is kept of what a machine tells, bytes.
+/// The longest text that is kept of a machine's report, in bytes.
 const TEXT: usize = 64;
 
-/// Where a machine is plugged in, as far as its packets say.
+/// Where a machine is plugged in, as far as its packets show.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
-    /// The server's interface that its packets came in by.
+    /// The server's interface on which its packets arrived.
     pub interface: String,
-    /// The relay that its requests came through.
+    /// The relay that forwarded its requests.
     pub relay: Option<Ipv4Addr>,
-    /// The subnet that the relay is in, if it is in one of ours.
+    /// The subnet that the relay is in; none if it is in no subnet of the site.
     #[serde(default)]
     pub network: Option<Ipv4Net>,
-    /// Option 82, remote id: the switch. Empty if nobody said.
+    /// The switch (option 82, remote id); empty if it is unknown.
     pub switch: String,
-    /// Option 82, circuit id: the port. Empty if nobody said.
+    /// The port (option 82, circuit id); empty if it is unknown.
     pub port: String,
 }
 
 /// A packet of an unknown machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct Observation {
     /// Time of the packet.
     pub at: Timestamp,
-    /// Address of the machine that sent it.
+    /// Hardware address of the machine that sent it.
     pub hwaddr: HwAddr,
-    /// UUID of its mainboard, as it says.
+    /// UUID of its mainboard, as the packet has it.
     pub uuid: Option<Uuid>,
     /// Architecture (RFC 4578).
     pub arch: Option<u16>,
-    /// True for firmware and boot loaders; false for an operating system, which is not asking to be racked.
+    /// Whether firmware or a boot loader sent it. An operating system does not ask to be racked.
     pub booting: bool,
-    /// True if it has got an address: it answered to an offer, as no forged sender does.
+    /// Whether the machine accepted an address: it answered an offer, which a forged sender cannot.
     pub confirmed: bool,
-    /// True if it was offered or given an address.
+    /// Whether it was offered or given an address.
     pub offered: bool,
-    /// The pool that had none for it.
+    /// The pool that had no address for it.
     pub no_room: Option<NoRoom>,
-    /// Interface, relay and switch port by which it came.
+    /// Interface, relay and switch port by which the packet came.
     pub place: Place,
 }
 
-/// No address was left for a machine.
+/// A pool had no address for a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoRoom {
     /// The subnet whose pool is full.
     pub network: Ipv4Net,
-    /// What DHCP says about it: `the temporary pool 10.5.255.1-10.5.255.254 is full: …`
+    /// The message of DHCP: `the temporary pool 10.5.255.1-10.5.255.254 is full: …`
     pub why: String,
-    /// Since when the machine asks in vain.
+    /// Since when the machine is refused.
     pub since: Timestamp,
-    /// When a lease of the pool ends, and an address may be free; none from an older release, which did not say.
+    /// When the next lease of the pool ends, so that an address may be free. None if an older release wrote this.
     #[serde(default)]
     pub until: Option<Timestamp>,
 }
 
 impl NoRoom {
-    /// True as long as no lease has ended since: whether there is room after that, the machine's next packet tells.
+    /// Whether no lease has ended since. After that, the machine's next packet shows whether there is room.
     pub fn holds(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| now < until)
     }
 }
 
-/// What a boot loader knows of the machine beyond its packets (SMBIOS).
+/// Properties of the machine that a boot loader reports in addition to its packets (SMBIOS).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct LoaderReport {
     /// UUID.
     pub uuid: Option<Uuid>,
     /// Serial number.
     pub serial: String,
-    /// Maker.
+    /// Manufacturer.
     pub vendor: String,
     /// Product.
     pub product: String,
@@ -97,47 +97,47 @@ pub struct Told {
 pub struct Machine {
     /// Hardware address of the card that boots.
     pub hwaddr: HwAddr,
-    /// Counts up with each machine, in the order of first packets.
+    /// Number of the machine in the order of first packets.
     pub number: u64,
-    /// UUID.
+    /// UUID of the mainboard.
     pub uuid: Option<Uuid>,
     /// Architecture (RFC 4578).
     pub arch: Option<u16>,
-    /// Serial number, empty if nobody said.
+    /// Serial number; empty if it is unknown.
     #[serde(default)]
     pub serial: String,
-    /// Maker.
+    /// Manufacturer; empty if it is unknown.
     #[serde(default)]
     pub vendor: String,
-    /// Product.
+    /// Product; empty if it is unknown.
     #[serde(default)]
     pub product: String,
-    /// Where it is.
+    /// Where the machine is plugged in.
     pub place: Place,
-    /// Where it was before, and until when.
+    /// Where it was before, and until when; none if it never moved.
     #[serde(default)]
     pub before: Option<(Place, Timestamp)>,
-    /// When it was first seen.
+    /// Time of its first packet.
     pub first_seen: Timestamp,
-    /// When it was last seen.
+    /// Time of its last packet.
     pub last_seen: Timestamp,
-    /// True if it is booting, and not an operating system.
+    /// Whether firmware or a loader asked last, and not an operating system.
     pub booting: bool,
-    /// True if it has got an address.
+    /// Whether it accepted an address.
     pub confirmed: bool,
-    /// It asks for an address in vain.
+    /// The pool that has no address for it; none if it is not refused.
     #[serde(default)]
     pub no_room: Option<NoRoom>,
-    /// True if it shall not be shown, nor racked.
+    /// Whether it is neither shown nor racked.
     #[serde(default)]
     pub ignored: bool,
-    /// True if sessions leave it alone: it was taken back.
+    /// Whether sessions leave it alone, because its placement was undone.
     #[serde(default)]
     pub held: bool,
 }
 
 impl Machine {
-    /// What tells it from others.
+    /// The values that identify it.
     pub fn traits(&self) -> Traits {
         Traits {
             uuid: self.uuid,
@@ -147,7 +147,7 @@ impl Machine {
     }
 
     /// A machine that was never seen before.
-    pub fn new(number: u64, seen: &Seen) -> Self {
+    pub fn new(number: u64, seen: &Observation) -> Self {
         let mut machine = Machine {
             hwaddr: seen.hwaddr,
             number,
@@ -170,8 +170,8 @@ impl Machine {
         machine
     }
 
-    /// Takes in whether there was an address for it; true if that is news.
-    fn ask(&mut self, seen: &Seen) -> bool {
+    /// Records whether there was an address for it; true if that has changed.
+    fn ask(&mut self, seen: &Observation) -> bool {
         match (&seen.no_room, &mut self.no_room) {
             (Some(full), Some(before)) if full.network == before.network && before.holds(seen.at) => {
                 before.until = full.until;
@@ -186,8 +186,8 @@ impl Machine {
         }
     }
 
-    /// Takes in another packet of it; true if that is worth writing.
-    pub fn see(&mut self, seen: &Seen) -> bool {
+    /// Records another packet; true if the machine has to be written.
+    pub fn observe(&mut self, seen: &Observation) -> bool {
         let mut news = !seen.at.is_within(WRITE_AFTER, self.last_seen);
         self.last_seen = seen.at;
         news |= replace_if_some(&mut self.uuid, seen.uuid.filter(says_something));
@@ -204,9 +204,9 @@ impl Machine {
         news
     }
 
-    /// Takes in what its loader told; true if that is news.
-    pub fn hear(&mut self, told: &Told, now: Timestamp) -> bool {
-        // A loader asks every few seconds, and asks DHCP hardly ever.
+    /// Records the report of its loader; true if it contains something new.
+    pub fn take_report(&mut self, told: &LoaderReport, now: Timestamp) -> bool {
+        // A loader asks for its script every few seconds, but hardly ever asks DHCP.
         let mut news = now.since(self.last_seen) >= WRITE_AFTER;
         self.last_seen = self.last_seen.max(now);
         news |= replace_if_some(&mut self.uuid, told.uuid.filter(says_something));
@@ -224,12 +224,13 @@ impl Machine {
         news
     }
 
-    /// True if it is worth a place on disk: it took an address, as no forged sender does, or somebody said something about it.
+    /// Whether it is kept on disk: it accepted an address, which a forged sender cannot, or an administrator gave an order
+    /// about it.
     pub fn is_kept(&self) -> bool {
         self.confirmed || self.ignored || self.held
     }
 
-    /// What somebody has to look at before it can be racked by itself, if anything.
+    /// Why an administrator has to look at it before it can be placed; none if nothing is wrong.
     pub fn flips(&self, now: Timestamp) -> Option<String> {
         let (before, _) = self.before.as_ref().filter(|(_, at)| now.is_within(MOVE, *at))?;
         before.is_elsewhere(&self.place).then(|| {
@@ -241,14 +242,15 @@ impl Machine {
         })
     }
 
-    /// `x64 UEFI`, `BIOS`; empty if it did not say.
+    /// `x64 UEFI`, `BIOS`; empty if it is unknown.
     pub fn firmware(&self) -> String {
         self.arch.map(firmware::name).unwrap_or_default()
     }
 }
 
 impl Place {
-    /// True if a machine that is here and there has moved. A relay that begins to say more of the same port is no move.
+    /// Whether a machine that was here and is there has moved. If a relay begins to send more about the same port, the
+    /// machine has not moved.
     pub fn is_elsewhere(&self, there: &Place) -> bool {
         self.interface != there.interface
             || self.is_behind_another_relay(there)
@@ -256,13 +258,14 @@ impl Place {
             || differ(&self.port, &there.port)
     }
 
-    /// Two relays of one subnet are mostly a pair of routers (VRRP, HSRP), and both pass on what a machine says: no move.
+    /// Two relays of one subnet are usually a pair of routers (VRRP, HSRP), which both forward the machine's packets: it has
+    /// not moved.
     fn is_behind_another_relay(&self, there: &Place) -> bool {
         let pair = self.network.is_some() && self.network == there.network;
         self.relay.is_some() && there.relay.is_some() && self.relay != there.relay && !pair
     }
 
-    /// `switch sw1 port Gi1/0/7`, or the relay or the interface if nobody said more.
+    /// `switch sw1 port Gi1/0/7`; the relay or the interface if nothing more is known.
     pub fn shown(&self) -> String {
         let words = [("switch", &self.switch), ("port", &self.port)];
         let words: Vec<String> = words
@@ -277,7 +280,7 @@ impl Place {
         }
     }
 
-    /// Text of an id of option 82: as it is if it can be printed, hexadecimal otherwise.
+    /// The text of an id of option 82: unchanged if it can be printed, otherwise hexadecimal.
     pub fn text(id: &[u8]) -> String {
         match std::str::from_utf8(id) {
             Ok(text) if !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ') => {
@@ -289,11 +292,12 @@ impl Place {
     }
 }
 
-/// Mainboards without a UUID of their own send zeros, ones, or what their BIOS was compiled with.
+/// Whether the UUID identifies a mainboard. Mainboards without their own UUID send zeros, ones, or a value that is compiled
+/// into the BIOS.
 pub fn says_something(uuid: &Uuid) -> bool {
     // Each as printed, and in the byte order of SMBIOS, which firmware sends.
     const SAMPLES: [Uuid; 5] = [
-        // American Megatrends'.
+        // The UUID of boards by American Megatrends without one of their own.
         Uuid::from_u128(0x0300_0200_0400_0500_0006_0007_0008_0009),
         Uuid::from_u128(0x0002_0003_0004_0005_0006_0007_0008_0009),
         Uuid::from_u128(0x1234_5678_1234_5678_90ab_cdde_efaa_bbcc),
@@ -313,7 +317,7 @@ fn replace_if_some<T: PartialEq + Copy>(field: &mut Option<T>, new: Option<T>) -
     news
 }
 
-/// What is kept of a text that a machine tells: on one line, and not too long.
+/// The part of a machine's text that is kept: on one line, and of limited length.
 pub(super) fn clean(text: &str) -> String {
     cut(one_line(text, usize::MAX).trim(), TEXT).to_owned()
 }

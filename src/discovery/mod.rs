@@ -1,33 +1,35 @@
-//! From an unknown machine to a named node: the waiting room, and racks that are filled in order.
+//! Discovery: turns unknown machines into named nodes, and fills racks in order.
 //!
 //! ```text
-//! machine   an unknown machine, and what it told of itself
-//! kin       which node a card belongs to that the inventory does not name; pure
+//! machine   an unknown machine, with its reported properties
+//! owners    which node a card belongs to that the inventory does not name; pure
 //! places    where nodes are plugged in
-//! session   a rack that is being filled: its next position, whose machines
-//! floor     all of both, and who is to be placed next; pure
-//! task      the one thread that hears of packets, places machines, and writes both down
-//! view      what is shown of it, to the command line and on the machines' screens
+//! session   a rack that is being filled: its next position, and which machines it takes
+//! state     all machines and sessions, and which machine is placed next; pure
+//! task      the one thread that records packets, places machines, and writes both to the store
+//! view      views for the command line and the machines' screens
 //! ```
 
-mod floor;
-mod kin;
 mod load;
 mod machine;
+mod owners;
 mod places;
 mod placing;
 mod session;
+mod state;
 mod task;
 #[cfg(test)]
 mod tests;
 mod view;
 
-pub use floor::FullPool;
-pub use kin::Owner;
-pub use machine::{Machine, NoRoom, Place, Seen, Told};
+pub use machine::{LoaderReport, Machine, NoRoom, Observation, Place};
+pub use owners::Owner;
 pub use places::{Moved, Places};
 pub use session::{LONGEST_SESSION, Placed, Session, Wanted, Where};
+pub use state::FullPool;
 pub use task::{Discovery, DiscoveryError};
 pub use view::{Filling, Waiting};
 #[cfg(test)]
-use {floor::Floor, session::Sessions};
+pub use session::Sessions;
+#[cfg(test)]
+use state::RackingState;

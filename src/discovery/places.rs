@@ -1,14 +1,15 @@
-//! Where nodes are plugged in, as far as their packets say: a node that is found elsewhere was moved, or there are two.
+//! Where nodes are plugged in, as far as their packets show. A node that is found elsewhere was moved, or two machines have
+//! its address.
 
 use super::machine::{MOVE, Place};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
 use std::collections::HashMap;
 
-/// Cards that are remembered at most. When there are more, all are forgotten, which costs a remark or two.
+/// At most this many cards are remembered. If there are more, all are forgotten, which costs a remark or two.
 const MOST: usize = 65_536;
 
-/// Where each node's card was last.
+/// Where each node's card was last seen.
 #[derive(Debug, Default)]
 pub struct Places(HashMap<HwAddr, Spot>);
 
@@ -16,22 +17,22 @@ pub struct Places(HashMap<HwAddr, Spot>);
 struct Spot {
     place: Place,
     seen: Timestamp,
-    /// When it was last said that the card flips.
+    /// When the last event about changing places was recorded.
     flipped: Option<Timestamp>,
 }
 
-/// A node's card is not where it was.
+/// A node's card is not where it was before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Moved {
-    /// It was carried there, as it was silent in between.
+    /// It was carried there: it was silent in between.
     Carried(String),
-    /// It is here and there within minutes.
+    /// It is seen in both places within minutes.
     Flips(String),
 }
 
 impl Places {
-    /// A packet of a node that boots; says so if it is not where it was. Flipping is said once in ten minutes.
-    pub fn see(&mut self, hwaddr: HwAddr, place: Place, now: Timestamp) -> Option<Moved> {
+    /// Records a packet of a node that boots. Returns whether it moved; changing places is returned once in ten minutes.
+    pub fn observe(&mut self, hwaddr: HwAddr, place: Place, now: Timestamp) -> Option<Moved> {
         if self.0.len() >= MOST && !self.0.contains_key(&hwaddr) {
             self.0.clear();
         }
@@ -76,9 +77,9 @@ mod tests {
     }
 
     #[test]
-    fn a_card_that_is_carried_is_told_from_one_that_flips() {
+    fn a_card_that_is_carried_differs_from_one_that_flips() {
         let (mut places, card) = (Places::default(), HwAddr([2, 0, 0, 0, 0, 1]));
-        let mut see = |port, at_ms| places.see(card, at(port), Timestamp(at_ms));
+        let mut see = |port, at_ms| places.observe(card, at(port), Timestamp(at_ms));
         assert_eq!(see("7", 0), None);
         assert_eq!(see("7", MOVE), None);
         let carried = see("8", 2 * MOVE);
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_of_routers_is_one_place_and_relays_of_two_subnets_are_two() {
+    fn a_pair_of_routers_is_one_place_and_relays_of_two_subnets_are_two_places() {
         let through = |relay: [u8; 4], network: &str| Place {
             relay: Some(relay.into()),
             network: Some(network.parse().unwrap()),
@@ -111,7 +112,7 @@ mod tests {
         let mut places = Places::default();
         for n in 0..MOST as u32 + 10 {
             let [a, b, c, d] = n.to_be_bytes();
-            places.see(HwAddr([2, 0, a, b, c, d]), at("1"), Timestamp(0));
+            places.observe(HwAddr([2, 0, a, b, c, d]), at("1"), Timestamp(0));
         }
         assert!(places.0.len() <= MOST);
     }

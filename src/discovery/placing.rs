@@ -1,6 +1,6 @@
-//! Which machine becomes which node, and what that is for the inventory. Without any effect of its own.
+//! Which machine becomes which node, and the resulting change of the inventory (pure).
 
-use super::{floor::Floor, machine::Machine, session::Session, task::DiscoveryError};
+use super::{machine::Machine, session::Session, state::RackingState, task::DiscoveryError};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_model::{
     decide::World,
@@ -8,18 +8,18 @@ use rackstrap_model::{
 };
 use rackstrap_wire::HwAddr;
 
-/// Who is placed where.
+/// A machine and the node that it becomes.
 pub(super) struct Placing {
     pub machine: Machine,
     pub node: String,
-    /// The rack that it fills.
+    /// The session that places it; none if it is placed by hand outside of a session.
     pub session: Option<Session>,
-    /// The node exists, and gets this machine.
+    /// Whether the node exists, and gets this machine.
     pub replace: bool,
 }
 
 impl Placing {
-    /// What it means for the inventory.
+    /// The change of the inventory.
     pub fn change(&self) -> Change {
         let hwaddrs = vec![self.machine.hwaddr];
         if self.replace {
@@ -42,16 +42,16 @@ impl Placing {
     }
 }
 
-/// Who is placed where when somebody accepts a machine, or why nobody is (pure).
+/// The placement when an administrator accepts a machine, or why it is refused (pure).
 pub(super) fn accepted(
-    floor: &Floor,
+    state: &RackingState,
     world: &World,
     hwaddr: HwAddr,
     name: Option<&str>,
     replace: bool,
     now: Timestamp,
 ) -> Result<Placing, DiscoveryError> {
-    let Some(machine) = floor.machine(hwaddr).cloned() else {
+    let Some(machine) = state.machine(hwaddr).cloned() else {
         return Err(DiscoveryError::Refused(match world.inventory.by_hwaddr(hwaddr) {
             Some(node) => format!("{hwaddr} is already {}", node.name),
             None => format!(
@@ -69,22 +69,22 @@ pub(super) fn accepted(
             cards.join(" ")
         )));
     }
-    if let (None, Some(owner)) = (name, floor.owner(&machine, &world.inventory)) {
+    if let (None, Some(owner)) = (name, state.owner(&machine, &world.inventory)) {
         return Err(DiscoveryError::Refused(format!(
             "{hwaddr} is {owner}: {}; if it is another machine, name its node: rackstrap discover accept {hwaddr} NAME",
             owner.remedy()
         )));
     }
-    let session = floor.session_of(&machine, now).or_else(|| {
-        // One that waited before the filling began is not taken by itself; here somebody says that it shall be.
+    let session = state.session_of(&machine, now).or_else(|| {
+        // A machine that waited before the session began is not placed automatically; here an administrator orders it.
         let covers = |session: &&Session| session.is_on(now) && session.covers(&machine.place);
-        floor.sessions.values().find(covers).filter(|_| name.is_none())
+        state.sessions.values().find(covers).filter(|_| name.is_none())
     });
     let session = session.cloned();
     let (node, session) = match (name, session) {
         (Some(name), session) => {
             let next = session.as_ref().and_then(|s| s.position(&world.site, &world.inventory));
-            // By hand, but just where the session goes on: it goes on behind it.
+            // It is placed by hand in the session's next position, so the session continues after it.
             let session = session.filter(|_| next.as_deref() == Some(name));
             (name.to_owned(), session)
         }

@@ -12,19 +12,19 @@ use std::{
     net::Ipv4Addr,
 };
 
-/// What tells the machines of one session from those of another.
+/// Which machines belong to a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Where {
-    /// Only through this relay.
+    /// Only machines behind this relay.
     pub relay: Option<Ipv4Addr>,
-    /// Only at this switch (remote id of option 82).
+    /// Only machines at this switch (remote id of option 82).
     pub switch: Option<String>,
-    /// Only at ports whose text (circuit id of option 82) begins so.
+    /// Only machines at ports whose text (circuit id of option 82) begins with this.
     pub port: Option<String>,
 }
 
-/// What an administrator asks for.
+/// A request to fill a rack.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted {
     /// The rack: a name without its last number, `r03`.
@@ -41,15 +41,15 @@ pub struct Wanted {
     /// Groups of the new nodes.
     #[serde(default)]
     pub groups: BTreeSet<String>,
-    /// Each waits for your confirmation.
+    /// Whether each placement waits for a confirmation.
     #[serde(default)]
     pub confirm: bool,
-    /// Machines that wait already are taken first.
+    /// Whether machines that are waiting already are placed first.
     #[serde(default)]
     pub waiting_too: bool,
-    /// How long, seconds.
+    /// How long to fill the rack, in seconds.
     pub secs: u64,
-    /// Which machines.
+    /// Which machines are placed.
     #[serde(default)]
     pub only: Where,
 }
@@ -59,7 +59,7 @@ pub struct Wanted {
 pub struct Placed {
     /// The machine, as it was when it waited.
     pub machine: Machine,
-    /// The node that it is.
+    /// The name of the node that it became.
     pub node: String,
     /// Time of the placement.
     pub at: Timestamp,
@@ -68,13 +68,13 @@ pub struct Placed {
 /// A rack that is being filled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
-    /// The rack.
+    /// The rack's name.
     pub rack: String,
-    /// The subnet that its addresses are in.
+    /// The subnet of its addresses.
     pub network: Ipv4Net,
     /// The interface of that subnet; none if it is behind relays.
     pub interface: Option<String>,
-    /// The position from which it goes on.
+    /// The position from which it continues.
     pub next: String,
     /// Positions that stay free.
     pub skip: BTreeSet<String>,
@@ -82,31 +82,31 @@ pub struct Session {
     pub profiles: Vec<String>,
     /// Groups of the new nodes.
     pub groups: BTreeSet<String>,
-    /// Each waits for your confirmation.
+    /// Whether each placement waits for a confirmation.
     pub confirm: bool,
-    /// Which machines.
+    /// Which machines are placed.
     pub only: Where,
-    /// Machines that were first seen before are not taken.
+    /// When it began. Machines that were first seen before are not placed.
     pub began: Timestamp,
-    /// Its end.
+    /// When it ends.
     pub until: Timestamp,
-    /// Who began it.
+    /// The user who began it.
     pub by: String,
-    /// Who was placed, in this order.
+    /// Placed machines, in order.
     pub placed: Vec<Placed>,
 }
 
 /// All sessions by rack.
 pub type Sessions = BTreeMap<String, Session>;
 
-/// Longest session: a week, seconds.
+/// The longest session: a week, in seconds.
 pub const LONGEST_SESSION: u64 = 7 * 86_400;
 
 impl Session {
-    /// Begins one, beside the `others` that go on.
+    /// Makes a session, next to the `others` that continue.
     ///
     /// # Errors
-    /// The rack or a position is none, or nothing tells its machines from those of another session.
+    /// The rack or a position does not exist, or the machines cannot be told apart from those of another session.
     pub fn begin(wanted: &Wanted, site: &Site, others: &Sessions, by: &str, now: Timestamp) -> Result<Session, String> {
         let naming = &site.cluster.naming;
         let rack = wanted.rack.as_str();
@@ -188,7 +188,7 @@ impl Session {
         }
     }
 
-    /// True if no machine fits both.
+    /// Whether no machine can belong to both.
     fn is_apart_from(&self, other: &Session) -> bool {
         let (a, b) = (&self.only, &other.only);
         let differ = |a: &Option<String>, b: &Option<String>| matches!((a, b), (Some(a), Some(b)) if a != b);
@@ -202,14 +202,14 @@ impl Session {
         wires || matches!((a.relay, b.relay), (Some(a), Some(b)) if a != b) || differ(&a.switch, &b.switch) || ports
     }
 
-    /// True if a machine there belongs to this rack.
+    /// Whether a machine at `place` belongs to this rack.
     pub fn covers(&self, place: &Place) -> bool {
         let only = &self.only;
         let here = match place.relay {
             Some(relay) => self.network.contains(&relay),
             None => self.interface.as_ref() == Some(&place.interface),
         };
-        // A relay may also be named whose own address is in another network.
+        // A relay may be named whose own address is in another network.
         (here || only.relay.is_some())
             && only.relay.is_none_or(|relay| place.relay == Some(relay))
             && only.switch.as_ref().is_none_or(|switch| *switch == place.switch)
@@ -219,12 +219,12 @@ impl Session {
                 .is_none_or(|port| place.port.starts_with(port.as_str()))
     }
 
-    /// True until its end, and not before its beginning: a clock that was set back ends it, rather than prolong it by as much.
+    /// Whether the session runs at `now`. A clock that was set back before its beginning ends it, instead of prolonging it.
     pub fn is_on(&self, now: Timestamp) -> bool {
         now.is_within(self.until.since(self.began), self.began)
     }
 
-    /// The next free position, if there is one: nobody has its name, its address is a node's to have.
+    /// The next free position, if any: no node has its name, and a node may have its address.
     pub fn position(&self, site: &Site, inventory: &Inventory) -> Option<String> {
         let mut candidate = Some(self.next.clone());
         while let Some(name) = candidate {
@@ -242,7 +242,7 @@ impl Session {
         None
     }
 
-    /// Notes that a machine got a position.
+    /// Records that a machine was placed.
     pub fn place(&mut self, naming: &Naming, machine: Machine, node: &str, at: Timestamp) {
         if let Some(next) = naming.after(node) {
             self.next = next;
@@ -254,7 +254,7 @@ impl Session {
         });
     }
 
-    /// Takes the last one back, whose position is the next one again.
+    /// Removes the last placement, whose position is the next one again.
     pub fn undo(&mut self) -> Option<Placed> {
         let last = self.placed.pop()?;
         self.next = last.node.clone();

@@ -1,11 +1,11 @@
-//! The keeper of the waiting room: hears of packets without holding them up, places machines, writes it all down.
+//! The registry of unknown machines: records packets without delaying them, places machines, and writes both to the store.
 
 use super::{
-    floor::Floor,
     load::{load, of_uuid},
-    machine::{Machine, Seen, Told},
+    machine::{LoaderReport, Machine, Observation},
     placing::{Placing, accepted},
     session::{Placed, Session, Wanted},
+    state::RackingState,
 };
 use crate::{
     boots::Boots,
@@ -33,14 +33,14 @@ use thiserror::Error;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-/// Packets that may wait for the keeper; more are dropped and counted. A machine asks again.
+/// At most this many packets wait for the thread; more are dropped and counted. A machine asks again.
 const QUEUE: usize = 4096;
-/// Cards of nodes whose UUIDs are remembered at most.
+/// At most this many UUIDs of nodes' cards are remembered.
 const MOST_UUIDS: usize = 65_536;
-/// How often it looks whether somebody's turn has come.
+/// How often the thread looks for machines to place.
 const TICK: Duration = Duration::from_millis(500);
 
-/// The keeper; clones share it.
+/// The registry; clones share it.
 #[derive(Clone)]
 pub struct Discovery {
     pub(super) shared: Arc<Shared>,
@@ -51,35 +51,35 @@ pub(super) struct Shared {
     pub(super) world: SharedWorld,
     store: Store,
     nodes: Nodes,
-    /// Held for moments only: what packets say of machines changes it, and is written behind.
-    pub(super) floor: Mutex<Floor>,
-    /// Changes of sessions, and of who is a node. What it promises is put on the floor when it is on disk.
+    /// Held for a few lines only: packets change it, and the store is written afterwards.
+    pub(super) state: Mutex<RackingState>,
+    /// Changes of sessions and of the inventory. They are published when they are on disk.
     keeper: Keeper,
-    /// UUIDs that the firmware of nodes' cards said.
+    /// UUIDs that the firmware of nodes' cards reported.
     uuids: Mutex<HashMap<HwAddr, Uuid>>,
     news: SyncSender<News>,
     pub(super) dropped: AtomicU64,
-    /// Moves when something was heard of a machine.
+    /// Counts up when something new about a machine was recorded.
     changes: watch::Sender<u64>,
 }
 
 enum News {
-    Seen(Seen),
-    Told(HwAddr, Told),
-    /// The keeper's thread panics.
+    Observed(Observation),
+    Reported(HwAddr, LoaderReport),
+    /// Makes the thread panic.
     #[cfg(test)]
     Panic,
     Uuid(HwAddr, Uuid),
     Hardware(HwAddr, Box<Hardware>),
 }
 
-/// Why something was not done.
+/// Why a request failed.
 #[derive(Debug, Error)]
 pub enum DiscoveryError {
-    /// It makes no sense; says why, and what to do.
+    /// The request makes no sense; the text says why, and what to do.
     #[error("{0}")]
     Refused(String),
-    /// The inventory does not take it.
+    /// The inventory refuses the change.
     #[error(transparent)]
     Change(#[from] ChangeError),
     /// The store failed.
@@ -88,19 +88,19 @@ pub enum DiscoveryError {
 }
 
 impl Discovery {
-    /// Loads what is known, and begins to listen.
+    /// Loads the stored state, and starts to listen.
     ///
     /// # Errors
-    /// The store's.
+    /// Those of the store.
     pub fn start(world: SharedWorld, store: Store, nodes: Nodes, boots: Boots) -> Result<Discovery, StoreError> {
-        let floor = load(&world, &store, &boots)?;
+        let state = load(&world, &store, &boots)?;
         let (news, heard) = sync_channel(QUEUE);
         let shared = Arc::new(Shared {
             world,
             keeper: Keeper::new(store.clone(), ()),
             store,
             nodes,
-            floor: Mutex::new(floor),
+            state: Mutex::new(state),
             uuids: Mutex::default(),
             news,
             dropped: AtomicU64::new(0),
@@ -111,58 +111,59 @@ impl Discovery {
         Ok(Discovery { shared, thread })
     }
 
-    /// Waits until its thread has ended. The daemon ends with it if that was a panic.
+    /// Waits until the thread has ended. A panic of the thread ends the daemon.
     ///
     /// # Errors
-    /// It panicked, or could not be started.
+    /// The thread panicked, or could not be started.
     pub fn ended(&self) -> impl Future<Output = io::Result<()>> + Send + 'static {
         self.thread.ended()
     }
 
-    /// A counter that moves when something was heard of a machine. What commands change is in the store, which has watches of its own.
+    /// A counter that moves when something new about a machine was recorded. Changes by commands are in the store, which has
+    /// its own watches.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
     }
 
-    /// A packet of an unknown machine. Never waits.
-    pub fn seen(&self, seen: Seen) {
-        self.tell(News::Seen(seen));
+    /// Records a packet of an unknown machine. Never waits.
+    pub fn observe(&self, seen: Observation) {
+        self.send(News::Observed(seen));
     }
 
-    /// What an unknown machine's loader told. Never waits.
-    pub fn told(&self, hwaddr: HwAddr, told: Told) {
-        self.tell(News::Told(hwaddr, told));
+    /// Records the report of an unknown machine's loader. Never waits.
+    pub fn report(&self, hwaddr: HwAddr, told: LoaderReport) {
+        self.send(News::Reported(hwaddr, told));
     }
 
-    /// Has the keeper's thread panic.
+    /// Makes the thread panic.
     #[cfg(test)]
     pub(super) fn panic(&self) {
-        self.tell(News::Panic);
+        self.send(News::Panic);
     }
 
-    /// Firmware on a node's card said this of its mainboard. Never waits.
-    pub fn node_said(&self, hwaddr: HwAddr, uuid: Uuid) {
+    /// Records the UUID that firmware on a node's card reported. Never waits.
+    pub fn record_node_uuid(&self, hwaddr: HwAddr, uuid: Uuid) {
         let mut uuids = lock(&self.shared.uuids);
         if uuids.get(&hwaddr) == Some(&uuid) || (uuids.len() >= MOST_UUIDS && !uuids.contains_key(&hwaddr)) {
             return;
         }
         uuids.insert(hwaddr, uuid);
         drop(uuids);
-        self.tell(News::Uuid(hwaddr, uuid));
+        self.send(News::Uuid(hwaddr, uuid));
     }
 
-    /// What a node's card said last of its mainboard, since the daemon started.
+    /// The UUID that a node's card reported last since the daemon started.
     pub fn uuid_of(&self, hwaddr: HwAddr) -> Option<Uuid> {
         let uuids = lock(&self.shared.uuids);
         uuids.get(&hwaddr).copied()
     }
 
-    /// What the agent of a node reported that booted from this card. Never waits.
+    /// Records the report of the agent of a node that booted from this card. Never waits.
     pub fn node_reported(&self, hwaddr: HwAddr, hardware: &Hardware) {
-        self.tell(News::Hardware(hwaddr, Box::new(hardware.clone())));
+        self.send(News::Hardware(hwaddr, Box::new(hardware.clone())));
     }
 
-    fn tell(&self, news: News) {
+    fn send(&self, news: News) {
         if let Err(TrySendError::Full(_)) = self.shared.news.try_send(news) {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -171,13 +172,13 @@ impl Discovery {
     /// Begins to fill a rack.
     ///
     /// # Errors
-    /// What is wrong with the wish.
+    /// The problem of the request.
     pub fn begin(&self, wanted: &Wanted, by: &str, now: Timestamp) -> Result<Session, DiscoveryError> {
         let shared = &self.shared;
         let draft = |(): &()| {
             let world = shared.world.load();
-            let floor = shared.floor();
-            let mut others = floor.sessions.clone();
+            let state = shared.state();
+            let mut others = state.sessions.clone();
             others.retain(|_, session| session.is_on(now));
             let session = Session::begin(wanted, &world.site, &others, by, now).map_err(DiscoveryError::Refused)?;
             if session.position(&world.site, &world.inventory).is_none() {
@@ -186,31 +187,31 @@ impl Discovery {
                     session.rack, session.next
                 )));
             }
-            let batch = session_row(&session, floor.sessions.get(&session.rack));
+            let batch = session_row(&session, state.sessions.get(&session.rack));
             Ok((session, batch))
         };
         let session = shared.keeper.change(draft, |(), session| {
-            let mut floor = shared.floor();
-            floor.sessions.insert(session.rack.clone(), session.clone());
+            let mut state = shared.state();
+            state.sessions.insert(session.rack.clone(), session.clone());
             session
         })?;
         shared.place_due(now);
         Ok(session)
     }
 
-    /// Ends the filling of a rack. Its nodes stay.
+    /// Stops filling a rack. Its nodes stay.
     ///
     /// # Errors
-    /// It is not being filled.
+    /// The rack is not being filled.
     pub fn end(&self, rack: &str) -> Result<Session, DiscoveryError> {
         self.shared.end(rack, None)
     }
 
-    /// Makes a waiting machine the node `name`, which is new, or with `replace` gets this machine as its hardware.
-    /// With no name, it gets the next position of the rack that is being filled.
+    /// Makes a waiting machine the node `name`: a new node, or with `replace` an existing node that gets this machine.
+    /// Without a name, the machine gets the next position of the rack that is being filled.
     ///
     /// # Errors
-    /// It does not wait, or the inventory does not take it.
+    /// The machine does not wait, or the inventory refuses the change.
     pub fn accept(
         &self,
         hwaddr: HwAddr,
@@ -219,7 +220,7 @@ impl Discovery {
         by: &str,
         now: Timestamp,
     ) -> Result<String, DiscoveryError> {
-        let choose = |floor: &Floor, world: &World| accepted(floor, world, hwaddr, name, replace, now).map(Some);
+        let choose = |state: &RackingState, world: &World| accepted(state, world, hwaddr, name, replace, now).map(Some);
         let placed = self.shared.place(choose, |_| by.to_owned(), now)?;
         placed.ok_or_else(|| DiscoveryError::Refused(format!("{hwaddr} is not placed")))
     }
@@ -227,7 +228,7 @@ impl Discovery {
     /// Hides a machine, or shows it again.
     ///
     /// # Errors
-    /// It is not there.
+    /// The machine is unknown.
     pub fn ignore(&self, hwaddr: HwAddr, ignored: bool) -> Result<(), DiscoveryError> {
         let shared = &self.shared;
         let set = |machine: &mut Machine| {
@@ -235,7 +236,7 @@ impl Discovery {
             machine.held &= ignored;
         };
         let draft = |(): &()| {
-            let Some(mut machine) = shared.floor().machine(hwaddr).cloned() else {
+            let Some(mut machine) = shared.state().machine(hwaddr).cloned() else {
                 return Err(DiscoveryError::Refused(format!(
                     "{hwaddr} is not waiting to be racked; to list the machines that are: rackstrap discover list"
                 )));
@@ -245,25 +246,25 @@ impl Discovery {
             Ok((machine, batch))
         };
         shared.keeper.change(draft, |(), written| {
-            let mut floor = shared.floor();
-            // Forgotten meanwhile, or seen again: what was queued of it knows nothing of this.
-            let mut machine = floor.machine(hwaddr).cloned().unwrap_or(written);
+            let mut state = shared.state();
+            // The machine was forgotten or seen meanwhile; rows that were queued do not have this change.
+            let mut machine = state.machine(hwaddr).cloned().unwrap_or(written);
             set(&mut machine);
-            shared.put(&mut floor, machine);
+            shared.put(&mut state, machine);
         })
     }
 
-    /// Takes back the last machine that a session placed: it waits again, sessions leave it alone, and its
-    /// position is the next one. Whether it runs already is the caller's to look at.
+    /// Undoes the last placement of a session: the machine waits again, sessions leave it alone, and its position is the next
+    /// one. The caller checks whether the node runs.
     ///
     /// # Errors
-    /// The session has placed nobody.
+    /// The session has placed no machine.
     pub fn undo(&self, rack: &str, by: &str, now: Timestamp) -> Result<Placed, DiscoveryError> {
         let shared = &self.shared;
         let draft = |(): &()| {
-            let floor = shared.floor();
-            let Some(before) = floor.sessions.get(rack) else {
-                return Err(not_filling(&floor, rack));
+            let state = shared.state();
+            let Some(before) = state.sessions.get(rack) else {
+                return Err(not_filling(&state, rack));
             };
             let mut session = before.clone();
             let Some(last) = session.undo() else {
@@ -289,17 +290,17 @@ impl Discovery {
             Ok(())
         };
         shared.keeper.change_by(draft, commit, |(), (session, machine, last)| {
-            let mut floor = shared.floor();
-            shared.put(&mut floor, machine);
-            floor.sessions.insert(rack.to_owned(), session);
+            let mut state = shared.state();
+            shared.put(&mut state, machine);
+            state.sessions.insert(rack.to_owned(), session);
             last
         })
     }
 
     /// The last node that a rack's session placed.
     pub fn last_placed(&self, rack: &str) -> Option<String> {
-        let floor = self.shared.floor();
-        floor
+        let state = self.shared.state();
+        state
             .sessions
             .get(rack)?
             .placed
@@ -309,15 +310,15 @@ impl Discovery {
 }
 
 impl Shared {
-    /// Ends the filling of a rack; if `over_at` is given, only one whose time is over then.
+    /// Stops filling a rack; with `over_at`, only if its session is over at that time.
     pub(super) fn end(&self, rack: &str, over_at: Option<Timestamp>) -> Result<Session, DiscoveryError> {
         let draft = |(): &()| {
-            let floor = self.floor();
-            let session = floor.sessions.get(rack);
-            // Somebody may have begun to fill the rack again, while this waited for its turn.
+            let state = self.state();
+            let session = state.sessions.get(rack);
+            // The rack may have been started again while this waited for the lock.
             let session = session.filter(|session| over_at.is_none_or(|now| !session.is_on(now)));
             let Some(session) = session else {
-                return Err(not_filling(&floor, rack));
+                return Err(not_filling(&state, rack));
             };
             let key = rack.as_bytes();
             let batch = Batch::new()
@@ -326,23 +327,23 @@ impl Shared {
             Ok((session.clone(), batch))
         };
         self.keeper.change(draft, |(), session| {
-            self.floor().sessions.remove(rack);
+            self.state().sessions.remove(rack);
             session
         })
     }
 
-    /// Places whom `choose` names, if anybody, in one batch: the node, the machine that waits no longer, the session that goes on.
-    /// Returns the node's name.
+    /// Places the machine that `choose` returns, if any, in one batch: the node, the machine that no longer waits, and the
+    /// session. Returns the node's name.
     fn place(
         &self,
-        choose: impl FnOnce(&Floor, &World) -> Result<Option<Placing>, DiscoveryError>,
+        choose: impl FnOnce(&RackingState, &World) -> Result<Option<Placing>, DiscoveryError>,
         by: impl Fn(&Placing) -> String,
         now: Timestamp,
     ) -> Result<Option<String>, DiscoveryError> {
         let draft = |(): &()| {
             let world = self.world.load();
-            let floor = self.floor();
-            let Some(placing) = choose(&floor, &world)? else {
+            let state = self.state();
+            let Some(placing) = choose(&state, &world)? else {
                 return Ok((None, Batch::new()));
             };
             let mut batch = Batch::new().delete(Table::Machines, placing.machine.hwaddr.0);
@@ -352,7 +353,7 @@ impl Shared {
                 session
             });
             if let Some(session) = &session {
-                batch = batch.and(session_row(session, floor.sessions.get(&session.rack)));
+                batch = batch.and(session_row(session, state.sessions.get(&session.rack)));
             }
             Ok((Some((placing, session)), batch))
         };
@@ -364,35 +365,35 @@ impl Shared {
         self.keeper.change_by(draft, commit, |(), drafted| {
             let (placing, session) = drafted?;
             let hwaddr = placing.machine.hwaddr;
-            let mut floor = self.floor();
-            // A packet of it may have queued its row meanwhile.
+            let mut state = self.state();
+            // A packet may have queued the machine's row meanwhile.
             self.store.queue(Batch::new().delete(Table::Machines, hwaddr.0));
-            floor.remove(hwaddr);
-            floor.kin.learn(hwaddr, &placing.machine.traits());
+            state.remove(hwaddr);
+            state.owners.learn(hwaddr, &placing.machine.traits());
             if let Some(session) = session {
-                floor.sessions.insert(session.rack.clone(), session);
+                state.sessions.insert(session.rack.clone(), session);
             }
-            drop(floor);
+            drop(state);
             tracing::info!("{hwaddr}: is {}, by {}", placing.node, by(&placing));
             Some(placing.node)
         })
     }
 
-    /// Places everybody whose turn has come.
+    /// Places all machines whose turn has come.
     fn place_due(&self, now: Timestamp) {
-        // The last one that was tried.
+        // The last machine that was tried.
         let tried = Cell::new(None);
         loop {
-            let choose = |floor: &Floor, world: &World| {
-                let mut due = floor
+            let choose = |state: &RackingState, world: &World| {
+                let mut due = state
                     .due(&world.inventory, now)
                     .into_iter()
                     .filter_map(|(rack, hwaddr)| {
-                        let session = floor.sessions.get(&rack)?;
-                        // A full rack says so where it is shown; its machines wait.
+                        let session = state.sessions.get(&rack)?;
+                        // If the rack is full, the views show it, and its machines wait.
                         let node = session.position(&world.site, &world.inventory)?;
                         Some(Placing {
-                            machine: floor.machine(hwaddr)?.clone(),
+                            machine: state.machine(hwaddr)?.clone(),
                             node,
                             session: Some(session.clone()),
                             replace: false,
@@ -410,7 +411,7 @@ impl Shared {
                 Ok(Some(_)) => {}
                 Ok(None) => return,
                 Err(error) => {
-                    // It would fail again at once; the next packet or tick tries anew.
+                    // It would fail again at once; the next packet or tick tries again.
                     if let Some(hwaddr) = tried.get() {
                         tracing::warn!("{hwaddr} cannot be placed: {error}");
                     }
@@ -420,23 +421,23 @@ impl Shared {
         }
     }
 
-    /// Puts a machine on the floor and queues its row.
-    fn put(&self, floor: &mut Floor, machine: Machine) {
+    /// Puts a machine into the state and queues its row.
+    fn put(&self, state: &mut RackingState, machine: Machine) {
         self.store
             .queue(Batch::new().put(Table::Machines, machine.hwaddr.0, &machine));
-        floor.put(machine);
+        state.put(machine);
     }
 
-    fn hear(&self, news: News) {
-        let mut floor = self.floor();
+    fn handle(&self, news: News) {
+        let mut state = self.state();
         let write = match news {
             #[cfg(test)]
             News::Panic => panic!("a test wants it"),
-            News::Seen(seen) => {
+            News::Observed(seen) => {
                 if self.world.load().inventory.by_hwaddr(seen.hwaddr).is_some() {
                     return;
                 }
-                let noted = floor.see(&seen);
+                let noted = state.observe(&seen);
                 let gone = noted.forgotten.iter();
                 let gone = gone.fold(Batch::new(), |batch, hwaddr| batch.delete(Table::Machines, hwaddr.0));
                 if !gone.is_empty() {
@@ -445,31 +446,31 @@ impl Shared {
                 noted.write.then_some(seen.hwaddr)
             }
             News::Uuid(hwaddr, uuid) => {
-                floor.kin.learn(hwaddr, &of_uuid(Some(uuid)));
+                state.owners.learn(hwaddr, &of_uuid(Some(uuid)));
                 None
             }
             News::Hardware(hwaddr, hardware) => {
-                floor.kin.learn_hardware(hwaddr, &hardware);
+                state.owners.learn_hardware(hwaddr, &hardware);
                 None
             }
-            News::Told(hwaddr, told) => {
-                let news = floor.hear(hwaddr, &told, Timestamp::now());
-                let kept = floor.machine(hwaddr).is_some_and(Machine::is_kept);
+            News::Reported(hwaddr, told) => {
+                let news = state.take_report(hwaddr, &told, Timestamp::now());
+                let kept = state.machine(hwaddr).is_some_and(Machine::is_kept);
                 (news && kept).then_some(hwaddr)
             }
         };
-        if let Some(machine) = write.and_then(|hwaddr| floor.machine(hwaddr)) {
+        if let Some(machine) = write.and_then(|hwaddr| state.machine(hwaddr)) {
             let batch = Batch::new().put(Table::Machines, machine.hwaddr.0, machine);
             self.store.queue(batch);
         }
     }
 
-    /// Limits of the site file, machines that are nodes by now, sessions that are over.
+    /// Applies limits of the site file, removes machines that are nodes now, and ends sessions that are over.
     fn tidy(&self, now: Timestamp) {
         let world = self.world.load();
-        let mut floor = self.floor();
-        floor.set_limit(world.site.limits.unknown_machines);
-        let known: Vec<HwAddr> = floor
+        let mut state = self.state();
+        state.set_limit(world.site.limits.unknown_machines);
+        let known: Vec<HwAddr> = state
             .machines()
             .into_iter()
             .map(|machine| machine.hwaddr)
@@ -477,22 +478,22 @@ impl Shared {
             .collect();
         let gone = known.iter().fold(Batch::new(), |batch, hwaddr| {
             // It became a node by hand.
-            if let Some(machine) = floor.remove(*hwaddr) {
-                floor.kin.learn(*hwaddr, &machine.traits());
+            if let Some(machine) = state.remove(*hwaddr) {
+                state.owners.learn(*hwaddr, &machine.traits());
             }
             batch.delete(Table::Machines, hwaddr.0)
         });
         if !gone.is_empty() {
             self.store.queue(gone);
         }
-        floor.kin.tidy(&world.inventory);
-        let over: Vec<String> = floor
+        state.owners.tidy(&world.inventory);
+        let over: Vec<String> = state
             .sessions
             .values()
             .filter(|session| !session.is_on(now))
             .map(|session| session.rack.clone())
             .collect();
-        drop(floor);
+        drop(state);
         for rack in over {
             match self.end(&rack, Some(now)) {
                 Ok(_) => tracing::info!("rack {rack} is no longer being filled: its time is over"),
@@ -501,20 +502,22 @@ impl Shared {
         }
     }
 
-    pub(super) fn floor(&self) -> MutexGuard<'_, Floor> {
-        lock(&self.floor)
+    pub(super) fn state(&self) -> MutexGuard<'_, RackingState> {
+        lock(&self.state)
     }
 }
 
-fn not_filling(floor: &Floor, rack: &str) -> DiscoveryError {
-    let racks: Vec<&str> = floor.sessions.keys().map(String::as_str).collect();
+fn not_filling(state: &RackingState, rack: &str) -> DiscoveryError {
+    let racks: Vec<&str> = state.sessions.keys().map(String::as_str).collect();
     DiscoveryError::Refused(match racks.is_empty() {
-        true => format!("no rack is being filled, nor is '{rack}'; to start: rackstrap discover start {rack}"),
+        true => format!(
+            "rack '{rack}' is not being filled, and no other rack is; to start: rackstrap discover start {rack}"
+        ),
         false => format!("rack '{rack}' is not being filled; these are: {}", racks.join(", ")),
     })
 }
 
-/// Writes a session that was `before`.
+/// The batch that writes a session, which was `before`.
 fn session_row(session: &Session, before: Option<&Session>) -> Batch {
     let key = session.rack.as_bytes();
     Batch::new()
@@ -522,7 +525,7 @@ fn session_row(session: &Session, before: Option<&Session>) -> Batch {
         .put(Table::Sessions, key, session)
 }
 
-/// Hears news until nobody is left who could tell any.
+/// Handles messages until no sender is left.
 fn listen(heard: &Receiver<News>, shared: &Weak<Shared>) {
     let mut tidied = Instant::now();
     loop {
@@ -534,14 +537,14 @@ fn listen(heard: &Receiver<News>, shared: &Weak<Shared>) {
         let Some(shared) = shared.upgrade() else {
             return;
         };
-        // All that is there, then one look at who is due.
+        // All messages that are there, then one search for machines to place.
         for news in news.into_iter().chain(heard.try_iter().take(QUEUE)) {
-            shared.hear(news);
+            shared.handle(news);
             shared.changes.send_modify(|number| *number += 1);
         }
         let now = Timestamp::now();
         shared.place_due(now);
-        // Also when it is never quiet.
+        // Also if messages come without a pause.
         if tidied.elapsed() >= TICK {
             tidied = Instant::now();
             shared.tidy(now);

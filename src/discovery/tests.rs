@@ -1,7 +1,7 @@
-//! Tests of the waiting room and of sessions: who gets which position, and who does not.
+//! Tests of unknown machines and of sessions: which machine gets which position, and which gets none.
 
+mod reports;
 mod room;
-mod told;
 
 use super::*;
 use crate::testkit::{self, Registries, world};
@@ -49,8 +49,8 @@ fn mac(n: u16) -> HwAddr {
     HwAddr([0x52, 0x54, 0, 0, a, b])
 }
 
-fn seen(n: u16, at: u64) -> Seen {
-    Seen {
+fn seen(n: u16, at: u64) -> Observation {
+    Observation {
         at: Timestamp(at),
         hwaddr: mac(n),
         uuid: Some(Uuid::from_u128(0xabc0_0000 + u128::from(n))),
@@ -103,7 +103,7 @@ impl Rig {
         }
     }
 
-    /// As after kill -9: nothing is told, and only what is on disk remains.
+    /// As after kill -9: no thread is stopped, and only the content of the disk remains.
     fn restart(self) -> Rig {
         let Rig { dir, daemon, discovery } = self;
         daemon.store.flush().unwrap();
@@ -120,7 +120,7 @@ impl Rig {
             }
             thread::sleep(Duration::from_millis(50));
         }
-        panic!("waited in vain for {what}");
+        panic!("{what} did not happen");
     }
 
     fn name_of(&self, n: u16) -> Option<String> {
@@ -138,9 +138,9 @@ impl Rig {
             .find(|waiting| waiting.machine.hwaddr == mac(n))
     }
 
-    /// A packet, now.
+    /// A packet with the present time.
     fn packet(&self, n: u16) {
-        self.discovery.seen(seen(n, Timestamp::now().0));
+        self.discovery.observe(seen(n, Timestamp::now().0));
     }
 
     fn start(&self, wanted: &Wanted) -> Session {
@@ -168,7 +168,7 @@ fn machines_of_a_session_get_the_positions_in_the_order_of_their_first_packets()
         [7, 5, 6].iter().all(|n| rig.name_of(*n).is_some()).then_some(())
     });
     let names = [7, 5, 6].map(|n| rig.name_of(n).unwrap());
-    // 5 is skipped by wish, 6 is reserved by the site file.
+    // Position 5 is skipped by the request, and 6 is reserved by the site file.
     assert_eq!(names, ["r03n04", "r03n07", "r03n08"]);
     assert_eq!(rig.name_of(1), None, "it waited before");
     let node = rig.world.load().inventory.get("r03n04").cloned().unwrap();
@@ -179,7 +179,7 @@ fn machines_of_a_session_get_the_positions_in_the_order_of_their_first_packets()
     let view = rig.discovery.view(Timestamp::now());
     assert_eq!(view.sessions[0].next.as_deref(), Some("r03n09"));
     assert_eq!(view.machines.len(), 1);
-    // By hand, the one that waited; the session goes on behind it.
+    // The machine that waited is placed by hand, and the session continues after it.
     let accepted = rig
         .discovery
         .accept(mac(1), Some("r03n09"), false, "alice", Timestamp::now());
@@ -191,41 +191,41 @@ fn machines_of_a_session_get_the_positions_in_the_order_of_their_first_packets()
 }
 
 #[test]
-fn whoever_was_seen_first_has_its_turn_first() {
+fn the_machine_that_was_seen_first_is_placed_first() {
     let inventory = Inventory::default();
-    let mut floor = Floor::new(Vec::new(), Sessions::new(), 16);
-    let session = begin("r03", &floor.sessions).unwrap();
-    floor.sessions.insert("r03".into(), session);
-    let unconfirmed = |n, at| Seen {
+    let mut state = RackingState::new(Vec::new(), Sessions::new(), 16);
+    let session = begin("r03", &state.sessions).unwrap();
+    state.sessions.insert("r03".into(), session);
+    let unconfirmed = |n, at| Observation {
         confirmed: false,
         ..seen(n, at)
     };
-    floor.see(&unconfirmed(1, 2000));
-    floor.see(&unconfirmed(2, 2500));
-    floor.see(&seen(2, 3000));
+    state.observe(&unconfirmed(1, 2000));
+    state.observe(&unconfirmed(2, 2500));
+    state.observe(&seen(2, 3000));
     assert_eq!(
-        floor.due(&inventory, Timestamp(3000)),
+        state.due(&inventory, Timestamp(3000)),
         [],
         "the first one may still answer"
     );
-    floor.see(&seen(1, 4000));
+    state.observe(&seen(1, 4000));
     let both = [("r03".to_owned(), mac(1)), ("r03".to_owned(), mac(2))];
-    assert_eq!(floor.due(&inventory, Timestamp(4000)), both);
-    // One that never answers holds nobody up for long.
-    floor.see(&unconfirmed(3, 5000));
-    floor.see(&seen(4, 5001));
-    assert_eq!(floor.due(&inventory, Timestamp(5001)), both);
-    assert_eq!(floor.due(&inventory, Timestamp(10_001))[2], ("r03".to_owned(), mac(4)));
-    // An operating system that wants an address does not want to be racked.
-    floor.see(&Seen {
+    assert_eq!(state.due(&inventory, Timestamp(4000)), both);
+    // A machine that never answers delays the next ones only shortly.
+    state.observe(&unconfirmed(3, 5000));
+    state.observe(&seen(4, 5001));
+    assert_eq!(state.due(&inventory, Timestamp(5001)), both);
+    assert_eq!(state.due(&inventory, Timestamp(10_001))[2], ("r03".to_owned(), mac(4)));
+    // An operating system that wants an address does not ask to be racked.
+    state.observe(&Observation {
         booting: false,
         ..seen(5, 6000)
     });
-    assert_eq!(floor.due(&inventory, Timestamp(20_000)).len(), 3);
+    assert_eq!(state.due(&inventory, Timestamp(20_000)).len(), 3);
 }
 
 #[test]
-fn what_is_placed_can_be_taken_back_and_placed_elsewhere() {
+fn a_placement_can_be_undone_and_the_machine_placed_elsewhere() {
     let rig = Rig::new();
     rig.start(&wanted("r03"));
     for n in [1, 2] {
@@ -236,7 +236,7 @@ fn what_is_placed_can_be_taken_back_and_placed_elsewhere() {
     assert_eq!((undone.node.as_str(), undone.machine.hwaddr), ("r03n02", mac(2)));
     assert_eq!(rig.name_of(2), None);
     assert!(rig.waits(2).unwrap().machine.held);
-    // It goes on asking, and is left alone; the next machine gets the position.
+    // The machine continues to ask, and is left alone. The next machine gets the position.
     rig.packet(2);
     rig.packet(3);
     assert_eq!(rig.until("a name", |rig| rig.name_of(3)), "r03n02");
@@ -251,7 +251,7 @@ fn what_is_placed_can_be_taken_back_and_placed_elsewhere() {
         .accept(mac(2), Some("r07n02"), false, "alice", Timestamp::now());
     assert!(again.unwrap_err().to_string().ends_with("is already r07n01"));
     // An operating system, which the rack that is being filled leaves alone.
-    rig.discovery.seen(Seen {
+    rig.discovery.observe(Observation {
         booting: false,
         ..seen(8, Timestamp::now().0)
     });
@@ -276,12 +276,12 @@ fn what_is_placed_can_be_taken_back_and_placed_elsewhere() {
 }
 
 #[test]
-fn a_session_and_who_waits_survive_a_restart() {
+fn sessions_and_waiting_machines_survive_a_restart() {
     let rig = Rig::new();
     rig.start(&wanted("r03"));
     rig.packet(1);
     rig.until("a name", |rig| rig.name_of(1));
-    rig.discovery.seen(Seen {
+    rig.discovery.observe(Observation {
         booting: false,
         ..seen(9, Timestamp::now().0)
     });
@@ -306,7 +306,7 @@ fn a_session_and_who_waits_survive_a_restart() {
 }
 
 #[test]
-fn a_panic_of_the_thread_is_its_end_with_a_reason_and_the_next_daemon_goes_on() {
+fn a_panic_of_the_thread_ends_it_with_a_reason_and_the_next_daemon_continues() {
     let rig = Rig::new();
     rig.start(&wanted("r01"));
     rig.packet(1);
@@ -325,7 +325,7 @@ fn a_panic_of_the_thread_is_its_end_with_a_reason_and_the_next_daemon_goes_on() 
 }
 
 #[test]
-fn with_confirm_each_waits_for_a_yes() {
+fn with_confirm_each_placement_waits_for_a_yes() {
     let rig = Rig::new();
     rig.start(&Wanted {
         confirm: true,
@@ -377,7 +377,7 @@ fn a_replaced_mainboard_keeps_its_nodes_name() {
 }
 
 #[test]
-fn two_racks_need_something_that_tells_them_apart() {
+fn machines_of_two_racks_must_differ_by_place() {
     let mut others = Sessions::new();
     others.insert("r03".into(), begin("r03", &others).unwrap());
     let why = begin("r04", &others).unwrap_err();
@@ -402,19 +402,19 @@ fn two_racks_need_something_that_tells_them_apart() {
         let session = Session::begin(&at(rack, switch), &site(), &others, "alice", Timestamp(0)).unwrap();
         others.insert(rack.into(), session);
     }
-    let mut floor = Floor::new(Vec::new(), others, 16);
+    let mut state = RackingState::new(Vec::new(), others, 16);
     for (n, switch) in [(1, "sw4"), (2, "sw3"), (3, "sw5")] {
-        floor.see(&Seen {
+        state.observe(&Observation {
             place: place(switch, ""),
             ..seen(n, 100)
         });
     }
-    let due = floor.due(&Inventory::default(), Timestamp(200));
+    let due = state.due(&Inventory::default(), Timestamp(200));
     assert_eq!(due, [("r03".to_owned(), mac(2)), ("r04".to_owned(), mac(1))]);
 }
 
 #[test]
-fn wrong_wishes_say_what_is_right() {
+fn wrong_requests_are_refused_with_the_right_form() {
     let site = site();
     let said = |wanted: &Wanted| Session::begin(wanted, &site, &Sessions::new(), "a", Timestamp(0)).unwrap_err();
     assert!(
@@ -467,13 +467,13 @@ fn a_full_rack_leaves_machines_waiting() {
 }
 
 #[test]
-fn a_flood_forgets_itself_first() {
-    let mut floor = Floor::new(Vec::new(), Sessions::new(), 16);
+fn a_flood_replaces_its_own_machines_first() {
+    let mut state = RackingState::new(Vec::new(), Sessions::new(), 16);
     for n in 0..8 {
-        floor.see(&seen(n, u64::from(n)));
+        state.observe(&seen(n, u64::from(n)));
     }
     for n in 1000..6000 {
-        let noted = floor.see(&Seen {
+        let noted = state.observe(&Observation {
             confirmed: false,
             ..seen(n, 100)
         });
@@ -482,50 +482,50 @@ fn a_flood_forgets_itself_first() {
             "the disk hears nothing of it"
         );
     }
-    assert_eq!(floor.machines().len(), 16);
+    assert_eq!(state.machines().len(), 16);
     assert!(
-        (0..8).all(|n| floor.machine(mac(n)).is_some()),
+        (0..8).all(|n| state.machine(mac(n)).is_some()),
         "who has an address stays"
     );
-    // When all have one, the one that was seen first goes.
-    let noted = (20..40).map(|n| floor.see(&seen(n, 200)).forgotten);
+    // When all have an address, the one that was seen first is forgotten.
+    let noted = (20..40).map(|n| state.observe(&seen(n, 200)).forgotten);
     let gone: Vec<HwAddr> = noted.flatten().collect();
     assert_eq!(gone[0], mac(0), "{gone:?}");
 }
 
 #[test]
-fn a_machine_that_is_in_two_places_is_not_racked_by_itself() {
-    let mut floor = Floor::new(Vec::new(), Sessions::new(), 16);
-    let session = begin("r03", &floor.sessions).unwrap();
-    floor.sessions.insert("r03".into(), session);
-    let at = |port: &str, at: u64| Seen {
+fn a_machine_in_two_places_is_not_placed_automatically() {
+    let mut state = RackingState::new(Vec::new(), Sessions::new(), 16);
+    let session = begin("r03", &state.sessions).unwrap();
+    state.sessions.insert("r03".into(), session);
+    let at = |port: &str, at: u64| Observation {
         place: place("sw1", port),
         ..seen(1, at)
     };
-    let due = |floor: &Floor, now| floor.due(&Inventory::default(), Timestamp(now)).len();
-    floor.see(&at("1", 2000));
-    floor.see(&at("2", 3000));
-    let trouble = floor
-        .trouble(floor.machine(mac(1)).unwrap(), &Inventory::default(), Timestamp(3000))
+    let due = |state: &RackingState, now| state.due(&Inventory::default(), Timestamp(now)).len();
+    state.observe(&at("1", 2000));
+    state.observe(&at("2", 3000));
+    let trouble = state
+        .trouble(state.machine(mac(1)).unwrap(), &Inventory::default(), Timestamp(3000))
         .unwrap();
     assert_eq!(
         trouble,
         "seen at switch sw1 port 1 and then at switch sw1 port 2: two machines with this address, or a loop?"
     );
-    assert_eq!(due(&floor, 3000), 0);
-    // It stays where it is: it was moved.
-    assert_eq!(due(&floor, 3000 + 10 * 60_000), 1);
-    // Two at once are not carried either.
-    let twin = |port| Seen {
+    assert_eq!(due(&state, 3000), 0);
+    // It stays at the second port: it was moved.
+    assert_eq!(due(&state, 3000 + 10 * 60_000), 1);
+    // Two machines that send at the same time were not carried either.
+    let twin = |port| Observation {
         place: place("sw1", port),
         ..seen(2, 700_000)
     };
-    floor.see(&twin("3"));
-    floor.see(&twin("4"));
+    state.observe(&twin("3"));
+    state.observe(&twin("4"));
     assert!(
-        floor
+        state
             .trouble(
-                floor.machine(mac(2)).unwrap(),
+                state.machine(mac(2)).unwrap(),
                 &Inventory::default(),
                 Timestamp(700_000)
             )
@@ -547,7 +547,7 @@ fn the_end_of_a_racks_time_ends_no_filling_that_was_begun_meanwhile() {
     let by = |rig: &Rig| {
         rig.discovery
             .shared
-            .floor()
+            .state()
             .sessions
             .get("r03")
             .map(|session| session.by.clone())

@@ -1,10 +1,10 @@
-//! What the waiting room shows: to the command line, and on the machines' own screens.
+//! Views of unknown machines, for the command line and for the machines' own screens.
 
 use super::{
-    floor::FullPool,
-    kin::{Owner, Traits},
     machine::Machine,
+    owners::{Owner, Traits},
     session::{Session, Sessions},
+    state::FullPool,
     task::Discovery,
 };
 use ipnet::Ipv4Net;
@@ -14,16 +14,16 @@ use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::atomic::Ordering};
 
-/// The waiting room and the sessions, to be shown.
+/// Unknown machines and sessions, as they are shown.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct View {
-    /// Who waits, in the order of first packets.
+    /// Machines in the order of first packets.
     pub machines: Vec<Waiting>,
     /// Racks that are being filled.
     pub sessions: Vec<Filling>,
     /// Pools that have no address for some of the machines.
     pub full: Vec<FullPool>,
-    /// Packets that were not looked at, as there were too many.
+    /// Number of packets that were dropped, because too many came.
     pub dropped: u64,
 }
 
@@ -32,9 +32,9 @@ pub struct View {
 pub struct Waiting {
     /// The machine.
     pub machine: Machine,
-    /// Why it is not racked by itself, empty if nothing is in the way.
+    /// Why it is not placed automatically; empty if nothing prevents it.
     pub trouble: String,
-    /// The rack that is being filled and will take it, empty if none.
+    /// The rack that is being filled and will take it; empty if there is none.
     pub rack: String,
 }
 
@@ -47,16 +47,16 @@ pub struct Filling {
     pub next: Option<String>,
 }
 
-/// What to tell a waiting machine beside its hardware address.
+/// The text on the screen of a waiting machine, in addition to its hardware address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Screen {
-    /// True if the machine is not in the waiting room: it was forgotten in a flood, or its packets were not looked at.
+    /// Whether discovery does not know the machine: it was forgotten in a flood, or its packets were dropped.
     pub forgotten: bool,
     /// The position that it will probably get.
     pub suggestion: Option<String>,
-    /// What else somebody who stands before it should know.
+    /// Further remarks for a person in front of the machine.
     pub remarks: Vec<String>,
-    /// The node that the card belongs to: it is not waiting for anything.
+    /// The node that the card belongs to. Such a card does not wait for anything.
     pub owner: Option<Owner>,
 }
 
@@ -69,18 +69,18 @@ fn positions(sessions: &Sessions, world: &World, now: Timestamp) -> BTreeMap<Str
 }
 
 impl Discovery {
-    /// What there is.
+    /// The present view.
     pub fn view(&self, now: Timestamp) -> View {
         let world = self.shared.world.load();
-        let floor = self.shared.floor();
-        let next = positions(&floor.sessions, &world, now);
+        let state = self.shared.state();
+        let next = positions(&state.sessions, &world, now);
         let unknown = |machine: &&Machine| world.inventory.by_hwaddr(machine.hwaddr).is_none();
-        let machines = floor.machines().into_iter().filter(unknown).map(|machine| {
-            let rack = floor
+        let machines = state.machines().into_iter().filter(unknown).map(|machine| {
+            let rack = state
                 .session_of(machine, now)
                 .map(|s| s.rack.as_str())
                 .unwrap_or_default();
-            let trouble = floor
+            let trouble = state
                 .trouble(machine, &world.inventory, now)
                 .or_else(|| {
                     let full = machine.no_room.as_ref().filter(|full| full.holds(now));
@@ -93,7 +93,7 @@ impl Discovery {
                 machine: machine.clone(),
             }
         });
-        let sessions = floor.sessions.values().filter(|session| session.is_on(now));
+        let sessions = state.sessions.values().filter(|session| session.is_on(now));
         View {
             machines: machines.collect(),
             sessions: sessions
@@ -102,47 +102,47 @@ impl Discovery {
                     next: next.get(&session.rack).cloned().flatten(),
                 })
                 .collect(),
-            full: floor.full_pools(now),
+            full: state.full_pools(now),
             dropped: self.shared.dropped.load(Ordering::Relaxed),
         }
     }
 
-    /// The node that a card belongs to, by what is known of its machine; none if the inventory names the card.
+    /// The node that a card belongs to, by the reported properties of its machine; none if the inventory names the card.
     pub fn owner(&self, hwaddr: HwAddr) -> Option<Owner> {
         let world = self.shared.world.load();
-        let floor = self.shared.floor();
-        let traits = floor.machine(hwaddr).map_or_else(Traits::default, Machine::traits);
-        floor.kin.owner(hwaddr, &traits, &world.inventory)
+        let state = self.shared.state();
+        let traits = state.machine(hwaddr).map_or_else(Traits::default, Machine::traits);
+        state.owners.owner(hwaddr, &traits, &world.inventory)
     }
 
     /// Cards of a node that were seen and that the inventory does not name.
     pub fn further_cards(&self, node: &str) -> Vec<Owner> {
         let world = self.shared.world.load();
-        let floor = self.shared.floor();
-        let seen = floor.machines().into_iter();
-        seen.filter_map(|machine| floor.owner(machine, &world.inventory))
+        let state = self.shared.state();
+        let seen = state.machines().into_iter();
+        seen.filter_map(|machine| state.owner(machine, &world.inventory))
             .filter(|owner| owner.node.name == node)
             .collect()
     }
 
-    /// What the screen of a waiting machine in the subnet `network` shows. Never waits for the disk.
+    /// The text on the screen of a waiting machine in the subnet `network`. Never waits for the disk.
     pub fn screen(&self, hwaddr: HwAddr, network: Ipv4Net, now: Timestamp) -> Screen {
         let world = self.shared.world.load();
-        let floor = self.shared.floor();
-        let machine = floor.machine(hwaddr);
-        let session = machine.and_then(|machine| floor.session_of(machine, now));
+        let state = self.shared.state();
+        let machine = state.machine(hwaddr);
+        let session = machine.and_then(|machine| state.session_of(machine, now));
         let next = session.map(|session| session.position(&world.site, &world.inventory));
-        let mut remarks = Vec::from_iter(machine.and_then(|machine| floor.trouble(machine, &world.inventory, now)));
+        let mut remarks = Vec::from_iter(machine.and_then(|machine| state.trouble(machine, &world.inventory, now)));
         if let (Some(None), Some(session)) = (&next, session) {
             remarks.push(format!("rack {} is full", session.rack));
         }
-        let full = floor.full_pools(now).into_iter().find(|pool| pool.network == network);
+        let full = state.full_pools(now).into_iter().find(|pool| pool.network == network);
         remarks.extend(full.map(|full| full.to_string()));
         Screen {
             forgotten: machine.is_none(),
             suggestion: next.flatten(),
             remarks,
-            owner: machine.and_then(|machine| floor.owner(machine, &world.inventory)),
+            owner: machine.and_then(|machine| state.owner(machine, &world.inventory)),
         }
     }
 }

@@ -17,19 +17,19 @@ mod stage2;
 use bytes::Bytes;
 use rackstrap_wire::DiskLoader;
 
-/// File that the loader is made of, in the loader directories.
+/// The file in the loader directories that the loader is made of.
 pub const IPXE: &str = "ipxe.lkrn";
-/// Blocks that the second stage reads.
+/// The second stage reads blocks of this size.
 const BLOCK: usize = 4096;
-/// Where the script is.
+/// Offset of the script.
 const SCRIPT_AT: usize = 2048;
-/// Most bytes: the agent keeps 960 KiB for it on the disk.
+/// Largest size in bytes: the agent reserves 960 KiB for it on the disk.
 const MOST: usize = 960 << 10;
 const SCRIPT: &str = include_str!("disk.ipxe");
 
 const _: () = assert!(stage2::INSTRUCTIONS.len() <= SCRIPT_AT && SCRIPT.len() < BLOCK - SCRIPT_AT);
 
-/// Makes the loader from `ipxe`; none if that is not a Linux kernel by the x86 boot protocol from 2.07 on, or too large.
+/// Makes the loader from `ipxe`; none if `ipxe` is not a Linux kernel by the x86 boot protocol 2.07 or later, or too large.
 pub fn build(ipxe: &[u8]) -> Option<(DiskLoader, Bytes)> {
     // Linux, Documentation/arch/x86/boot.rst: setup_sects at 0x1f1, "HdrS" at 0x202, version at 0x206.
     let version = u16::from_le_bytes([*ipxe.get(0x206)?, *ipxe.get(0x207)?]);
@@ -39,7 +39,7 @@ pub fn build(ipxe: &[u8]) -> Option<(DiskLoader, Bytes)> {
     let (setup, high) = ipxe.split_at_checked((usize::from(ipxe[0x1f1]) + 1) * 512)?;
     let blocks = |bytes: &[u8]| u16::try_from(bytes.len().div_ceil(BLOCK)).ok().filter(|n| *n > 0);
     let (setup_blocks, high_blocks) = (blocks(setup)?, blocks(high)?);
-    // The set-up code has one segment, its stack included.
+    // The set-up code has one segment, including its stack.
     if setup_blocks > 8 {
         return None;
     }

@@ -1,4 +1,4 @@
-//! The second stage: what the boot sector of a disk runs.
+//! The second stage, which the boot sector of a disk starts.
 
 /// `stage2.S`, assembled: 384 bytes.
 #[rustfmt::skip]

@@ -1,4 +1,4 @@
-//! What other programs are told of, and what is different between two looks at it.
+//! What hooks are told about nodes, and the differences between two times.
 
 use crate::{
     boots::Boots,
@@ -9,7 +9,7 @@ use rackstrap_model::{decide::World, inventory::Node};
 use rackstrap_wire::Hardware;
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-/// Longest value of a variable of a program's environment; `execve` takes 128 KiB with the name (`MAX_ARG_STRLEN`).
+/// The longest value of an environment variable. `execve` accepts 128 KiB including the name (`MAX_ARG_STRLEN`).
 const LONGEST: usize = 120 << 10;
 
 /// All nodes, with what their agents found.
@@ -20,32 +20,32 @@ pub struct Known(BTreeMap<String, One>);
 struct One {
     node: Arc<Node>,
     hardware: Option<Hardware>,
-    /// Mount points of local partitions, and their bytes.
+    /// Mount points of local partitions, and their sizes in bytes.
     mounts: Vec<(String, u64)>,
-    /// `Lost` or `Stalled`; none if it is neither.
+    /// `Lost` or `Stalled`; none if the node is neither.
     overdue: Option<NodeState>,
 }
 
-/// Names of nodes that are different.
+/// Names of nodes that differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
-    /// Nodes that are new in the inventory.
+    /// Nodes that were added to the inventory.
     pub added: NodeSet,
-    /// Those of which something is different, or that became lost or stalled, or ceased to be.
+    /// Nodes that changed, became lost or stalled, or recovered.
     pub changed: NodeSet,
     /// Nodes that were deleted.
     pub deleted: NodeSet,
 }
 
 impl Known {
-    /// What is known now.
+    /// The current state.
     pub fn of(world: &World, boots: &Boots, recorder: &Recorder) -> Known {
         let all = world.inventory.iter().map(|node| {
             let status = NodeStatus::recorded(world, recorder, boots, &node.name);
             let mounts = status.disk().into_iter().flat_map(|disk| &disk.mounts);
             let one = One {
                 node: node.clone(),
-                // No export shows modules, and another kernel may divide them up otherwise.
+                // No export shows modules, and another kernel may divide them differently.
                 hardware: status.hardware().map(|hardware| Hardware {
                     modules: Vec::new(),
                     ..hardware.clone()
@@ -60,7 +60,7 @@ impl Known {
         Known(all.collect())
     }
 
-    /// Variables with the nodes that need attention now, whether that is new or not: a program that starts late knows them too.
+    /// Variables with the nodes that are lost or stalled now, so that a program that starts late knows them.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         let all = |state| {
             let nodes = self.0.iter().filter(|(_, one)| one.overdue == Some(state));
@@ -72,7 +72,7 @@ impl Known {
         ]
     }
 
-    /// What is different in `later`.
+    /// The differences between `self` and `later`.
     pub fn until(&self, later: &Known) -> Differences {
         let mut differences = Differences::default();
         for (name, one) in &later.0 {
@@ -94,7 +94,7 @@ impl Differences {
         self.added.is_empty() && self.changed.is_empty() && self.deleted.is_empty()
     }
 
-    /// As variables with hostlists.
+    /// The differences as variables with hostlists.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
         vec![
             ("RACKSTRAP_ADDED", hostlist(&self.added)),
@@ -104,7 +104,7 @@ impl Differences {
     }
 }
 
-/// The value of a variable: a hostlist that Slurm reads too, or `*` where that would be too long for a variable.
+/// The value of a variable: a hostlist that Slurm can read, or `*` if that would be too long.
 fn hostlist(set: &NodeSet) -> String {
     Some(set.fold_as(Dialect::Slurm))
         .filter(|list| list.len() <= LONGEST)

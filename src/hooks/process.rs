@@ -1,4 +1,4 @@
-//! Running one of the site's programs: bounded in time and in what it says, and gone with all its children.
+//! Runs one of the site's programs, with limits on its time and output, and ends it with all its children.
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use std::{process::Stdio, time::Duration};
@@ -8,26 +8,26 @@ use tokio::{
     process::Command,
 };
 
-/// Bytes of its output that are kept; the rest is read and dropped, so that it does not block.
+/// At most this many bytes of its output are kept. The rest is read and dropped, so that the program does not block.
 const KEPT: usize = 16 << 10;
-/// After its end, how long what it left behind may hold its output open.
+/// How long processes that it left behind may hold its output open after its end.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Why a program did not do what it was to do.
+/// Why a program did not succeed.
 #[derive(Debug, Error)]
 pub enum Failed {
     /// The program could not be started.
     #[error("{program} cannot be run: {error}")]
     Start {
-        /// Its path.
+        /// Path of the program.
         program: String,
-        /// Error of the operating system.
+        /// The error of the operating system.
         error: std::io::Error,
     },
-    /// It ended otherwise than with 0.
+    /// The program did not end with 0.
     #[error("{program} ended with {status}{}", said(output))]
     Status {
-        /// Its path.
+        /// Path of the program.
         program: String,
         /// Its exit status or signal.
         status: std::process::ExitStatus,
@@ -37,7 +37,7 @@ pub enum Failed {
     /// The program did not end in time and was killed.
     #[error("{program} was killed after {secs} s{}", said(output))]
     Timeout {
-        /// Its path.
+        /// Path of the program.
         program: String,
         /// Time limit, in seconds.
         secs: u64,
@@ -53,10 +53,10 @@ fn said(output: &str) -> String {
     }
 }
 
-/// Runs `words`, program and arguments, without a shell and without input; returns what it said on both outputs.
+/// Runs `words`, a program with its arguments, without a shell and without input. Returns its output, from both streams.
 ///
 /// # Errors
-/// It does not run, does not end in `timeout`, or does not end with 0.
+/// The program cannot be started, does not end within `timeout`, or does not end with 0.
 pub async fn run(words: &[String], environment: &[(&str, String)], timeout: Duration) -> Result<String, Failed> {
     let program = words.first().cloned().unwrap_or_default();
     let failed = |error| Failed::Start {
@@ -80,11 +80,11 @@ pub async fn run(words: &[String], environment: &[(&str, String)], timeout: Dura
     let ended = tokio::time::timeout(timeout, child.wait()).await;
     if ended.is_err() {
         drop(group);
-        // A program that waits for a file server which is away is not killed until that answers (state D of proc(5)). Nobody waits for
-        // it: tokio reaps it when it ends.
+        // A program that waits for a file server that does not answer cannot be killed (state D of proc(5)). It is not waited
+        // for: tokio reaps it when it ends.
         let _ = tokio::time::timeout(LINGER, child.wait()).await;
     } else {
-        // Processes that it started in the background continue: a hook may start a service.
+        // Processes that it started in the background continue, because a hook may start a service.
         std::mem::forget(group);
     }
     let mut output = String::new();
@@ -109,7 +109,7 @@ pub async fn run(words: &[String], environment: &[(&str, String)], timeout: Dura
     }
 }
 
-/// A process group that is killed when it is dropped: also when the daemon stops while the program runs.
+/// A process group that is killed when this is dropped, also if the daemon stops while the program runs.
 struct Group(Option<Pid>);
 
 impl Drop for Group {

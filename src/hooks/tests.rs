@@ -14,7 +14,7 @@ fn words(script: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn programs_say_what_they_did_and_how_they_failed() {
+async fn output_and_failures_of_programs_are_reported() {
     let environment = [("RACKSTRAP_ADDED", "r01n[01-02]".to_owned())];
     let said = run(
         &words("echo got $RACKSTRAP_ADDED in $PWD; echo so >&2"),
@@ -48,7 +48,8 @@ async fn a_program_that_hangs_is_killed_with_its_children() {
     assert!(began.elapsed() < 300 * SECOND);
     let child = std::fs::read_to_string(&pid).unwrap();
     let stat = Path::new("/proc").join(child.trim()).join("stat");
-    // Its parent is gone: until somebody reaps it, it may be there as a zombie. It closes its output a moment before it is one.
+    // Its parent is gone, so it may remain as a zombie until it is reaped. It closes its output a moment before it becomes
+    // one.
     let is_alive = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
     let mut alive = is_alive();
     while alive && began.elapsed() < 300 * SECOND {
@@ -59,7 +60,7 @@ async fn a_program_that_hangs_is_killed_with_its_children() {
 }
 
 #[tokio::test]
-async fn what_goes_on_in_the_background_does_not_hold_it_up() {
+async fn processes_in_the_background_do_not_delay_the_result() {
     let began = Instant::now();
     assert_eq!(
         run(&words("sleep 20 & echo done"), &[], 600 * SECOND).await.unwrap(),
@@ -87,7 +88,7 @@ async fn lines(file: &Path, count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn told_at_the_start_and_of_what_changes_in_one_run() {
+async fn on_change_runs_at_the_start_and_once_for_several_changes() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let script = format!(
@@ -132,7 +133,7 @@ async fn told_at_the_start_and_of_what_changes_in_one_run() {
     };
     change(vec![join, delete, add("r01n03")]).await.unwrap();
     assert_eq!(lines(&log, 3).await[2], "+r01n03 ~r01n01 -r01n02 stalled: lost:");
-    // One node stops half way, and the other one falls silent: the daemon's own look at them has the program run.
+    // One node stops half way, and the other one becomes silent. The daemon notices both by itself, and runs the program.
     let say = |node: &str, secs: u64, step: EventKind| {
         let event = Event::new(Timestamp(secs * 1000), step, Level::Ok, "").of_boot(node);
         recorder.record(Subject::Node(node.to_owned()), event);
@@ -147,7 +148,7 @@ async fn told_at_the_start_and_of_what_changes_in_one_run() {
     assert_eq!(lines(&log, 6).await[5], "+ ~r01n01 - stalled: lost:r01n03");
     say("r01n03", 2_011, EventKind::Heartbeat);
     assert_eq!(lines(&log, 7).await[6], "+ ~r01n03 - stalled: lost:");
-    // What happens to a node that is neither is no news.
+    // An event of a node that is neither lost nor stalled does not run the program.
     say("r01n01", 2_020, EventKind::Ready);
     // The site file names another program.
     let mut site = world.load().site.as_ref().clone();

@@ -1,10 +1,10 @@
-//! What agents ask for and tell: plan, overlay, reports, ready, heartbeat.
+//! What agents fetch and report: plan, overlay, reports, ready, heartbeat.
 
 use super::{
+    agent_message::AgentMessage,
     answer::Problem,
     counters::Reason,
     service::{Peer, Service, seal_anew},
-    told::Told,
 };
 use crate::{
     boots::{Boot, Refusal},
@@ -24,9 +24,9 @@ use rackstrap_wire::{
 };
 use std::sync::Arc;
 
-/// Most events that are taken from one report.
+/// At most this many events are accepted in one report.
 const MAX_EVENTS: usize = 256;
-/// Most things that a node lacks that are told on its timeline; `rackstrap explain` tells all.
+/// At most this many of the things that a node lacks are put on its timeline; `rackstrap explain` lists all.
 const MAX_NOTES: usize = 10;
 
 impl From<Refusal> for Problem {
@@ -57,9 +57,10 @@ pub async fn plan(
         service.record(&boot, EventKind::Plan, Level::Error, detail.clone(), None);
         return Err(Problem::gone(detail));
     };
-    // After the overlay it is a user of the node who asks, and no boot goes on by that.
+    // After the overlay the request comes from a user of the node, and does not advance a boot.
     if !boot.redeemed {
-        // Counted by its kernel already, unless that came from elsewhere or in pieces, or it was in doubt that it is firmware that boots.
+        // Its kernel counted already, unless that was fetched from elsewhere or in pieces, or it was in doubt that firmware
+        // boots.
         if boot.doubted {
             service.rollouts.opened(&boot, Timestamp::now());
         }
@@ -99,23 +100,23 @@ pub async fn disk_loader(
     Ok(bytes.clone())
 }
 
-/// What came with `Authorization: Bearer`.
+/// The value of `Authorization: Bearer`.
 fn bearer(headers: &HeaderMap) -> &str {
     let value = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
     value.and_then(|v| v.strip_prefix("Bearer ")).unwrap_or_default()
 }
 
-/// The version of the vocabulary that the agent speaks.
+/// The wire version that the agent speaks.
 fn wire_of(headers: &HeaderMap) -> Result<u32, Problem> {
     let Some(said) = headers.get(paths::WIRE_HEADER) else {
-        // The first agents did not say it.
+        // The first agents did not send a version.
         return Ok(1);
     };
     let said = said.to_str().ok().and_then(|text| text.parse().ok());
-    said.ok_or_else(|| Problem::bad_request(format!("{} is no version; it is a number", paths::WIRE_HEADER)))
+    said.ok_or_else(|| Problem::bad_request(format!("{} is not a version; send a number", paths::WIRE_HEADER)))
 }
 
-/// Why there is no plan for an agent of that version.
+/// Why an agent of that version gets no plan.
 fn too_old(boot: &Boot, agent: u32) -> String {
     let image = boot.image();
     format!(
@@ -124,7 +125,7 @@ fn too_old(boot: &Boot, agent: u32) -> String {
     )
 }
 
-/// What is different for an agent of an older version.
+/// The features that an agent of an older version lacks.
 fn old(boot: &Boot, agent: u32) -> String {
     let image = boot.image();
     format!(
@@ -141,16 +142,16 @@ fn old(boot: &Boot, agent: u32) -> String {
     )
 }
 
-/// `POST /v1/overlay/{id}`: once a boot, as it holds the node's host keys.
+/// `POST /v1/overlay/{id}`: answered once for each boot, because it holds the node's host keys.
 pub async fn overlay(
     State(service): State<Arc<Service>>,
     headers: HeaderMap,
-    Told(boot, request): Told<OverlayRequest>,
+    AgentMessage(boot, request): AgentMessage<OverlayRequest>,
 ) -> Result<Json<Overlay>, Problem> {
     service.boots.may_redeem(&boot.plan.id, &request.token)?;
     let agent = wire_of(&headers)?;
     let wire = common_version(agent).ok_or_else(|| Problem::gone(too_old(&boot, agent)))?;
-    // Rendered first: a template that fails must not cost the boot its one overlay.
+    // Rendered first: if a template fails, the boot must not lose its only overlay.
     let (renderer, for_boot, disk) = (service.clone(), boot.clone(), request.disk.clone());
     let rendered = tokio::task::spawn_blocking(move || renderer.overlays.for_boot(&for_boot, disk, wire)).await;
     let rendered = rendered
@@ -185,7 +186,7 @@ pub async fn overlay(
 /// `POST /v1/report/{id}`
 pub async fn report(
     State(service): State<Arc<Service>>,
-    Told(boot, report): Told<Report>,
+    AgentMessage(boot, report): AgentMessage<Report>,
 ) -> Result<StatusCode, Problem> {
     let id = &boot.plan.id;
     service.boots.authenticate_node(id, &report.token)?;
@@ -197,7 +198,7 @@ pub async fn report(
         )));
     }
     let now = Timestamp::now();
-    for event in service.heard.news(id, &report.events) {
+    for event in service.reported.new_events(id, &report.events) {
         service
             .recorder
             .record(Subject::Node(boot.plan.node.clone()), Event::of_agent(now, id, event));
@@ -205,7 +206,7 @@ pub async fn report(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `GET /v1/users/{id}`: to root of the node only, as hashes of passwords may be among them.
+/// `GET /v1/users/{id}`: for root of the node only, because password hashes may be in the answer.
 pub async fn users(
     State(service): State<Arc<Service>>,
     peer: axum::Extension<Peer>,
@@ -229,15 +230,17 @@ pub async fn users(
 /// `POST /v1/waiting/{id}`
 pub async fn waiting(
     State(service): State<Arc<Service>>,
-    Told(boot, waiting): Told<Waiting>,
+    AgentMessage(boot, waiting): AgentMessage<Waiting>,
 ) -> Result<StatusCode, Problem> {
     let id = &boot.plan.id;
     let before = service.boots.authenticate_node(id, &waiting.token)?;
     service.boots.hear(&boot);
     bounded(&waiting.checks)?;
-    // What was sent before `ready` and comes after it is no news.
+    // A message that was sent before `ready` and arrives after it is out of date.
     if before.ready.is_none() {
-        service.boots.note_checks(id, &waiting.token, waiting.checks.clone())?;
+        service
+            .boots
+            .record_checks(id, &waiting.token, waiting.checks.clone())?;
         let detail = waits(&waiting.checks);
         if !detail.is_empty() {
             service.record(&boot, EventKind::Checks, Level::Retry, detail, None);
@@ -256,19 +259,23 @@ fn bounded(checks: &[CheckResult]) -> Result<(), Problem> {
 }
 
 /// `POST /v1/ready/{id}`
-pub async fn ready(State(service): State<Arc<Service>>, Told(boot, ready): Told<Ready>) -> Result<StatusCode, Problem> {
+pub async fn ready(
+    State(service): State<Arc<Service>>,
+    AgentMessage(boot, ready): AgentMessage<Ready>,
+) -> Result<StatusCode, Problem> {
     let id = &boot.plan.id;
-    let said_before = service.boots.authenticate_node(id, &ready.token)?.ready.is_some();
+    let was_ready = service.boots.authenticate_node(id, &ready.token)?.ready.is_some();
     service.boots.hear(&boot);
     bounded(&ready.checks)?;
     let failed = failures(&ready.checks);
     if !ready.checks.is_empty() {
-        // First: whoever waits for nodes to be ready is not to take this one for a good one meanwhile.
-        service.boots.note_health(id, &ready.token, failed.is_empty())?;
-        service.boots.note_checks(id, &ready.token, ready.checks)?;
+        // Health is recorded before `ready`, so that no rollout or restart takes an unhealthy node for a healthy one in
+        // between.
+        service.boots.record_health(id, &ready.token, failed.is_empty())?;
+        service.boots.record_checks(id, &ready.token, ready.checks)?;
     }
     let boot = service.boots.mark_ready(id, &ready.token, Timestamp::now()).await?;
-    if !said_before {
+    if !was_ready {
         let (level, detail) = match failed.is_empty() {
             true => (Level::Ok, ready.detail),
             false => (Level::Degraded, failed),
@@ -287,19 +294,19 @@ pub async fn ready(State(service): State<Arc<Service>>, Told(boot, ready): Told<
 /// `POST /v1/heartbeat/{id}`
 pub async fn heartbeat(
     State(service): State<Arc<Service>>,
-    Told(boot, beat): Told<Heartbeat>,
+    AgentMessage(boot, beat): AgentMessage<Heartbeat>,
 ) -> Result<Response, Problem> {
     let id = &boot.plan.id;
     service.boots.authenticate_node(id, &beat.token)?;
-    // It runs, so that whatever asked for another boot was not its firmware.
+    // The system runs, so any request for another boot did not come from the node's firmware.
     service.windows.close(&boot.plan.node);
     let proven = service.boots.runs(id);
     if let Some(healthy) = beat.healthy {
-        service.boots.note_health(id, &beat.token, healthy)?;
+        service.boots.record_health(id, &beat.token, healthy)?;
     }
     if let Some(checks) = beat.checks {
         bounded(&checks)?;
-        service.boots.note_checks(id, &beat.token, checks)?;
+        service.boots.record_checks(id, &beat.token, checks)?;
     }
     let users = beat.users.as_ref().and_then(|note| users_for(&service, &boot, note));
     let subject = Subject::Node(boot.plan.node.clone());
@@ -308,7 +315,7 @@ pub async fn heartbeat(
         service.recorder.record_running(&subject, now, id);
     }
     service.recorder.heartbeat(subject, now, id, &beat.trouble);
-    service.boots.disks().note_used(&boot.plan.node, beat.used);
+    service.boots.disks().record_used(&boot.plan.node, beat.used);
     if let Some(note) = &beat.restart {
         service.restarts.noted(&boot, note, now);
     }
@@ -319,7 +326,7 @@ pub async fn heartbeat(
     })
 }
 
-/// Takes note of which users a node has; the digest of those that it is to have, if these are others.
+/// Records which users a node has. Returns the digest of the users that it should have, if they differ.
 fn users_for(service: &Service, boot: &Boot, note: &UsersReport) -> Option<String> {
     if !note.detail.is_empty() {
         let level = if note.failed { Level::Degraded } else { Level::Ok };

@@ -16,74 +16,74 @@ pub struct Problem {
     text: String,
 }
 
-/// What was refused and why, on its way from a handler to the connection, which counts it.
+/// A refusal with its reason, handed from a handler to the connection, which counts it.
 #[derive(Clone, Debug)]
 pub struct Refused {
-    /// For the counters.
+    /// The reason, for the counters.
     pub reason: Reason,
-    /// For the log.
+    /// The text for the log.
     pub detail: String,
 }
 
 impl Problem {
     fn new(status: StatusCode, reason: Reason, text: impl Into<String>) -> Self {
-        // Shown on terminals, and much of it says what was asked for.
+        // The text is shown on terminals, and much of it repeats the request.
         let text = one_line(&text.into(), usize::MAX);
         Problem { status, reason, text }
     }
 
-    /// 404
+    /// A refusal with status 404.
     pub fn not_found(reason: Reason, text: impl Into<String>) -> Self {
         Problem::new(StatusCode::NOT_FOUND, reason, text)
     }
 
-    /// 403
+    /// A refusal with status 403.
     pub fn forbidden(reason: Reason, text: impl Into<String>) -> Self {
         Problem::new(StatusCode::FORBIDDEN, reason, text)
     }
 
-    /// 400
+    /// A refusal with status 400.
     pub fn bad_request(text: impl Into<String>) -> Self {
         Problem::new(StatusCode::BAD_REQUEST, Reason::BadRequest, text)
     }
 
-    /// 400: the body is not what it should be.
+    /// 400: the body is malformed.
     pub fn bad_body(text: impl Into<String>) -> Self {
         Problem::new(StatusCode::BAD_REQUEST, Reason::BadBody, text)
     }
 
-    /// 405
+    /// A refusal with status 405.
     pub fn wrong_method(text: impl Into<String>) -> Self {
         Problem::new(StatusCode::METHOD_NOT_ALLOWED, Reason::WrongMethod, text)
     }
 
-    /// 408: the body did not come in time.
+    /// 408: the body did not arrive in time.
     pub fn too_slow(text: impl Into<String>) -> Self {
         Problem::new(StatusCode::REQUEST_TIMEOUT, Reason::BodyTooSlow, text)
     }
 
-    /// 409: it was done before and is done once only.
+    /// 409: it was done before, and is done only once.
     pub fn conflict(text: impl Into<String>) -> Self {
         Problem::new(StatusCode::CONFLICT, Reason::Redeemed, text)
     }
 
-    /// 410: nothing but another image can help, so that an agent begins anew instead of asking again.
+    /// 410: only another image can help, so the agent starts again instead of repeating the request.
     pub fn gone(text: impl Into<String>) -> Self {
         Problem::new(StatusCode::GONE, Reason::BadRequest, text)
     }
 
-    /// 503: it may work later.
+    /// 503: a later attempt may succeed.
     pub fn unavailable(text: impl Into<String>) -> Self {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, Reason::Unavailable, text)
     }
 
-    /// 413
+    /// A refusal with status 413.
     pub fn too_large(most: usize) -> Self {
-        let text = format!("a body has at most {most} bytes; send less at once");
+        let text = format!("a body may have at most {most} bytes; send less at once");
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::BodyTooLarge, text)
     }
 
-    /// A body that is no JSON, not the right one, or too long for `most` bytes.
+    /// The refusal of a body that is not JSON, has the wrong content, or is longer than `most` bytes.
     pub fn of_body(rejection: &JsonRejection, most: usize) -> Self {
         match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(most),
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_came_from_outside_is_shown_harmless() {
+    fn text_from_outside_is_made_harmless() {
         assert_eq!(Problem::bad_request("no a\u{1b}[2Jb\n").text, "no a [2Jb ");
     }
 }

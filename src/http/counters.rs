@@ -1,59 +1,59 @@
-//! What was asked, and what was refused, by reason.
+//! Counts of requests, and of refusals by reason.
 
 use axum::http::StatusCode;
 use rackstrap_base::counters::{self, Counted, ReadCounts, counted};
 use std::net::IpAddr;
 
 counted! {
-    /// Why a request had no answer but a refusal, or a connection ended without one.
+    /// Why a request was refused, or why a connection ended without an answer.
     pub enum Reason {
-        /// A path or a file that is not there.
+        /// The path or the file does not exist.
         UnknownPath = "refused-unknown-path",
-        /// Another method than the path takes.
+        /// The path does not take this method.
         WrongMethod = "refused-wrong-method",
-        /// A boot that is not known (any more).
+        /// The boot is unknown or forgotten.
         UnknownBoot = "refused-unknown-boot",
-        /// Another node's boot.
+        /// The boot is another node's.
         ForeignBoot = "refused-foreign-boot",
-        /// Not the boot's token.
+        /// The token is not the boot's.
         WrongToken = "refused-wrong-token",
-        /// A boot's token from a port that any user of the node can have.
+        /// The boot's token came from a port that any user of the node can use.
         UnprivilegedPort = "refused-unprivileged-port",
-        /// Asked again for what goes out once a boot.
+        /// The request repeats a fetch that is allowed once for each boot.
         Redeemed = "refused-redeemed",
-        /// A peer that is in no subnet of the site.
+        /// The peer is in no subnet of the site.
         Stranger = "refused-stranger",
-        /// A path or a query that cannot be understood.
+        /// The path or the query cannot be understood.
         BadRequest = "refused-bad-request",
-        /// A range that the file does not have, or several.
+        /// The file does not have this range, or the request has several ranges.
         BadRange = "refused-bad-range",
-        /// A body that is not what its path takes.
+        /// The body is not valid for the path.
         BadBody = "refused-bad-body",
-        /// A body over the limit.
+        /// The body is over the limit.
         BodyTooLarge = "refused-body-too-large",
-        /// A body that did not arrive within its time.
+        /// The body did not arrive in time.
         BodyTooSlow = "refused-body-too-slow",
-        /// What the server cannot do now: a missing file, a full store, a template that fails.
+        /// The server cannot answer now: a missing file, a full store, a template that fails.
         Unavailable = "unavailable",
-        /// Bytes that are no HTTP request.
+        /// The bytes are not an HTTP request.
         Malformed = "refused-malformed",
-        /// A head over the limit, in bytes or in fields.
+        /// The head is over the limit, in bytes or in fields.
         HeadTooLarge = "refused-head-too-large",
-        /// A connection without one whole head of a request within its time.
+        /// No whole head of a request arrived on a connection in time.
         NoRequest = "closed-no-request",
-        /// A connection that ended in the middle of a request or of its answer, or whose peer took nothing for too long.
+        /// The connection ended in the middle of a request or of its answer, or the peer accepted no data for too long.
         BrokenOff = "closed-broken-off",
-        /// More connections of one address than it may have.
+        /// The address has more connections than it may have.
         TooManyOfPeer = "refused-too-many-connections-of-peer",
-        /// All places were in use: the connection was refused.
+        /// The connection was refused, because the connection limit was reached.
         NoPlace = "refused-no-place",
-        /// The connection was idle, and its place went to another one.
+        /// The connection was idle, and was closed for a new one.
         Displaced = "closed-for-another-connection",
     }
 }
 
 impl Reason {
-    /// The reason of an answer that does not come from our own code, if it is a refusal.
+    /// The reason for an answer that a library made, if it is a refusal.
     pub fn of_status(status: StatusCode) -> Option<Self> {
         match status {
             StatusCode::NOT_FOUND => Some(Reason::UnknownPath),
@@ -68,16 +68,16 @@ impl Reason {
 }
 
 counted! {
-    /// What is counted besides refusals.
+    /// Totals, in addition to refusals.
     enum Total {
-        /// Connections that were accepted.
+        /// Accepted connections.
         Connections = "connections",
-        /// Requests, whatever they were answered.
+        /// Requests, whatever the answer.
         Requests = "requests",
     }
 }
 
-/// All counts since the start; shared by all listeners.
+/// All counts since the daemon started; shared by all listeners.
 #[derive(Debug, Default)]
 pub struct Counters {
     totals: counters::Counters<Total>,
@@ -93,8 +93,8 @@ impl Counters {
         self.totals.count(Total::Requests);
     }
 
-    /// Counts a refusal and logs it. One in the log for the first, the second, the fourth … of a reason: a peer that means
-    /// harm must not fill the disk. All of them are there at the level `debug`.
+    /// Counts a refusal and logs it. Only the first, second, fourth, eighth and so on of a reason are logged, so that a
+    /// malicious peer cannot fill the disk. The level `debug` logs all of them.
     pub(super) fn refused(&self, reason: Reason, peer: IpAddr, detail: &str) {
         let times = self.refused.add(reason, 1);
         let reason = reason.name();
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_libraries_have_reasons_as_well() {
+    fn answers_of_libraries_have_reasons_too() {
         let reason = |status: u16| Reason::of_status(StatusCode::from_u16(status).unwrap());
         assert_eq!([200, 204, 206, 304].map(reason), [None; 4]);
         assert_eq!(reason(416), Some(Reason::BadRange));

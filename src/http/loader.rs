@@ -1,4 +1,4 @@
-//! What boot loaders ask for: their script, the kernel, the initramfs, and loaders themselves.
+//! What boot loaders fetch: their script, the kernel, the initramfs, and loaders themselves.
 
 use super::{
     answer::Problem,
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     boots::{Boot, Origin},
-    discovery::{Owner, Told},
+    discovery::{LoaderReport, Owner},
     timeline::{Event, EventKind, Level, Subject},
 };
 use axum::{
@@ -33,13 +33,13 @@ use tower_http::services::ServeFile;
 #[derive(serde::Deserialize)]
 pub struct WhoAsks {
     mac: String,
-    /// iPXE's `${buildarch}`; empty from one that was given its URL by an older release.
+    /// iPXE's `${buildarch}`; empty if an older release gave it the URL.
     #[serde(default)]
     arch: String,
-    /// What its last script failed at.
+    /// The step at which its last script failed.
     failed: Option<String>,
-    /// What iPXE knows of the machine by SMBIOS, told when it asks a second time. Empty where it knows nothing, which must
-    /// not keep the machine from being answered.
+    /// What iPXE knows of the machine by SMBIOS, sent when it asks a second time. Fields that it does not know are empty,
+    /// which must not prevent an answer.
     #[serde(default)]
     uuid: String,
     #[serde(default)]
@@ -50,7 +50,7 @@ pub struct WhoAsks {
     product: String,
 }
 
-/// `GET /ipxe?mac=52-54-00-01-01-01`: a fresh decision at every call; a node's boot is pinned here.
+/// `GET /ipxe?mac=52-54-00-01-01-01`: makes a new decision at each call, and pins a node's boot.
 pub async fn script(
     State(service): State<Arc<Service>>,
     peer: axum::Extension<Peer>,
@@ -70,7 +70,7 @@ pub async fn script(
         ..Requester::default()
     };
     let decision = decide(&world, &requester);
-    // The address of one node says nothing about other machines: such a request changes nothing and is on no timeline.
+    // The address of one node says nothing about other machines: such a request changes nothing, and is on no timeline.
     let speaks_for_another = world
         .inventory
         .by_ipaddr(peer.ipv4())
@@ -87,7 +87,8 @@ pub async fn script(
                 "this machine is {} now, its address {}",
                 decision.node.name, decision.node.ipaddr
             );
-            // It waited there until it became a node, which is as it should be. Nobody else's word goes onto the timeline.
+            // The machine waited there until it became a node, which is normal. Only its own requests are put on the
+            // timeline.
             let at_home = (service.waits)(hwaddr, peer.ipv4());
             let level = at_home.then_some(Level::Ok);
             service.send_to_dhcp(&world, &decision, hwaddr, detail, level)?
@@ -105,16 +106,16 @@ pub async fn script(
             service.boot_script(&world, &decision, hwaddr).await?
         }
         Decision::Unknown { .. } => {
-            let told = Told {
+            let told = LoaderReport {
                 uuid: query.uuid.parse().ok(),
                 serial: query.serial,
                 vendor: query.vendor,
                 product: query.product,
             };
-            // Its second time at least: what DHCP heard of it has long been looked at.
-            let again = told != Told::default();
+            // This is at least its second request, so the report of its DHCP packets has been processed.
+            let again = told != LoaderReport::default();
             if again && (service.waits)(hwaddr, peer.ipv4()) {
-                service.discovery.told(hwaddr, told);
+                service.discovery.report(hwaddr, told);
             }
             service.stranger_script(&world, hwaddr, *peer, again)?
         }
@@ -123,7 +124,8 @@ pub async fn script(
 }
 
 impl Service {
-    /// After a boot that did not get ready, the decision hangs on how many there were: the last one has to be counted.
+    /// Waits until the last boot is counted: after a boot that did not get ready, the decision depends on the number of such
+    /// boots.
     async fn wait_for_last_boot(&self, hwaddr: HwAddr) {
         let node = self.world.load().inventory.by_hwaddr(hwaddr).cloned();
         let last = node.and_then(|node| self.boots.current(&node.name));
@@ -132,7 +134,7 @@ impl Service {
         }
     }
 
-    /// The loader tried, failed, paused, and is here again.
+    /// Records that the loader tried, failed, paused, and asks again.
     fn note_failure(&self, node: &str, failed: &str) {
         let detail = match failed {
             "kernel" => "asks again: its kernel did not load",
@@ -166,14 +168,14 @@ impl Service {
         };
         let boot = self.boots.open_on(Timestamp::now(), origin, move |_| plan).await;
         let boot = boot.map_err(|e| Problem::unavailable(e.to_string()))?;
-        // Nothing on an NFS root has a label, so a policy that is enforced lets nobody in.
+        // Files on an NFS root have no labels, so if the policy is enforced, logins fail.
         let version = world.images.get(boot.image());
         let permissive = version.is_some_and(|version| version.enforces_selinux);
         let kernel_args = match permissive {
             true => permissive_args(&decision.kernel_args),
             false => decision.kernel_args.clone(),
         };
-        // With the site's own word for it the image may enforce after all.
+        // If the site's kernel arguments say so, the image enforces its policy nevertheless.
         let permissive = permissive && kernel_args != decision.kernel_args;
         let text = self.scripts.load().node(&NodeScript {
             plan: &boot.plan,
@@ -205,9 +207,9 @@ impl Service {
         }
     }
 
-    /// A machine with an address that is not its own (it was a stranger when it got it), or that asks outside of a
-    /// PXE exchange: a user on the running node, or a loader that outlived our restart. It gets no token; asking DHCP
-    /// again mends both, and takes more rights than a user has.
+    /// For a machine with an address that is not its own (it got the address as an unknown machine), or a request outside of
+    /// a PXE exchange: a user on the running node, or a loader that survived a restart of the daemon. It gets no token. A
+    /// DHCP exchange corrects both, and takes more rights than a user has.
     fn send_to_dhcp(
         &self,
         world: &World,
@@ -235,10 +237,10 @@ impl Service {
             return self.leave(hwaddr, owner);
         }
         let (name, hint) = match screen.suggestion {
-            Some(next) => (next, "it boots by itself then".to_owned()),
+            Some(next) => (next, "it boots without a further command".to_owned()),
             None => {
                 let example = world.site.cluster.naming.example();
-                let hint = format!("with where it stands instead of {example}; it boots by itself then");
+                let hint = format!("with its position instead of {example}; it boots without a further command");
                 (example, hint)
             }
         };
@@ -250,12 +252,12 @@ impl Service {
         message.extend(screen.remarks);
         let event = Event::new(Timestamp::now(), EventKind::Script, Level::Ok, "waits to be racked");
         self.recorder.record(Subject::Machine(hwaddr), event);
-        // Nobody could rack a machine that the waiting room does not know; asking DHCP, it comes in again.
+        // A machine that discovery does not know cannot be racked. A DHCP exchange makes it known again.
         let ask_dhcp = !at_home || (again && screen.forgotten);
         self.wait(&base_url(&world.site, subnet.server), hwaddr, &message, ask_dhcp)
     }
 
-    /// A card of a node that the inventory does not name: nothing is to be waited for, and another card of the machine boots.
+    /// For a card of a node that the inventory does not name: the machine boots from another card, so nothing is waited for.
     fn leave(&self, hwaddr: HwAddr, owner: &Owner) -> Result<String, Problem> {
         let event = Event::new(
             Timestamp::now(),
@@ -276,7 +278,7 @@ impl Service {
 
     fn wait(&self, base: &str, hwaddr: HwAddr, message: &[String], new_address: bool) -> Result<String, Problem> {
         let pauses = match new_address {
-            // Somebody has just typed its name and looks on.
+            // An administrator has just typed the machine's name and is watching.
             true => Pauses { first: 1, longest: 32 },
             false => Pauses::spread(rand::random()),
         };
@@ -291,7 +293,8 @@ impl Service {
     }
 }
 
-/// `GET|HEAD /boot/{id}/kernel` and `/boot/{id}/initramfs`: of the pinned version, whatever is current by now.
+/// `GET|HEAD /boot/{id}/kernel` and `/boot/{id}/initramfs`: the files of the pinned version, even if another one is current
+/// now.
 pub async fn boot_file(
     State(service): State<Arc<Service>>,
     peer: axum::Extension<Peer>,
@@ -303,7 +306,7 @@ pub async fn boot_file(
         "kernel" => (Requested::Kernel, "kernel"),
         "initramfs" => (Requested::Initramfs, "initramfs"),
         _ => {
-            let text = format!("a boot has a kernel and an initramfs, no {}", quoted(&file, 60));
+            let text = format!("a boot has a kernel and an initramfs, but no {}", quoted(&file, 60));
             return Err(Problem::not_found(Reason::UnknownPath, text));
         }
     };
@@ -315,8 +318,8 @@ pub async fn boot_file(
         Problem::not_found(Reason::UnknownBoot, detail)
     })?;
     let path = version.dir.join(name);
-    // iPXE asks with HEAD or for a range now and then; only whole files are worth a line on the timeline. A boot that has its
-    // overlay has its kernel: it is a user of the node who asks.
+    // iPXE sometimes asks with HEAD or for a range; only whole files are put on the timeline. A boot that has its overlay has
+    // its kernel already: then the request comes from a user of the node.
     let whole = !boot.redeemed && request.method() == "GET" && !request.headers().contains_key(header::RANGE);
     let response = send_file(path, request).await?;
     if !whole || response.status() != StatusCode::OK {
@@ -339,7 +342,7 @@ pub async fn loader(State(service): State<Arc<Service>>, Path(name): Path<String
         .load()
         .get(&name)
         .map_err(|e| Problem::not_found(Reason::UnknownPath, e.to_string()))?;
-    // OVMF takes a boot file for an EFI program by this media type or by its name (UEFI 2.10, 24.7.3.2).
+    // OVMF recognises a boot file as an EFI program by this media type or by its name (UEFI 2.10, 24.7.3.2).
     Ok(([(header::CONTENT_TYPE, "application/efi")], content).into_response())
 }
 
@@ -365,7 +368,7 @@ fn content_length(headers: &HeaderMap) -> u64 {
         .unwrap_or(0)
 }
 
-/// What a loader asks for.
+/// A boot loader's request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Requested {
     Script,
@@ -374,8 +377,8 @@ enum Requested {
 }
 
 impl Requested {
-    /// The kind of its events. As long as it is in doubt that firmware boots, a user of the node can ask for the same, and the node
-    /// stays what it was.
+    /// The kind of its events. While it is in doubt that firmware boots, a user of the node can ask for the same, and the
+    /// state of the node stays as it was.
     fn kind(self, doubted: bool) -> EventKind {
         match (self, doubted) {
             (Requested::Script, false) => EventKind::Script,
@@ -388,7 +391,7 @@ impl Requested {
     }
 }
 
-/// Says on the timeline how a transfer ended, when its body is dropped: after the last byte or before.
+/// Records on the timeline how a transfer ended. It is written when the body is dropped, after the last byte or before.
 struct TransferNote {
     service: Arc<Service>,
     boot: Arc<Boot>,
@@ -420,7 +423,7 @@ impl Drop for TransferNote {
 fn watched(body: Body, mut note: TransferNote) -> Body {
     use http_body_util::BodyExt;
     Body::new(body.map_frame(move |frame| {
-        // The whole note moves in here, not a copy of its counter: it is to be dropped with the body.
+        // The closure owns the whole note, not a copy of its counter, so that the note is dropped with the body.
         let note = &mut note;
         if let Some(data) = frame.data_ref() {
             note.left = note.left.saturating_sub(data.len() as u64);

@@ -4,17 +4,17 @@
 //! clients; [`task`] holds the sockets.
 
 mod agent;
+mod agent_message;
 mod answer;
 mod counters;
-mod heard;
 mod limits;
 mod loader;
+mod reported;
 pub mod script;
 mod service;
 pub mod task;
-mod told;
 
 pub use counters::{Counters, Reason};
-pub use heard::Heard;
 pub use limits::Limits;
+pub use reported::ReportedEvents;
 pub use service::{Service, Waits, base_url};

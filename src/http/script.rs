@@ -1,7 +1,7 @@
 //! iPXE scripts, rendered from `bootscripts/`.
 //!
-//! iPXE has no arithmetic but `inc` and no comparison but equality, so a pause that doubles up to
-//! a limit has to be told the exact value it will reach: [`Pauses`] computes both from one seed.
+//! iPXE has no arithmetic but `inc` and no comparison but equality. A pause that doubles up to a limit needs the exact value
+//! that it will reach: [`Pauses`] computes both from one seed.
 
 use include_dir::{Dir, include_dir};
 use minijinja::{Environment, UndefinedBehavior, context};
@@ -15,14 +15,14 @@ use std::{
 
 static BUILT_IN: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/bootscripts");
 
-/// Longest kernel command line that every kernel here takes whole (`COMMAND_LINE_SIZE` of
+/// The longest kernel command line that all kernels here accept uncut (`COMMAND_LINE_SIZE` of
 /// arch/x86/include/asm/setup.h is 2048, with the NUL).
 const MAX_COMMAND_LINE: usize = 2047;
 
 /// The compiled scripts.
 pub struct Scripts(Environment<'static>);
 
-/// What a machine does between two attempts, in seconds.
+/// How long a machine waits between two attempts, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pauses {
     /// The first pause.
@@ -32,7 +32,7 @@ pub struct Pauses {
 }
 
 impl Pauses {
-    /// First pauses of 2 to 8 seconds, spread by `seed` (any number; random or a hash of the machine's address).
+    /// First pauses of 2 to 8 seconds, chosen by `seed` (a random number, or a hash of the machine's address).
     pub fn spread(seed: u64) -> Self {
         let first = 2 + (seed % 7) as u32;
         Pauses {
@@ -42,42 +42,42 @@ impl Pauses {
     }
 }
 
-/// Everything a node's script says.
+/// The values in a node's script.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeScript<'a> {
     /// The pinned plan.
     pub plan: &'a Plan,
-    /// Its token.
+    /// The boot's token.
     pub token: &'a str,
     /// `http://10.5.0.1:80`
     pub base: &'a str,
-    /// Serial console as the kernel takes it (`ttyS0,115200`), or empty.
+    /// The serial console as the kernel takes it (`ttyS0,115200`), or empty.
     pub console: &'a str,
     /// Attributes of the node.
     pub attributes: &'a BTreeMap<String, String>,
-    /// The site's arguments.
+    /// The site's kernel arguments.
     pub kernel_args: &'a str,
-    /// Pauses.
+    /// Pauses between attempts.
     pub pauses: Pauses,
 }
 
-/// Everything that the script of a waiting machine says.
+/// The values in the script of a waiting machine.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitScript<'a> {
     /// `http://10.5.0.1:80`
     pub base: &'a str,
-    /// The machine.
+    /// The machine's hardware address.
     pub hwaddr: HwAddr,
     /// Lines for its screen.
     pub message: &'a [String],
-    /// True if it has to ask DHCP again: its address is not the one that it should have.
+    /// Whether the machine has to ask DHCP again, because it does not have its own address.
     pub new_address: bool,
-    /// Pauses.
+    /// Pauses between attempts.
     pub pauses: Pauses,
 }
 
 impl Scripts {
-    /// Compiles the built-in scripts, each replaced by the file of that name in `site_dir` if it is there.
+    /// Compiles the built-in scripts. A file of the same name in `site_dir` replaces one.
     pub fn load(site_dir: Option<&Path>) -> Result<Self, String> {
         let mut env = Environment::new();
         env.set_undefined_behavior(UndefinedBehavior::Strict);
@@ -87,7 +87,7 @@ impl Scripts {
             let own = site_dir.map(|dir| dir.join(&name)).filter(|path| path.exists());
             let text = match own {
                 Some(path) => std::fs::read_to_string(&path)
-                    .map_err(|e| format!("boot script {}: cannot be read: {e}", path.display()))?,
+                    .map_err(|e| format!("boot script {}: cannot read it: {e}", path.display()))?,
                 None => file.contents_utf8().unwrap_or_default().to_owned(),
             };
             env.add_template_owned(name, text)
@@ -96,7 +96,7 @@ impl Scripts {
         Ok(Scripts(env))
     }
 
-    /// Files of the site's directory whose names are nearly that of a script, and that script's name: they are not used.
+    /// Files in the site's directory whose names are almost a script's, with that name. They are not used.
     pub fn misnamed(site_dir: &Path) -> Vec<(PathBuf, &'static str)> {
         let names: Vec<&str> = BUILT_IN.files().filter_map(|file| file.path().to_str()).collect();
         let entries = std::fs::read_dir(site_dir).into_iter().flatten().flatten();
@@ -136,13 +136,13 @@ impl Scripts {
                 kernel_args,
                 delay => script.pauses.first,
                 longest_delay => script.pauses.longest,
-                // iPXE puts in what it was doing, so that the timeline can say why it asks again.
+                // iPXE fills in which step failed, so that the timeline can show why it asks again.
                 again_url => script_url(script.base, plan.net.hwaddr) + "&failed=${failed}",
             },
         )
     }
 
-    /// The script of a machine that has to wait: shows the message, asks again after a pause, for ever.
+    /// The script of a machine that has to wait: it shows the message, and asks again after a pause, for ever.
     pub fn wait(&self, script: &WaitScript<'_>) -> Result<String, String> {
         let message: Vec<String> = script.message.iter().map(|line| harmless(line)).collect();
         self.render(
@@ -153,14 +153,15 @@ impl Scripts {
                 new_address => script.new_address,
                 delay => script.pauses.first,
                 longest_delay => script.pauses.longest,
-                // iPXE puts in what it knows of the machine; setting types as of its `:uristring`.
+                // iPXE fills in what it knows of the machine; `:uristring` is a type of iPXE's settings.
                 again_url => script_url(script.base, script.hwaddr)
                     + "&uuid=${uuid}&serial=${serial:uristring}&vendor=${manufacturer:uristring}&product=${product:uristring}",
             },
         )
     }
 
-    /// The script of a card that is not to be booted from: shows the message, and has the firmware go on with the next card.
+    /// The script of a card that the machine must not boot from: it shows the message and exits, so that the firmware tries
+    /// the next card.
     pub fn leave(&self, hwaddr: HwAddr, message: &[String]) -> Result<String, String> {
         let message: Vec<String> = message.iter().map(|line| harmless(line)).collect();
         self.render("leave.ipxe.j2", context! { hwaddr => hwaddr.to_string(), message })
@@ -174,13 +175,13 @@ impl Scripts {
     }
 }
 
-/// Where iPXE on that machine gets its script. iPXE puts in for which architecture it was built (it expands settings in the file name of
-/// DHCP as well): this daemon may not have heard the machine's firmware, which can have asked the one before.
+/// The URL of the script for that machine. iPXE inserts the architecture that it was built for, because it also expands
+/// settings in the file name of DHCP. This daemon may not know the machine's firmware, if that asked the previous daemon.
 pub fn script_url(base: &str, hwaddr: HwAddr) -> String {
     format!("{base}/ipxe?mac={}&arch=${{buildarch}}", hwaddr.hyphenated())
 }
 
-/// The kernel's arguments. `panic=10` makes a kernel that died begin again instead of standing still.
+/// The kernel's arguments. With `panic=10`, a kernel that panics restarts the machine instead of stopping.
 fn command_line(script: &NodeScript<'_>) -> String {
     let plan = script.plan;
     let mut line = String::from("panic=10");
@@ -199,7 +200,7 @@ fn command_line(script: &NodeScript<'_>) -> String {
         add(cmdline::ROUTER, &router);
     }
     if !script.console.is_empty() {
-        // The last console= is /dev/console: where an administrator who configured a serial line looks.
+        // The last `console=` becomes /dev/console: the serial line, if the site configures one.
         add("console", &"tty0");
         add("console", &script.console);
     }
@@ -210,12 +211,12 @@ fn command_line(script: &NodeScript<'_>) -> String {
     line
 }
 
-/// `text` without what iPXE would take for more than text: `${…}` is a setting, `||` and `&&` are operators.
+/// `text` without what iPXE would interpret: `${…}` is a setting, `||` and `&&` are operators.
 fn harmless(text: &str) -> String {
     text.chars().map(plain).take(200).collect()
 }
 
-/// A space for a character that iPXE would take for more than text.
+/// A space for a character that iPXE would interpret.
 fn plain(c: char) -> char {
     if c.is_control() || "$|&#".contains(c) { ' ' } else { c }
 }
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_gets_its_kernel_and_a_way_back() {
+    fn a_nodes_script_has_its_kernel_and_retries() {
         let scripts = Scripts::load(None).unwrap();
         insta::assert_snapshot!(scripts.node(&script(&plan(), "quiet")).unwrap());
     }
@@ -280,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_waiting_machine_is_told_what_it_waits_for() {
+    fn the_screen_of_a_waiting_machine_says_what_it_waits_for() {
         let message = [
             "unknown machine 52:54:00:01:01:01".to_owned(),
             "evil ${x} || shell".to_owned(),

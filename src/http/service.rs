@@ -1,14 +1,14 @@
-//! What every request handler shares, and who may ask for what.
+//! What all request handlers share, and which client may ask for what.
 
 use super::{
-    Heard,
+    ReportedEvents,
     answer::Problem,
     counters::{Counters, Reason},
     limits::Limits,
     script::Scripts,
 };
 use crate::{
-    boots::{Boot, Boots, Refusal, Windows},
+    boots::{Boot, BootWindows, Boots, Refusal},
     discovery::Discovery,
     loaders::Loaders,
     overlay::Renderer,
@@ -26,50 +26,50 @@ use std::{
     sync::Arc,
 };
 
-/// What is told of a machine that waits at an address.
+/// Called with a waiting machine and its address.
 pub type Waits = Box<dyn Fn(HwAddr, Ipv4Addr) -> bool + Send + Sync>;
 
 /// The HTTP service.
 pub struct Service {
-    /// What decisions are made from.
+    /// The world that decisions are made from.
     pub world: SharedWorld,
     /// Pinned boots.
     pub boots: Boots,
-    /// Who may have a script.
-    pub windows: Arc<Windows>,
+    /// Which nodes may have a boot script.
+    pub windows: Arc<BootWindows>,
     /// Timelines.
     pub recorder: Recorder,
-    /// The waiting room.
+    /// The registry of unknown machines.
     pub discovery: Discovery,
-    /// Told of a machine that waits, and of the temporary address from which it asked: its lease goes on. False if another
-    /// machine has that address.
+    /// Called with a waiting machine and the temporary address from which it asked, so that its lease is renewed. False if
+    /// another machine has that address.
     pub waits: Waits,
-    /// Who is told of boots, and knows who is to restart.
+    /// The registry of rollouts, which is notified of boots.
     pub rollouts: Rollouts,
-    /// Who is to restart.
+    /// The registry of restarts.
     pub restarts: Restarts,
-    /// What the firmware of nodes said of itself over DHCP.
+    /// The architectures of nodes' firmware, from DHCP.
     pub firmware: Arc<Firmwares>,
     /// Boot loaders.
     pub loaders: Arc<ArcSwap<Loaders>>,
     /// Boot scripts.
     pub scripts: Arc<ArcSwap<Scripts>>,
-    /// What nodes get.
+    /// Renders the files of nodes.
     pub overlays: Arc<Renderer>,
-    /// What agents said already.
-    pub heard: Heard,
-    /// What clients may take of us.
+    /// Which events agents have reported already.
+    pub reported: ReportedEvents,
+    /// What clients may use.
     pub limits: Limits,
-    /// What was asked and refused.
+    /// Counts of requests and refusals.
     pub counters: Arc<Counters>,
 }
 
-/// Who asks.
+/// The sender of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
 
 impl Peer {
-    /// The peer's IPv4 address (0.0.0.0, which nobody has, for anything else).
+    /// The peer's IPv4 address; 0.0.0.0, which no node has, for other address families.
     pub fn ipv4(&self) -> Ipv4Addr {
         match self.0.ip() {
             IpAddr::V4(address) => address,
@@ -77,18 +77,18 @@ impl Peer {
         }
     }
 
-    /// True if only root of the peer's machine can have that port.
+    /// Whether only root of the peer's machine can use that port.
     pub fn is_root(&self) -> bool {
         self.0.port() < FIRST_USER_PORT
     }
 }
 
-/// `http://10.5.0.1:80`, the URL that everything of a node on `server` begins with.
+/// `http://10.5.0.1:80`: the beginning of all URLs for a node on `server`.
 pub fn base_url(site: &Site, server: Ipv4Addr) -> String {
     format!("http://{server}:{}", site.server.http_port)
 }
 
-/// How to get an image another agent.
+/// The command that gives an image a newer agent.
 pub(super) fn seal_anew(image: &ImageRef) -> String {
     format!(
         "seal it again with this release: rackstrap image clone {image} && rackstrap image seal {}-work",
@@ -97,7 +97,7 @@ pub(super) fn seal_anew(image: &ImageRef) -> String {
 }
 
 impl Service {
-    /// Whose connection it is.
+    /// The class of client that the connection belongs to, for the connection limit.
     pub(super) fn class(&self, peer: Peer) -> ClientClass {
         match self.world.load().inventory.by_ipaddr(peer.ipv4()) {
             Some(_) if peer.is_root() => ClientClass::Root,
@@ -116,12 +116,13 @@ impl Service {
         if boot.plan.net.ipaddr != peer.ipv4() {
             let detail = format!("{} asked for boot {id}, which is {}'s", peer.ipv4(), boot.plan.node);
             match self.world.load().inventory.by_ipaddr(peer.ipv4()) {
-                // A user of one node says nothing about another node: it is his own node that did this, and outside of its boot.
+                // A user of one node says nothing about another node: the event belongs to the user's own node, and to no
+                // boot of it.
                 Some(asker) => {
                     let event = Event::new(Timestamp::now(), EventKind::Refused, Level::Error, detail.clone());
                     self.recorder.record(Subject::Node(asker.name.clone()), event);
                 }
-                // Perhaps the machine itself, which got another address.
+                // The request may come from the machine itself, which got another address.
                 None => self.record(&boot, EventKind::Refused, Level::Error, detail.clone(), None),
             }
             return Err(Problem::forbidden(Reason::ForeignBoot, detail));
@@ -129,12 +130,13 @@ impl Service {
         Ok(boot)
     }
 
-    /// Refuses whoever cannot be the agent of `boot`, whose token is all that a request has. Some DHCP relays pass on what users send
-    /// (dnsmasq 2.90 does, from any port), so that a user can begin a boot and knows its token. The agent asks from a port that no
-    /// user can have; an older one, which asks from any, waits until the system before is silent.
+    /// Refuses requests that cannot come from the agent of `boot` and prove themselves by its token only. Some DHCP relays
+    /// pass on what users send (dnsmasq 2.90 does, from any port), so a user can begin a boot and know its token. The agent
+    /// asks from a port that no user can have. An older agent, which asks from any port, waits until the system before has
+    /// been silent.
     pub(super) fn expect_agent(&self, peer: Peer, boot: &Boot) -> Result<(), Problem> {
         if !boot.redeemed {
-            // One that is up without files is of an agent that nobody has any more.
+            // A boot that is up and got no files belongs to an agent that is too old to be in use.
             if boot.void && boot.ready.is_none() {
                 return Err(Refusal::Void(boot.plan.id.clone()).into());
             }

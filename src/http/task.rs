@@ -1,4 +1,4 @@
-//! Sockets: a listener an address, a task a connection, all of them bounded.
+//! Sockets: one listener for each address, one task for each connection, all of them bounded.
 
 use super::{
     Counters, Reason, agent,
@@ -62,13 +62,13 @@ fn router(service: Arc<Service>) -> Router {
         .route(&by_id(paths::WAITING), post(agent::waiting))
         .route(&by_id(paths::READY), post(agent::ready))
         .route(&by_id(paths::HEARTBEAT), post(agent::heartbeat))
-        .fallback(nothing_there)
+        .fallback(unknown_path)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(service.limits.body_bytes))
         .with_state(service)
 }
 
-async fn nothing_there(uri: Uri) -> Problem {
+async fn unknown_path(uri: Uri) -> Problem {
     let text = format!(
         "there is nothing at {}; machines that boot ask for /ipxe?mac=52-54-00-01-01-01, and their script says what else there is",
         quoted(uri.path(), 60)
@@ -79,7 +79,7 @@ async fn nothing_there(uri: Uri) -> Problem {
 async fn wrong_method(method: Method, uri: Uri) -> Problem {
     let (method, path) = (quoted(method.as_str(), 60), quoted(uri.path(), 60));
     Problem::wrong_method(format!(
-        "{path} takes no {method}; the header 'Allow' says what it takes"
+        "{path} does not take {method}; the header 'Allow' lists what it takes"
     ))
 }
 
@@ -107,7 +107,7 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, cancel: Cancell
         };
         match accepted {
             Ok((stream, peer)) => server.admit(stream, Peer(peer)),
-            // Out of descriptors, or the client went away between SYN and accept: neither is the listener's end.
+            // The process is out of descriptors, or the client closed between SYN and accept. Neither ends the listener.
             Err(error) => {
                 if let Some(times) = troubles.tell() {
                     tracing::warn!(%local, %error, times, "http: a connection could not be accepted");
@@ -118,7 +118,7 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>, cancel: Cancell
     }
 }
 
-/// How hyper is to treat connections.
+/// hyper's settings for connections.
 fn connections(service: &Service) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -137,7 +137,7 @@ struct Server {
 }
 
 impl Server {
-    /// Gives the connection a task of its own, or sends it away if there is no place for it.
+    /// Starts a task for the connection, or refuses it if the connection limit is reached.
     fn admit(&self, stream: TcpStream, peer: Peer) {
         let (limits, counters) = (self.service.limits, self.service.counters.clone());
         counters.connection();
@@ -145,7 +145,7 @@ impl Server {
         let permit = match self.limit.take(address, self.service.class(peer)) {
             Ok(permit) => Arc::new(permit),
             Err(full) => {
-                let detail = format!("of the connections of {address}: {full}");
+                let detail = format!("connection refused for {address}: {full}");
                 let reason = match full {
                     Full::All(_) => Reason::NoPlace,
                     Full::Share(_) => Reason::TooManyOfPeer,
@@ -157,8 +157,8 @@ impl Server {
         };
         permit.idle();
         let _ = stream.set_nodelay(true);
-        // The kernel ends a connection whose peer acknowledges nothing, or keeps its window closed (tcp(7)): a node that was
-        // switched off in the middle of its kernel, or a client that reads nothing.
+        // The kernel ends a connection whose peer acknowledges nothing or keeps its window closed (tcp(7)): a node that was
+        // switched off while it fetched its kernel, or a client that does not read.
         let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(limits.stall));
         let asked = Arc::new(AtomicBool::new(false));
         let used = Use {
@@ -174,7 +174,7 @@ impl Server {
         tokio::spawn(async move {
             tokio::select! {
                 result = connection => if let Err(error) = result {
-                    ended_early(&counters, address, &error, asked.load(Relaxed));
+                    record_early_end(&counters, address, &error, asked.load(Relaxed));
                 },
                 () = permit.revoked() => {
                     counters.refused(Reason::Displaced, address, "its place went to another connection");
@@ -185,7 +185,7 @@ impl Server {
     }
 }
 
-/// What is under way on a connection: it is idle when no answer is being made, and all of the last one is sent.
+/// Activity of a connection: it is idle when no answer is being made and the last one was sent completely.
 #[derive(Clone)]
 struct Use {
     permit: Arc<Permit>,
@@ -199,7 +199,7 @@ impl Use {
     }
 }
 
-/// An answer's body. hyper takes the last of it long before the peer has.
+/// The body of an answer. hyper takes the last of it long before the peer has received it.
 struct Answering {
     body: Body,
     used: Use,
@@ -231,7 +231,7 @@ impl Drop for Answering {
     }
 }
 
-/// A connection that knows when it is idle: hyper flushes when all that it has is written.
+/// A connection that knows when it is idle: hyper flushes when it has written everything.
 struct Watched {
     stream: TcpStream,
     used: Use,
@@ -276,7 +276,7 @@ impl AsyncWrite for Watched {
     }
 }
 
-/// The router for one connection: its requests know their peer, are counted, and so are refusals.
+/// The router for one connection. Its requests know their peer; requests and refusals are counted.
 fn counted(
     router: Router,
     peer: Peer,
@@ -310,10 +310,10 @@ fn counted(
         })
 }
 
-/// Why a connection ended before it was done. hyper has answered 400, 414 or 431 where that helps.
-fn ended_early(counters: &Counters, peer: IpAddr, error: &hyper::Error, asked: bool) {
+/// Why a connection ended early. hyper has answered 400, 414 or 431 where that helps.
+fn record_early_end(counters: &Counters, peer: IpAddr, error: &hyper::Error, asked: bool) {
     let reason = match error {
-        // Kept alive for another request, which did not come.
+        // A connection that was kept alive for another request, which did not come.
         error if error.is_timeout() && asked => return,
         error if error.is_timeout() => Reason::NoRequest,
         error if error.is_parse_too_large() => Reason::HeadTooLarge,
@@ -324,7 +324,7 @@ fn ended_early(counters: &Counters, peer: IpAddr, error: &hyper::Error, asked: b
     counters.refused(reason, peer, &format!("{error}{}", cause.unwrap_or_default()));
 }
 
-/// Answers 503 without reading the request. The little that there is goes into the socket's own buffer.
+/// Answers 503 without reading the request. The answer is short enough for the socket's send buffer.
 fn send_away(stream: &TcpStream, why: &str) {
     let answer = format!(
         "HTTP/1.1 {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nRetry-After: 1\r\n\
@@ -333,8 +333,8 @@ fn send_away(stream: &TcpStream, why: &str) {
         why.len() + 1
     );
     let socket = SockRef::from(stream);
-    // The client's own trouble if it does not take it. What it has sent is read, as closing a socket with unread data
-    // has the kernel throw away the answer as well.
+    // If the client does not read the answer, only the client is affected. The request is read, because the kernel discards
+    // the answer if a socket is closed with unread data.
     let _ = socket.send(answer.as_bytes());
     let _ = (&*socket).read(&mut [0; 4096]);
     let _ = socket.shutdown(Shutdown::Write);

@@ -1,4 +1,4 @@
-//! Who changed what about a node, and when.
+//! The history of nodes: who changed what, and when.
 
 use rackstrap_base::{clock::Timestamp, text::one_line};
 use rackstrap_model::inventory::{Changed, Entry};
@@ -6,24 +6,24 @@ use rackstrap_store::{Batch, Read, Store, StoreError, Table};
 use serde::de::IgnoredAny;
 use std::collections::{BTreeMap, btree_map};
 
-/// Entries kept for each name; the oldest go first.
+/// At most this many entries are kept for each name; the oldest are deleted first.
 const PER_NODE: usize = 100;
-/// Longest name of who did it, bytes.
+/// Longest name of an author, in bytes.
 const WHO: usize = 64;
 /// Key in [`Table::Meta`] of the number of the last entry.
 const LAST: &[u8] = b"history";
 
-/// Names hold no slash.
+/// Names contain no slash.
 fn prefix(name: &str) -> Vec<u8> {
     format!("{name}/").into_bytes()
 }
 
-/// Number of the last entry, as the store has it: each change of the inventory makes it another one.
+/// Number of the last entry in the store. Each change of the inventory makes a new one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LastEntry(Option<u64>);
 
 impl LastEntry {
-    /// What the store has.
+    /// The last entry of the store.
     ///
     /// # Errors
     /// An error of the store.
@@ -32,8 +32,8 @@ impl LastEntry {
     }
 }
 
-/// Records `changed` under every name that it concerns: the batch to write with the change, and the last entry after it. The batch
-/// expects that `last` is still the last one.
+/// Records `changed` under each name that it concerns. Returns the batch to write with the change, and the new last entry.
+/// The batch expects that `last` is still the last one.
 ///
 /// # Errors
 /// An error of the store.
@@ -81,7 +81,7 @@ pub fn remember(
     Ok((batch.put(Table::Meta, LAST, &number), LastEntry(Some(number))))
 }
 
-/// What is known of a name, oldest first; of nodes that are no more, too.
+/// The history of a name, oldest first, also of deleted nodes.
 pub fn history(store: &Store, name: &str) -> Result<Vec<Entry>, StoreError> {
     let entries = store.scan(Table::History, &prefix(name))?;
     Ok(entries.into_iter().map(|(_, entry)| entry).collect())

@@ -1,4 +1,4 @@
-//! Every template tried before a node needs it.
+//! Renders every template before a node needs it.
 
 use super::{facts, mounts, render::render, tree::Templates};
 use rackstrap_catalog::{Catalog, ImageVersion};
@@ -8,9 +8,9 @@ use rackstrap_site::{Diagnostic, Site};
 use rackstrap_wire::ImageRef;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// What is wrong with the trees: each profile's trees in their order, and then those that no profile names, are rendered for
-/// a node that the site could have, with the attributes that all nodes of the profile have. A mistake behind a condition that does
-/// not hold for it is not found.
+/// Problems of the trees: each profile's trees in their order, and then the trees that no profile names, are rendered for an
+/// example node of the site, with the attributes that all nodes of the profile have. An error in a branch that does not apply
+/// to that node is not found.
 pub fn check(site: &Site, inventory: &Inventory, templates: &Templates) -> Vec<Diagnostic> {
     let mut problems: Vec<Diagnostic> = Vec::new();
     let mut named: Vec<String> = Vec::new();
@@ -27,13 +27,13 @@ pub fn check(site: &Site, inventory: &Inventory, templates: &Templates) -> Vec<D
             && !problems.iter().any(|known| known.brief().starts_with(&problem.brief()))
         {
             if problem.line == 0 {
-                problem.message = format!("{}, which [profile.{profile}] names", problem.message);
+                problem.message = format!("{}; [profile.{profile}] names it", problem.message);
             }
             problems.push(*problem);
         }
     };
     for profile in site.profiles.keys() {
-        // Tree by tree, so that all their problems are found.
+        // Each tree by itself, so that the problems of all trees are found.
         for tree in Settings::of(site, std::slice::from_ref(profile), |_| ()).templates() {
             tried(profile, &tree);
             named.push(tree);
@@ -48,8 +48,8 @@ pub fn check(site: &Site, inventory: &Inventory, templates: &Templates) -> Vec<D
     problems
 }
 
-/// The attributes that all nodes have that get `tree`, with the values of the first one. Of a tree that no node gets yet, those that
-/// templates name: which ones its nodes will have is not known.
+/// The attributes that all nodes with `tree` have, with the values of the first node. If no node gets the tree yet, the
+/// attributes that templates name, because those of its later nodes are unknown.
 fn expected_attributes(
     site: &Site,
     inventory: &Inventory,
@@ -74,7 +74,7 @@ fn expected_attributes(
     shared
 }
 
-/// The images that profiles boot (their newest versions, unless pinned) and that enforce SELinux, which nodes cannot.
+/// The images that profiles boot (their newest versions, unless pinned) and that enforce SELinux, which nodes cannot do.
 pub fn enforcing_selinux(site: &Site, images: &Catalog) -> Vec<ImageRef> {
     let profiles = site.profiles.keys();
     let versions = profiles.filter_map(|profile| image_of(site, images, std::slice::from_ref(profile)));

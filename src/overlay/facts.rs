@@ -9,7 +9,7 @@ use rackstrap_site::Site;
 use rackstrap_wire::{DiskState, DiskStatus, FileSystem, ImageRef, Layout, MountedPartition, NetPlan, Plan, Root};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-/// Facts of one boot: image and network as pinned, the rest as decided now.
+/// Facts of one boot: image and network as pinned, everything else as decided now.
 pub(super) fn facts(
     world: &World,
     decision: &NodeDecision,
@@ -50,8 +50,8 @@ pub(super) fn facts(
     }
 }
 
-/// Facts of the first node that the site could have, with this profile and `attributes`, so that its templates can be tried before
-/// there is one.
+/// Facts of an example node of the site with this profile and `attributes`, so that templates can be rendered before such a
+/// node exists.
 pub(super) fn example(
     site: &Site,
     profile: &str,
@@ -114,12 +114,13 @@ pub(super) fn example(
     }
 }
 
-/// A node whose disk is left alone.
+/// The state of a disk that is left alone.
 pub(super) fn no_disk() -> DiskState {
     DiskState::default()
 }
 
-/// A disk that is as the layout says. Which device it is nobody knows before the agent has looked; file systems are labelled with their partitions' names.
+/// A disk as the layout describes it. Its device is unknown before the agent has inspected the node; file systems are
+/// labelled with the names of their partitions.
 pub(super) fn expected_disk(layout: &Layout) -> DiskState {
     let used = layout
         .partitions
@@ -155,7 +156,7 @@ fn fqdn(site: &Site, name: &str) -> String {
     }
 }
 
-/// machine-id(5): 128 bits as hex, not all zero, and not to be guessed from the node's name.
+/// machine-id(5): 128 bits as hex digits, not all zero, and not to be guessed from the node's name.
 fn machine_id(cluster_key: &[u8; 32], node: &str) -> String {
     let mut hasher = blake3::Hasher::new_keyed(cluster_key);
     hasher.update(b"machine-id ").update(node.as_bytes());

@@ -1,18 +1,18 @@
-//! A node's ssh host keys: made once, kept by the server, so that a node is the same one at every boot.
+//! A node's ssh host keys: made once and kept by the server, so that they are the same at every boot.
 
 use super::render::{KeyPair, SshKeys};
 use rackstrap_store::{Store, StoreError, Table, secret_key};
 use ssh_key::{Algorithm, EcdsaCurve, LineEnding, PrivateKey, rand_core::OsRng};
 
-/// Name of the keys in the store.
+/// The name of the keys in the store.
 const KIND: &str = "ssh-host-keys";
 
-/// The host keys of `node`, if it has some.
+/// The host keys of `node`; none if they were not made yet.
 pub(super) fn known_host_keys(store: &Store, node: &str) -> Result<Option<SshKeys>, StoreError> {
     store.get(Table::Secrets, &secret_key(node, KIND))
 }
 
-/// The host keys of `node`, made and stored at their first use.
+/// The host keys of `node`, which are made and stored at their first use.
 pub(super) fn host_keys(store: &Store, node: &str) -> Result<SshKeys, StoreError> {
     store.secret(node, KIND, || SshKeys {
         ed25519: key_pair(node, Algorithm::Ed25519),

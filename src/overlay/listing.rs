@@ -1,4 +1,4 @@
-//! Trees as people look at them.
+//! Trees, as `rackstrap overlay list` shows them.
 
 use super::tree::{Body, Templates};
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 pub struct ListedTree {
     /// Name.
     pub name: String,
-    /// Where it is; none for one that is built in.
+    /// Its directory; none for a built-in tree.
     pub dir: Option<PathBuf>,
     /// Its files, by path.
     pub files: Vec<ListedFile>,
@@ -28,9 +28,9 @@ pub struct ListedFile {
     pub uid: u32,
     /// Numeric group.
     pub gid: u32,
-    /// Left out where it comes out empty.
+    /// Whether it is left out if it is empty after rendering.
     pub skip_empty: bool,
-    /// Where a link leads.
+    /// The target of a link; none for other files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
     /// The text as it is in the tree.

@@ -1,12 +1,12 @@
-//! Overlays: the files that make a shared root one particular node's.
+//! Overlays: the files that make a shared root the root of one node.
 //!
 //! A tree below `templates/` holds minijinja files (`*.j2`), files copied as they are, and an
 //! `overlay.toml` with modes, owners and links. Trees are read and compiled once, at start and at
 //! reload; rendering one node's files is pure.
 //!
 //! `renderer` is the daemon's interface: for a boot, and for `overlay render`. `mounts` is what `[[mount]]`
-//! makes, `users` (with `crate::users`) what `[users]` does, also for nodes that run; `task` sees when it has to; `check` tries every
-//! template before a node needs it.
+//! makes, and `users` (with `crate::users`) what `[users]` makes, also for nodes that run; `task` notices changes of the
+//! server's users; `check` renders every template before a node needs it.
 
 mod check;
 mod facts;

@@ -1,13 +1,13 @@
-//! What `[[mount]]` makes of a node: lines of its fstab, mount points, and what waits for the mounts it cannot do without.
+//! What `[[mount]]` makes of a node: lines of its fstab, mount points, and a unit that waits for required mounts.
 
 use super::render::{MountFacts, Placed};
 use rackstrap_site::{Mount, Site};
 use rackstrap_wire::{OverlayContent, OverlayFile};
 
-/// Name of the tree that files of this module are shown under.
+/// The name of the tree that these files are shown under.
 const TREE: &str = "[[mount]]";
 
-/// Types that need the network: systemd orders those it knows behind it by itself, the others by `_netdev`.
+/// Types that need the network. systemd orders the types that it knows after the network; for the others, `_netdev` does.
 const NETWORK: [&str; 20] = [
     "9p",
     "acfs",
@@ -31,7 +31,7 @@ const NETWORK: [&str; 20] = [
     "smbfs",
 ];
 
-/// File systems that mount(8) hands to the kernel as they are. Everything else wants a program of its own, `mount.TYPE`.
+/// File systems that mount(8) passes to the kernel. All other types need a program `mount.TYPE`.
 const KERNEL: [&str; 31] = [
     "9p",
     "auto",
@@ -66,12 +66,12 @@ const KERNEL: [&str; 31] = [
     "xfs",
 ];
 
-/// What a node with these profiles mounts, in the order in which it can: what lies below another mount comes after it. And
-/// what of the site file does not come to be.
+/// The mounts of a node with these profiles, in an order in which they can be mounted: a mount below another one comes after
+/// it. Also returns, in words, the mounts of the site file that the node does not get.
 pub(super) fn of_node(site: &Site, profiles: &[String]) -> (Vec<MountFacts>, Vec<String>) {
     let (mut mounts, mut notes): (Vec<MountFacts>, Vec<String>) = Default::default();
     for mount in site.mounts.iter().filter(|mount| mount.applies_to(profiles)) {
-        // Two profiles that only together say two things.
+        // Two profiles may define different mounts for one place, which is an error only if a node has both.
         if let Some(first) = mounts.iter().find(|other| other.place == mount.place) {
             notes.push(format!(
                 "two of the node's profiles have a mount for {}: the node gets {}, not {}",
@@ -81,7 +81,7 @@ pub(super) fn of_node(site: &Site, profiles: &[String]) -> (Vec<MountFacts>, Vec
         }
         mounts.push(facts(mount));
     }
-    // Stable: otherwise the order is the file's.
+    // The sort is stable: mounts of equal depth keep the order of the file.
     mounts.sort_by_key(|mount| mount.place.matches('/').count());
     (mounts, notes)
 }
@@ -96,7 +96,7 @@ fn facts(mount: &Mount) -> MountFacts {
     }
 }
 
-/// As getmntent(3) reads it.
+/// The text as getmntent(3) reads it.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -110,8 +110,8 @@ fn escaped(text: &str) -> String {
     escaped
 }
 
-/// The site's options and those that keep a boot from hanging (systemd.mount(5)). Nothing here can send a node into the emergency
-/// shell, where it would stay until an administrator comes. Required mounts are waited for elsewhere, by [`files`].
+/// The site's options, and those that keep a boot from hanging (systemd.mount(5)). No mount may send a node into the
+/// emergency shell, where it would wait for an administrator. Required mounts are waited for by [`files`].
 fn options(mount: &Mount) -> String {
     let mut all: Vec<String> = mount
         .options
@@ -130,9 +130,9 @@ fn options(mount: &Mount) -> String {
         add("_netdev", "_netdev");
     }
     match (mount.required, network) {
-        // A failed remote-fs.target ends no boot; without nofail, what comes after that target finds the mount.
+        // A failed remote-fs.target does not end a boot. Without nofail, units after that target find the mount.
         (true, true) => {}
-        // nofail takes the ordering away together with the requirement.
+        // nofail removes the ordering together with the requirement.
         (true, false) => {
             add("nofail", "nofail");
             add("x-systemd.before", "x-systemd.before=local-fs.target");
@@ -141,7 +141,8 @@ fn options(mount: &Mount) -> String {
     }
     if !mount.required {
         if mount.what.starts_with("/dev/") || mount.what.contains('=') {
-            // Nobody waits for it, and after this nobody looks for it any more: time for disks that a busy machine finds late.
+            // The boot does not wait for it, and after this time systemd does not look for it any more: long enough for disks
+            // that a busy machine finds late.
             add("x-systemd.device-timeout", "x-systemd.device-timeout=10min");
         }
         if network {
@@ -164,10 +165,10 @@ fn placed(path: String, mode: u32, content: OverlayContent) -> Placed {
     }
 }
 
-/// Mount points.
+/// The mount points.
 pub(super) fn files(mounts: &[MountFacts]) -> Vec<Placed> {
     let below = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.starts_with('/'));
-    // What lies below another mount is for that file system to have.
+    // A mount point below another mount belongs to that file system.
     let points = mounts
         .iter()
         .filter(|mount| !mounts.iter().any(|other| below(&mount.place, &other.place)));
@@ -176,8 +177,8 @@ pub(super) fn files(mounts: &[MountFacts]) -> Vec<Placed> {
         .collect()
 }
 
-/// A condition of the unit that says `ready`, for agents that mount nothing themselves (wire version 1): it mounts what is required,
-/// and tries again until it is there.
+/// A condition of the unit that reports `ready`, for agents that cannot mount (wire version 1): it mounts the required
+/// mounts, and retries until they are mounted.
 pub(super) fn waits(mounts: &[MountFacts]) -> Option<Placed> {
     let required: Vec<&MountFacts> = mounts.iter().filter(|mount| mount.required).collect();
     if required.is_empty() {
@@ -187,7 +188,7 @@ pub(super) fn waits(mounts: &[MountFacts]) -> Option<Placed> {
                     [Unit]\nStartLimitIntervalSec=0\n\n[Service]\nTimeoutStartSec=infinity\n"
         .to_owned();
     for mount in required {
-        // With nofail, mount(8) calls it a success that there is no such device.
+        // With nofail, mount(8) succeeds if the device does not exist.
         let place = mount.place.replace('%', "%%").replace('$', "$$");
         unit.push_str(&format!(
             "ExecStartPre=/bin/sh -c 'mountpoint -q -- \"$$0\" || {{ timeout 120 mount -- \"$$0\"; mountpoint -q -- \"$$0\"; }}' \
@@ -198,7 +199,7 @@ pub(super) fn waits(mounts: &[MountFacts]) -> Option<Placed> {
     Some(placed(path, 0o644, OverlayContent::Text(unit)))
 }
 
-/// What the image lacks to mount these; `has` says whether a path is in it.
+/// The programs and modules that the image lacks for these mounts; `has` returns whether a path exists in the image.
 pub(super) fn lacking(mounts: &[MountFacts], image: &str, has: impl Fn(&str) -> bool) -> Vec<String> {
     let mut notes = Vec::new();
     for mount in mounts {
@@ -206,7 +207,7 @@ pub(super) fn lacking(mounts: &[MountFacts], image: &str, has: impl Fn(&str) -> 
         if KERNEL.contains(&kind) {
             continue;
         }
-        // mount(8) hands fuse.NAME to mount.fuse.NAME, or to mount.fuse, which runs NAME.
+        // mount(8) calls mount.fuse.NAME for fuse.NAME, or mount.fuse, which runs NAME.
         let helpers: Vec<String> = match kind.split_once('.') {
             Some((stem, _)) => vec![
                 format!("mount.{kind}"),
@@ -329,7 +330,7 @@ mod tests {
             panic!("no text")
         };
         insta::assert_snapshot!(unit);
-        assert_eq!(waits(&all[1..2]), None, "nothing waits for what is not required");
+        assert_eq!(waits(&all[1..2]), None, "no unit waits for optional mounts");
     }
 
     #[test]

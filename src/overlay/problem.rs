@@ -1,4 +1,4 @@
-//! What is wrong with a template, in the site file's manner: file, line, what was found, what to write instead.
+//! Problems of templates, shown like those of the site file: file, line, finding and correction.
 
 use super::tree::Templates;
 use minijinja::{Error, ErrorKind, Value};
@@ -6,7 +6,7 @@ use rackstrap_base::words::closest;
 use rackstrap_site::{Diagnostic, excerpt, one_line};
 use std::ops::Range;
 
-/// A problem at bytes `at` of `text`, which is `file`'s.
+/// A problem at bytes `at` of `text`, the text of `file`.
 pub(super) fn at(file: &str, text: &str, at: Range<usize>, message: &str, help: &str) -> Diagnostic {
     let start = text.floor_char_boundary(at.start);
     let begin = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
@@ -24,7 +24,7 @@ pub(super) fn at(file: &str, text: &str, at: Range<usize>, message: &str, help: 
     }
 }
 
-/// A problem with no place in a file.
+/// A problem of the whole file.
 pub(super) fn whole(file: &str, message: &str, help: &str) -> Diagnostic {
     Diagnostic {
         file: file.to_owned(),
@@ -36,9 +36,10 @@ pub(super) fn whole(file: &str, message: &str, help: &str) -> Diagnostic {
     }
 }
 
-/// What minijinja has against the template `name`. Nothing of the facts' values is in it: there are private keys among them.
+/// The error of minijinja in the template `name`. It contains no values of the facts, because there are private keys among
+/// them.
 pub(super) fn of_template(templates: &Templates, name: &str, source: &str, error: &Error, facts: &Value) -> Diagnostic {
-    // An included template's error names that one.
+    // The error of an included template names that template.
     let named = error
         .name()
         .filter(|other| *other != name)
@@ -51,8 +52,8 @@ pub(super) fn of_template(templates: &Templates, name: &str, source: &str, error
         ErrorKind::UndefinedError => undefined(text, meant, facts),
         ErrorKind::SyntaxError => (
             format!("this is not a template: {}", error.detail().unwrap_or("syntax error")),
-            "{{ NAME }} stands for a value, {% if … %} … {% endif %} for a condition; a file that is to have braces of its own \
-             is named without .j2"
+            "{{ NAME }} stands for a value, {% if … %} … {% endif %} for a condition; a file that contains such braces itself \
+             needs a name without .j2"
                 .to_owned(),
         ),
         kind => {
@@ -63,7 +64,7 @@ pub(super) fn of_template(templates: &Templates, name: &str, source: &str, error
     at(&file, text, range, &message, &help)
 }
 
-/// The bytes of a line, from 1.
+/// The bytes of line `line`, from 1.
 fn line_of(text: &str, line: usize) -> Range<usize> {
     let mut begin = 0;
     for (index, one) in text.split_inclusive('\n').enumerate() {
@@ -75,7 +76,7 @@ fn line_of(text: &str, line: usize) -> Range<usize> {
     0..0
 }
 
-/// minijinja means `.nmae` of `a.b.nmae`; people mean all of it.
+/// minijinja reports only `.nmae` of `a.b.nmae`; people expect the whole name.
 fn whole_name(text: &str, range: Range<usize>) -> (Range<usize>, &str) {
     let before = |c: char| c.is_ascii_alphanumeric() || "_.[]".contains(c);
     let start = match text[range.clone()].starts_with('.') {
@@ -86,20 +87,20 @@ fn whole_name(text: &str, range: Range<usize>) -> (Range<usize>, &str) {
 }
 
 fn undefined(text: &str, meant: &str, facts: &Value) -> (String, String) {
-    let optional = "for what may be missing write {% if NAME is defined %}, or {{ NAME | default('') }}";
+    let optional = "if it may be missing, write {% if NAME is defined %}, or {{ NAME | default('') }}";
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
     if meant.is_empty() || !meant.chars().all(plain) {
         return (format!("'{meant}' is not defined"), optional.to_owned());
     }
     let first = meant.split('.').next().unwrap_or_default();
-    // A name of the template's own.
+    // A name that the template defines itself.
     if ["for ", "set ", ", "]
         .iter()
         .any(|word| text.contains(&format!("{word}{first} ")))
     {
         return (format!("'{meant}' is not defined"), optional.to_owned());
     }
-    // As far as it goes: node of node.nmae.
+    // The longest prefix that exists: `node` for `node.nmae`.
     let (mut parent, mut known) = (facts.clone(), Vec::new());
     for part in meant.split('.') {
         match parent.get_attr(part).ok().filter(|value| !value.is_undefined()) {
@@ -125,14 +126,14 @@ fn undefined(text: &str, meant: &str, facts: &Value) -> (String, String) {
                     None if !known.is_empty() && !names.is_empty() => {
                         format!("{} has {}; {optional}", known.join("."), names.join(", "))
                     }
-                    None => format!("there are {}; {optional}", names.join(", ")),
+                    None => format!("available: {}; {optional}", names.join(", ")),
                 };
                 return (format!("'{wrong}' is not defined"), help);
             }
         }
     }
     (
-        format!("'{meant}' has something in it that is not defined"),
+        format!("'{meant}' contains something that is not defined"),
         optional.to_owned(),
     )
 }

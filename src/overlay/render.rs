@@ -10,7 +10,7 @@ use rackstrap_wire::{DiskState, ImageRef, NetPlan, OverlayContent, OverlayFile};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-/// All that a template may ask for.
+/// The values that a template can use.
 #[derive(Clone, Debug, Serialize)]
 pub struct Facts {
     /// `node.*`
@@ -25,9 +25,9 @@ pub struct Facts {
     pub image: ImageRef,
     /// `image_digest`, the digest of the image's tree; empty if it was sealed before there were digests
     pub image_digest: String,
-    /// `disk.mounts`, what is really there, and `disk.status`
+    /// `disk.mounts`, the mounts that the disk really has, and `disk.status`
     pub disk: DiskState,
-    /// `mounts`: what `[[mount]]` says for this node, in the order in which it is to be mounted
+    /// `mounts`: the node's mounts of `[[mount]]`, in the order in which they are mounted
     pub mounts: Vec<MountFacts>,
     /// `nodes`: every node of the inventory, by name
     pub nodes: Vec<PeerNode>,
@@ -50,14 +50,14 @@ pub struct NodeFacts {
     pub groups: Vec<String>,
     /// `node.attributes.NAME`: what administrators set for the node.
     pub attributes: BTreeMap<String, String>,
-    /// 32 hex digits, the same at every boot, so that systemd does not take each one for the first.
+    /// 32 hex digits, the same at every boot, so that systemd does not treat each boot as the first.
     pub machine_id: String,
 }
 
 /// A line of fstab.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountFacts {
-    /// What, with blanks escaped as in fstab.
+    /// The source, with blanks escaped as in fstab.
     pub what: String,
     /// Mount point.
     #[serde(rename = "where")]
@@ -67,14 +67,14 @@ pub struct MountFacts {
     pub kind: String,
     /// Options, never empty.
     pub options: String,
-    /// A node is not ready without it.
+    /// Whether a node without it is not ready.
     pub required: bool,
 }
 
-/// A file of a node, and the tree that it is from.
+/// A file of a node, and the tree that it comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placed {
-    /// Tree, or `[users]` or `[[mount]]` for what these sections of the site file make.
+    /// Tree, or `[users]` or `[[mount]]` for files that these sections of the site file make.
     pub tree: String,
     /// The file.
     #[serde(flatten)]
@@ -95,11 +95,11 @@ pub struct PeerNode {
 pub struct SshKeys {
     /// Ed25519.
     pub ed25519: KeyPair,
-    /// ECDSA on P-256, for clients of another age.
+    /// ECDSA on P-256, for old clients.
     pub ecdsa: KeyPair,
 }
 
-/// One key pair in OpenSSH's formats, without a newline at the end.
+/// One key pair in the formats of OpenSSH, without a newline at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, serde::Deserialize)]
 pub struct KeyPair {
     /// Private key.
@@ -108,10 +108,10 @@ pub struct KeyPair {
     pub public: String,
 }
 
-/// `made`, and then `trees` in order: a file of a later one replaces one of an earlier one. In the order of their paths.
+/// The files in `made` and those of `trees`, sorted by path. A file of a later tree replaces that of an earlier one.
 ///
 /// # Errors
-/// There is no such tree, or a template fails: with file and line.
+/// A tree does not exist, or a template fails; with file and line.
 pub fn render(
     templates: &Templates,
     trees: &[String],
@@ -152,19 +152,19 @@ pub fn render(
     Ok(files.into_values().collect())
 }
 
-/// There is no tree of that name.
+/// The problem that no tree has that name.
 pub(super) fn no_tree(templates: &Templates, name: &str) -> Box<Diagnostic> {
     let names: Vec<&str> = templates.names().collect();
     let help = match closest(name, names.iter().copied()) {
-        Some(near) => format!("did you mean '{near}'? there are: {}", names.join(", ")),
+        Some(near) => format!("did you mean '{near}'? available: {}", names.join(", ")),
         None => format!(
-            "make a directory of that name below templates-dir; there are: {}",
+            "make a directory of that name below templates-dir; available: {}",
             names.join(", ")
         ),
     };
     Box::new(problem::whole(
         "templates",
-        &format!("there is no template tree '{name}'"),
+        &format!("template tree '{name}' does not exist"),
         &help,
     ))
 }

@@ -1,4 +1,4 @@
-//! The files of a node: one path for a boot's overlay and for `rackstrap overlay render`.
+//! The files of a node, rendered in the same way for a boot and for `rackstrap overlay render`.
 
 use super::{
     facts::{expected_disk, facts, no_disk},
@@ -23,7 +23,7 @@ use rackstrap_wire::{
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// What is shown instead of a secret.
+/// Shown instead of a secret.
 const HIDDEN: &str = "(hidden; --secrets shows it)";
 
 /// Renders nodes' files.
@@ -39,27 +39,27 @@ pub struct Renderer {
 /// A node's files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rendered {
-    /// In the order of their paths.
+    /// Sorted by path.
     pub files: Vec<Placed>,
-    /// What the site file wants and the node does not get, one line each.
+    /// What the site file wants and the node does not get, one line for each.
     pub lacks: Vec<String>,
-    /// Remarks, one line each: users that could not be added.
+    /// Remarks, one line for each, such as users that could not be added.
     pub notes: Vec<String>,
-    /// What `[users]` made, if the node gets it: a tree may have a passwd or group of its own.
+    /// The result of `[users]`, if the node gets it: a tree may have its own passwd or group.
     users: Option<GivenUsers>,
-    /// The boot's, see [`Renderer::node_secret`].
+    /// The secret of the boot: see [`Renderer::node_secret`].
     secret: Option<String>,
-    /// What agents that mount nothing themselves need: [`mounts::waits`].
+    /// The unit for agents that cannot mount: [`mounts::waits`].
     waits: Option<Placed>,
 }
 
 impl Rendered {
-    /// What the node is to prove itself with, if its agent speaks version `wire`.
+    /// The secret by which the node proves itself; none if its agent, which speaks version `wire`, does not support that.
     pub fn proof(&self, wire: u32) -> Option<String> {
         self.secret.clone().filter(|_| wire >= SECRET_AUTHENTICATES)
     }
 
-    /// As an agent that speaks version `wire` takes it.
+    /// The overlay in the form of wire version `wire`.
     pub fn into_overlay(self, wire: u32) -> Overlay {
         let files = self.files.into_iter().map(|placed| placed.file);
         if wire >= 2 {
@@ -78,7 +78,7 @@ impl Rendered {
     }
 }
 
-/// Agents of version 1 know no directories; they make what is missing above a file, 0755 and root's.
+/// Agents of version 1 do not know directories. They make missing directories above a file, with mode 0755 and owner root.
 fn without_directory(file: OverlayFile) -> OverlayFile {
     match file.content {
         OverlayContent::Directory => OverlayFile {
@@ -91,26 +91,26 @@ fn without_directory(file: OverlayFile) -> OverlayFile {
     }
 }
 
-/// What a node would get if it booted now.
+/// The files that a node would get if it booted now.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Preview {
-    /// The node.
+    /// The name of the node.
     pub node: String,
     /// Its image version.
     pub image: ImageRef,
     /// Trees, in order.
     pub templates: Vec<String>,
-    /// Where what is said of its disk is from.
+    /// Where the description of its disk comes from.
     pub disk: String,
-    /// Its files, in the order of their paths.
+    /// Its files, sorted by path.
     pub files: Vec<Placed>,
-    /// What the site file wants and the node does not get, one line each.
+    /// What the site file wants and the node does not get, one line for each.
     pub lacks: Vec<String>,
-    /// Remarks, one line each.
+    /// Remarks, one line for each.
     pub notes: Vec<String>,
 }
 
-/// What the sections `[[mount]]` and `[users]` make.
+/// The results of the sections `[[mount]]` and `[users]`.
 #[derive(Default)]
 struct Made {
     mounts: Vec<MountFacts>,
@@ -121,7 +121,7 @@ struct Made {
 }
 
 impl Renderer {
-    /// Of nodes of `world`; `templates` may be swapped under it.
+    /// Renders files of nodes of `world`. `templates` may be replaced at any time.
     pub fn new(world: SharedWorld, store: Store, boots: Boots, templates: Arc<ArcSwap<Templates>>) -> Self {
         Renderer {
             world,
@@ -133,15 +133,16 @@ impl Renderer {
         }
     }
 
-    /// The trees as they are now.
+    /// The present trees.
     pub fn templates(&self) -> Arc<Templates> {
         self.templates.load_full()
     }
 
-    /// The files of a boot whose agent speaks version `wire` and left the disk as `disk`. Makes the node's host keys if there are none. Blocks for disks.
+    /// The files of a boot whose agent speaks version `wire` and left the disk as `disk`. Makes the node's host keys if it
+    /// has none. Blocks for disks.
     ///
     /// # Errors
-    /// In one line: the node is no more, the store fails, or a template does.
+    /// One line: the node no longer exists, the store fails, or a template does.
     pub fn for_boot(&self, boot: &Boot, disk: DiskState, wire: u32) -> Result<Rendered, String> {
         let world = self.world.load_full();
         let node = &boot.plan.node;
@@ -155,7 +156,7 @@ impl Renderer {
         if own {
             rendered.users = None;
         }
-        // An agent of version 2 that has a secret asks for users while it runs.
+        // An agent of version 2 that has a secret fetches users while it runs.
         if !own || wire >= SECRET_AUTHENTICATES {
             let secret = self
                 .node_secret(&boot.plan.id)
@@ -167,11 +168,11 @@ impl Renderer {
         Ok(rendered)
     }
 
-    /// What the node with that hardware address would get if it booted now. Without `secrets`, private keys, hashes of passwords
-    /// and files of the site that only their owner may read are not in it. Blocks for disks.
+    /// The files that the node with that hardware address would get if it booted now. Without `secrets`, private keys,
+    /// password hashes, and the site's files that only their owner may read are left out. Blocks for disks.
     ///
     /// # Errors
-    /// In one line: it is no node or cannot boot, the store fails, or a template does.
+    /// One line: the machine is not a node or cannot boot, the store fails, or a template does.
     pub fn preview(&self, hwaddr: HwAddr, secrets: bool) -> Result<Preview, String> {
         let world = self.world.load_full();
         let mut decision = decided(&world, hwaddr)
@@ -203,8 +204,8 @@ impl Renderer {
         })
     }
 
-    /// What the site file wants for the node and it does not get, one line each; then what somebody may want to know besides.
-    /// Blocks for disks.
+    /// What the site file wants for the node and the node does not get, one line for each; then further remarks. Blocks for
+    /// disks.
     pub fn warnings(&self, world: &World, decision: &NodeDecision) -> Vec<String> {
         let image = decision.image.as_ref().ok();
         let made = self.made(world, &decision.node.profiles, image.map(|image| &**image));
@@ -253,8 +254,7 @@ impl Renderer {
         let root = match RootDir::open(&image.dir.join("root")) {
             Ok(root) => root,
             Err(error) => {
-                made.lacks
-                    .push(format!("the root of {name} cannot be looked at: {error}"));
+                made.lacks.push(format!("the root of {name} cannot be read: {error}"));
                 return made;
             }
         };
@@ -275,7 +275,8 @@ impl Renderer {
         made
     }
 
-    /// The disk as the agent left it at the node's last boot, if it was asked for the same one then; otherwise as the layout has it.
+    /// The disk as the agent left it at the node's last boot, if that boot had the same layout; otherwise as the layout
+    /// describes it.
     fn likely_disk(&self, node: &str, decision: &NodeDecision) -> (DiskState, String) {
         let boots = self.boots.of_node(node);
         let last = boots
@@ -292,7 +293,7 @@ impl Renderer {
     }
 }
 
-/// True if a tree has that file, so that `[users]` has no say in it.
+/// Whether a tree has that file, so that `[users]` does not make it.
 fn is_of_a_tree(files: &[Placed], path: &str) -> bool {
     let found = files.iter().find(|placed| placed.file.path == path);
     found.is_some_and(|placed| placed.tree != USERS_TREE)
@@ -309,7 +310,7 @@ fn decided(world: &World, hwaddr: HwAddr) -> Option<Box<NodeDecision>> {
     }
 }
 
-/// Host keys to be shown: the public ones, which the node has or will have.
+/// Host keys to show: the public keys that the node has or will have.
 fn public_keys(known: Option<SshKeys>) -> SshKeys {
     let shown = |pair: Option<KeyPair>| KeyPair {
         private: HIDDEN.to_owned(),
@@ -322,7 +323,7 @@ fn public_keys(known: Option<SshKeys>) -> SshKeys {
     }
 }
 
-/// Takes secrets out of a file. The host keys never were in it.
+/// Removes secrets from a file. Host keys were never in it.
 fn hide(placed: &mut Placed) {
     let file = &mut placed.file;
     let OverlayContent::Text(text) = &mut file.content else {
@@ -339,7 +340,7 @@ fn hide(placed: &mut Placed) {
 mod tests {
     use super::*;
 
-    /// What a file of an overlay was in wire version 1, as agents of sealed images read it.
+    /// A file of an overlay in wire version 1, as agents of sealed images read it.
     #[derive(Deserialize)]
     #[serde(rename_all = "lowercase")]
     enum FirstContent {
@@ -360,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_of_the_first_version_reads_what_it_is_given() {
+    fn an_agent_of_the_first_version_reads_its_plan() {
         let placed = |path: &str, content| Placed {
             tree: "x".to_owned(),
             file: OverlayFile {
@@ -407,7 +408,7 @@ mod tests {
             (overlay.secret.as_deref(), overlay.users),
             (Some("00"), Some(GivenUsers::default()))
         );
-        // What such an agent could not read.
+        // Such an agent could not read this file.
         let json = serde_json::to_string(&overlay.files[2]).unwrap();
         assert!(serde_json::from_str::<FirstFile>(&json).is_err(), "{json}");
     }

@@ -1,20 +1,20 @@
-//! Looks whether the server's users are others than they were.
+//! Watches the server's users for changes.
 
 use super::Renderer;
 use std::{io, sync::Arc, time::Duration};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-/// Between two looks: three calls of stat(2). A running node hears of news with its next heartbeat.
+/// Time between two checks, of three calls of stat(2) each. A running node learns of a change at its next heartbeat.
 const LOOK: Duration = Duration::from_secs(10);
-/// Files that were changed are taken when they have stayed as they are for so long: useradd(8) writes one after the other, and a
-/// copy that is not whole yet would take users away from nodes.
+/// Changed files are read after they have been unchanged for this long: useradd(8) writes one after the other, and an
+/// incomplete copy would remove users from nodes.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// Keeps what running nodes are to have of `[users]` as the server's files are, until `cancel`.
+/// Keeps the users that running nodes should have up to date with the server's files, until `cancel`.
 ///
 /// # Errors
-/// None: what cannot be read is said in the log, and nodes keep what they have.
+/// None: files that cannot be read are logged, and nodes keep their users.
 pub async fn watch_users(overlays: Arc<Renderer>, cancel: CancellationToken) -> io::Result<()> {
     let mut said = String::new();
     let mut first = true;
@@ -22,7 +22,7 @@ pub async fn watch_users(overlays: Arc<Renderer>, cancel: CancellationToken) -> 
         let renderer = overlays.clone();
         let looked = tokio::task::spawn_blocking(move || renderer.users_changed()).await;
         let mut wait = LOOK;
-        // A panic is told by its hook, and the next look comes.
+        // The panic hook reports a panic, and the next check follows.
         if let Ok((true, stamps)) = looked {
             tokio::select! {
                 () = sleep(SETTLE) => {}
@@ -37,7 +37,7 @@ pub async fn watch_users(overlays: Arc<Renderer>, cancel: CancellationToken) -> 
                 None => wait = SETTLE,
                 Some(Ok(news)) => {
                     said.clear();
-                    // A site without `[users]` has no users at the first look, which is not a change.
+                    // A site without `[users]` has no users at the first check, which is not a change.
                     if let Some(users) = news.filter(|users| *users > 0 || !first) {
                         tracing::info!(users, "users changed; running nodes update at their next heartbeat");
                     }

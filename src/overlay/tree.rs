@@ -12,11 +12,11 @@ use std::{
 
 static BUILT_IN: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates");
 
-/// Name of the file beside the templates that gives modes, owners and links.
+/// The file next to the templates with modes, owners and links.
 const MANIFEST: &str = "overlay.toml";
-/// Largest file of a tree, bytes.
+/// Largest file of a tree, in bytes.
 const MAX_FILE: u64 = 1 << 20;
-/// Most files in one tree.
+/// At most this many files in one tree.
 const MAX_FILES: usize = 4096;
 
 /// All template trees, compiled.
@@ -28,9 +28,9 @@ pub struct Templates {
 /// One tree.
 #[derive(Debug)]
 pub(super) struct Tree {
-    /// Where it is; none for those that are built in.
+    /// Its directory; none for a built-in tree.
     pub(super) dir: Option<PathBuf>,
-    /// Its files, by their path.
+    /// Its files, sorted by path.
     pub(super) entries: Vec<Entry>,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Entry {
     pub(super) path: String,
     /// Path in the tree, `etc/motd.j2`.
     pub(super) file: String,
-    /// Its text as it was read; empty for a link.
+    /// Its text as in the tree; empty for a link.
     pub(super) source: String,
     pub(super) mode: u32,
     pub(super) uid: u32,
@@ -53,11 +53,11 @@ pub(super) struct Entry {
 /// Where a file's content comes from.
 #[derive(Debug)]
 pub(super) enum Body {
-    /// A template of the environment, by name.
+    /// A template of the environment, by its name.
     Template(String),
-    /// The source as it is.
+    /// The source, unchanged.
     Text,
-    /// A symbolic link's target.
+    /// The target of a symbolic link.
     Symlink(String),
 }
 
@@ -65,27 +65,27 @@ pub(super) enum Body {
 #[derive(Debug, thiserror::Error)]
 pub enum TreeError {
     /// A file could not be read.
-    #[error("template {path}: cannot be read: {source}")]
+    #[error("template {path}: cannot read it: {source}")]
     Read {
         /// File or directory.
         path: PathBuf,
         /// Error of the operating system.
         source: std::io::Error,
     },
-    /// A file that cannot be part of an overlay.
+    /// A file cannot be part of an overlay.
     #[error("template {path}: {problem}")]
     Unfit {
         /// The file.
         path: String,
-        /// What is wrong, and what to write instead.
+        /// The problem and the correction.
         problem: String,
     },
-    /// A place in a file that is wrong.
+    /// An error at a place in a file.
     #[error("{0}")]
     Place(Box<Diagnostic>),
 }
 
-/// `overlay.toml`: a table a file.
+/// `overlay.toml`: one table for each file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Attributes {
@@ -100,12 +100,12 @@ struct Attributes {
 }
 
 impl Templates {
-    /// Reads the built-in trees and then those of `site_dir`, each of whose trees replaces the
-    /// built-in one of the same name.
+    /// Reads the built-in trees and then those of `site_dir`. A tree of `site_dir` replaces the built-in tree of the same
+    /// name.
     pub fn load(site_dir: Option<&Path>) -> Result<Self, TreeError> {
         let mut env = Environment::new();
         env.set_undefined_behavior(UndefinedBehavior::Strict);
-        // Debug output would print the variables of a failing template, private keys among them.
+        // Debug output would print the variables of a failing template, and private keys are among them.
         env.set_debug(false);
         let syntax = minijinja::syntax::SyntaxConfig::builder()
             .keep_trailing_newline(true)
@@ -131,12 +131,12 @@ impl Templates {
         Ok(templates)
     }
 
-    /// Names of the trees.
+    /// The names of the trees.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.trees.keys().map(String::as_str)
     }
 
-    /// The names of attributes that templates read, as `node.attributes.NAME`; some may be there several times.
+    /// The names of attributes that templates read as `node.attributes.NAME`; a name may occur several times.
     pub(super) fn attributes(&self) -> impl Iterator<Item = &str> {
         let entries = self.trees.values().flat_map(|tree| &tree.entries);
         entries.flat_map(|entry| {
@@ -150,7 +150,7 @@ impl Templates {
         })
     }
 
-    /// What a person calls the file behind the template `TREE/FILE`: its path, if it has one.
+    /// How messages name the file of the template `TREE/FILE`: by its path, if it has one.
     pub(super) fn file(&self, name: &str) -> String {
         let (tree, file) = name.split_once('/').unwrap_or((name, ""));
         match self.trees.get(tree).and_then(|tree| tree.dir.as_ref()) {
@@ -159,7 +159,7 @@ impl Templates {
         }
     }
 
-    /// File and text of the template `TREE/FILE`.
+    /// The file name and text of the template `TREE/FILE`.
     pub(super) fn source(&self, name: &str) -> Option<(String, &str)> {
         let (tree, file) = name.split_once('/')?;
         let entry = self.trees.get(tree)?.entries.iter().find(|entry| entry.file == file)?;
@@ -202,7 +202,7 @@ impl Templates {
         for (path, mut rest) in attributes {
             let Some(target) = rest.symlink.take() else {
                 let problem =
-                    format!("{MANIFEST} names it, but there is no such file; remove the entry or add the file");
+                    format!("{MANIFEST} names it, but the file does not exist; remove the entry or add the file");
                 return Err(unfit(&format!("{tree}/{path}"), problem));
             };
             entries.push(entry(tree, &path, &path, rest, Body::Symlink(target), String::new())?);
@@ -242,7 +242,7 @@ fn entry(
         Some(text) => u32::from_str_radix(text, 8)
             .ok()
             .filter(|mode| *mode <= 0o7777)
-            .ok_or_else(|| unfit(&name, format!("mode \"{text}\" is not octal; write \"0644\", say")))?,
+            .ok_or_else(|| unfit(&name, format!("mode \"{text}\" is not octal; write it like \"0644\"")))?,
     };
     Ok(Entry {
         path: format!("/{path}"),
@@ -315,22 +315,18 @@ fn collect(dir: &Path, top: &Path, files: &mut BTreeMap<String, String>) -> Resu
         if std::fs::metadata(path).map_err(fail)?.len() > MAX_FILE {
             return Err(unfit(
                 &shown,
-                "it is larger than 1 MiB; put it into the image instead".to_owned(),
+                "it is larger than 1 MiB; put it in the image instead".to_owned(),
             ));
         }
         if files.len() >= MAX_FILES {
             return Err(unfit(
                 &shown,
-                format!("the tree has more than {MAX_FILES} files; put them into the image"),
+                format!("the tree has more than {MAX_FILES} files; put them in the image"),
             ));
         }
         let bytes = std::fs::read(path).map_err(fail)?;
-        let text = String::from_utf8(bytes).map_err(|_| {
-            unfit(
-                &shown,
-                "it is not UTF-8 text; put binary files into the image".to_owned(),
-            )
-        })?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| unfit(&shown, "it is not UTF-8 text; put binary files in the image".to_owned()))?;
         let relative = path.strip_prefix(top).unwrap_or(path);
         let name = relative
             .to_str()
@@ -359,16 +355,16 @@ mod tests {
     }
 
     #[test]
-    fn a_site_tree_stands_beside_the_built_in_one() {
+    fn a_tree_of_the_site_adds_to_the_built_in_ones() {
         let templates = site(&[("motd/etc/motd.j2", b"this is {{ node.name }}\n")]).unwrap();
         assert_eq!(templates.names().collect::<Vec<_>>(), ["base", "motd"]);
     }
 
     #[test]
-    fn refusals_name_the_file_and_the_way_out() {
+    fn refusals_name_the_file_and_the_correction() {
         assert!(problem(&[("t/etc/x.j2", b"{% if %}")]).contains("t/etc/x.j2:1"));
-        assert!(problem(&[("t/etc/x", b"\xff\xfe")]).contains("is not UTF-8 text; put binary files into the image"));
-        assert!(problem(&[("t/overlay.toml", b"[\"etc/x\"]\nmode = \"0600\"")]).contains("there is no such file"));
+        assert!(problem(&[("t/etc/x", b"\xff\xfe")]).contains("is not UTF-8 text; put binary files in the image"));
+        assert!(problem(&[("t/overlay.toml", b"[\"etc/x\"]\nmode = \"0600\"")]).contains("the file does not exist"));
         assert!(problem(&[("t/overlay.toml", b"[\"../x\"]\nsymlink = \"/y\"")]).contains("stay below"));
         let files: [(&str, &[u8]); 2] = [("t/etc/x", b""), ("t/overlay.toml", b"[\"etc/x\"]\nmode = \"rw\"")];
         assert!(problem(&files).contains("is not octal"));

@@ -1,4 +1,4 @@
-//! The server's users on nodes: as a boot brings them, as a running node fetches them, and who has which.
+//! The server's users on nodes: those that a boot brings, those that a running node fetches, and which node has which.
 
 use super::{render::Placed, renderer::Renderer};
 use crate::{
@@ -22,22 +22,22 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// Name of the tree that the merged passwd, group and shadow are shown under.
+/// The name of the tree that the merged passwd, group and shadow are shown under.
 pub(super) const USERS_TREE: &str = "[users]";
-/// Largest passwd, group or shadow of an image, bytes.
+/// Largest passwd, group or shadow of an image, in bytes.
 const LARGEST: u64 = 4 << 20;
-/// Under which a node's secrets have the [`Given`] of its last boot.
+/// The name under which a node's secrets contain the [`Given`] of its last boot.
 const GIVEN_USERS: &str = "given-users";
-/// Names of keys of the cluster: see [`Renderer::node_secret`], and [`Accounts::for_nodes`].
+/// Names of the cluster's keys: see [`Renderer::node_secret`] and [`Accounts::for_nodes`].
 const SECRET_KEY: &str = "node-secret";
 const DIGEST_KEY: &str = "users-digest";
 
-/// What running nodes are to have now.
+/// The users that running nodes should have now.
 #[derive(Debug, Default)]
 pub struct Held {
-    /// Names it; empty if that is nobody.
+    /// The digest of these users; empty if there are none.
     pub digest: String,
-    /// [`NodeUsers`] as JSON, made once for all who fetch it.
+    /// [`NodeUsers`] as JSON, made once for all nodes that fetch it.
     pub body: bytes::Bytes,
     users: usize,
 }
@@ -46,44 +46,45 @@ pub struct Held {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Given {
     boot: String,
-    /// None if its passwd or group is from a tree of the site's own.
+    /// None if its passwd or group comes from a tree of the site.
     digest: Option<String>,
-    /// It takes others while it runs.
+    /// Whether it accepts changes while it runs.
     live: bool,
 }
 
-/// What the site wanted of which files, and what running nodes are to have by that.
+/// The policy, the versions of the files, and the resulting users of running nodes.
 type Looked = (Option<Users>, Option<Stamps>, Arc<Held>);
 
-/// What of the server's users is remembered.
+/// The server's users as last read.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     held: Mutex<Option<Looked>>,
-    /// By node, as it said itself; what is not here is in the store.
+    /// By node, as the node reported it. Nodes that are not here may be in the store.
     given: Mutex<HashMap<String, Given>>,
 }
 
 /// The server's users as nodes get them.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UsersReport {
-    /// Directory of their files.
+    /// The directory of the files.
     pub from: PathBuf,
     /// Users, groups, and lines that could not be used.
     #[serde(flatten)]
     pub accounts: Accounts,
-    /// Who is left out in which image, and what is missing for others.
+    /// Users that are left out in an image, with the reason, and what other users lack.
     pub conflicts: Vec<String>,
-    /// Running nodes that have these.
+    /// Running nodes that have these users.
     pub current: Vec<String>,
-    /// Running nodes that have others, and get these with their next heartbeats.
+    /// Running nodes with other users, which get these at their next heartbeats.
     pub behind: Vec<String>,
-    /// Running nodes that have others, and get these at their next boot: their images were sealed with an older agent.
+    /// Running nodes with other users, which get these at their next boot, because their images were sealed with an older
+    /// agent.
     pub stale: Vec<String>,
-    /// Running nodes that have others for good: a tree of the site's own has a passwd or group for them.
+    /// Running nodes that never get these users: a tree of the site has a passwd or group for them.
     pub own: Vec<String>,
 }
 
-/// passwd, group and shadow of a node, and how they came about.
+/// passwd, group and shadow of a node, and how they were made.
 pub(super) struct Merge {
     pub files: Vec<Placed>,
     pub given: GivenUsers,
@@ -91,8 +92,9 @@ pub(super) struct Merge {
 }
 
 impl Renderer {
-    /// What only root of the node in that boot knows, 64 hex digits. Its token does not do: every user of the node can read that on
-    /// the kernel's command line. It goes out with the boot's one overlay, and needs no memory.
+    /// A secret that only root of the node in that boot knows, 64 hex digits. The boot's token is not enough, because every
+    /// user of the node can read it on the kernel command line. The secret is sent with the boot's only overlay, and is
+    /// computed from a key of the cluster.
     ///
     /// # Errors
     /// An error of the store.
@@ -101,7 +103,7 @@ impl Renderer {
         Ok(blake3::keyed_hash(&key, boot.as_bytes()).to_hex().to_string())
     }
 
-    /// True if `secret` is the one of that boot. Takes the same time wherever the two differ.
+    /// Whether `secret` is the secret of that boot. The time does not depend on where the two differ.
     ///
     /// # Errors
     /// An error of the store.
@@ -112,7 +114,7 @@ impl Renderer {
         Ok(blake3::Hash::from_hex(secret).is_ok_and(|hash| hash == right))
     }
 
-    /// What running nodes are to have; none before it was looked for, or while it cannot be read.
+    /// The users that running nodes should have; none before the files were read first, or while they cannot be read.
     pub fn held_users(&self) -> Option<Arc<Held>> {
         let held = lock(&self.known.held);
         held.as_ref().map(|(_, _, held)| held.clone())
@@ -128,10 +130,10 @@ impl Renderer {
         (!same, stamps)
     }
 
-    /// Has running nodes get the users as they are now; says how many these are if they are others than before. Blocks for disks.
+    /// Gives running nodes the users as they are now. Returns their number if they have changed. Blocks for disks.
     ///
     /// # Errors
-    /// In one line: passwd, group or shadow cannot be read, or the store fails. Nodes keep what they have.
+    /// One line: passwd, group or shadow cannot be read, or the store fails. Nodes keep their users.
     pub fn hold_users(&self) -> Result<Option<usize>, String> {
         let policy = self.world.load().site.users.clone();
         let stamps = policy.as_ref().map(Stamps::of);
@@ -159,7 +161,7 @@ impl Renderer {
         Ok(accounts.for_nodes(&key.map_err(|e| format!("cluster key: {e}"))?))
     }
 
-    /// Notes which users a node was given with its boot; `live` if its agent takes others while the node runs.
+    /// Records the users that a node was given with its boot; `live` if its agent accepts changes while the node runs.
     pub(super) fn users_given(&self, boot: &Boot, digest: Option<String>, live: bool) {
         let given = Given {
             boot: boot.plan.id.clone(),
@@ -169,13 +171,13 @@ impl Renderer {
         self.keep(&boot.plan.node, given);
     }
 
-    /// True if the node's passwd or group is from a tree of the site's own, so that it takes no users while it runs.
+    /// Whether the node's passwd or group comes from a tree of the site, so that it gets no changes of users while it runs.
     pub fn has_own_users(&self, boot: &Boot) -> bool {
         let given = self.given(&boot.plan.node).ok().flatten();
         given.is_some_and(|given| given.boot == boot.plan.id && given.digest.is_none())
     }
 
-    /// Notes which users the node in that boot says that it has.
+    /// Records the users that the node in that boot reports.
     pub fn users_told(&self, boot: &Boot, digest: &str) {
         let told = Given {
             boot: boot.plan.id.clone(),
@@ -190,7 +192,7 @@ impl Renderer {
         if known.get(node) == Some(&given) {
             return;
         }
-        // Should it be lost, the node says it again, or counts as one whose users are old.
+        // If this write is lost, the node reports its users again, or counts as a node with old users.
         self.store
             .queue(Batch::new().put(Table::Secrets, secret_key(node, GIVEN_USERS), &given));
         let inventory = self.world.load().inventory.clone();
@@ -200,11 +202,11 @@ impl Renderer {
         known.insert(node.to_owned(), given);
     }
 
-    /// The server's users as nodes get them, with what stands against some of them in the images of `running` and of the
-    /// profiles; and which of `running` (node, boot and its image) have them. None without `[users]`. Blocks for disks.
+    /// The server's users as nodes get them, with conflicts in the images of `running` and of the profiles, and which nodes
+    /// of `running` (node, boot and its image) have them. None without `[users]`. Blocks for disks.
     ///
     /// # Errors
-    /// In one line: passwd or group cannot be read, or the store fails.
+    /// One line: passwd or group cannot be read, or the store fails.
     pub fn users(&self, running: &[(String, String, ImageRef)]) -> Result<Option<UsersReport>, String> {
         let world = self.world.load_full();
         let Some(policy) = &world.site.users else {
@@ -265,7 +267,7 @@ impl Renderer {
         given.map_err(|e| format!("the users of {node}: {e}"))
     }
 
-    /// passwd, group and shadow of a node whose image is `root`.
+    /// passwd, group and shadow of a node with the image `root`.
     pub(super) fn users_of(&self, policy: &Users, root: &RootDir) -> Result<Merge, String> {
         let accounts = self.users.read(policy)?;
         let read = |path: &str| -> Result<(String, OverlayFile), String> {

@@ -11,10 +11,10 @@ use std::{
     path::Path,
 };
 
-/// What is wrong, and what mends it.
+/// The problem, and the correction.
 type Fault = (String, String);
 
-/// Bytes of a script's first line that the kernel looks at (`BINPRM_BUF_SIZE` of linux/binfmts.h).
+/// The kernel reads this many bytes of a script's first line (`BINPRM_BUF_SIZE` of linux/binfmts.h).
 const FIRST_LINE: u64 = 256;
 
 pub(super) fn of(site: &Site) -> Vec<Finding> {
@@ -39,7 +39,7 @@ pub(super) fn of(site: &Site) -> Vec<Finding> {
     all
 }
 
-/// What keeps the daemon, which is root, from running the program of a hook.
+/// Why the daemon, which is root, cannot run the program of a hook.
 fn program_fault(program: &Path, key: &str) -> Option<Fault> {
     let shown = program.display();
     let correct = format!("correct '{key}' in [hooks]");
@@ -50,7 +50,7 @@ fn program_fault(program: &Path, key: &str) -> Option<Fault> {
                 "put the program there and run: chmod +x {}; or {correct}",
                 quoted(program)
             );
-            return Some((format!("there is no program {shown}"), help));
+            return Some((format!("program {shown} does not exist"), help));
         }
         Err(error) => return Some((format!("looking at {shown}: {error}"), unreadable(&error, &correct))),
     };
@@ -73,7 +73,7 @@ fn program_fault(program: &Path, key: &str) -> Option<Fault> {
     interpreter_fault(program)
 }
 
-/// A script whose interpreter is missing: to the kernel, the script itself is.
+/// A script whose interpreter is missing: the kernel reports the script itself as missing.
 fn interpreter_fault(program: &Path) -> Option<Fault> {
     let mut start = Vec::new();
     File::open(program)
@@ -98,13 +98,13 @@ fn interpreter_fault(program: &Path) -> Option<Fault> {
     })
 }
 
-/// What keeps a directory from being read.
+/// Why a directory cannot be read.
 pub(super) fn directory_fault(dir: &Path) -> Option<Fault> {
     let shown = dir.display();
     let error = fs::read_dir(dir).err()?;
     Some(match error.kind() {
         io::ErrorKind::NotFound => (
-            format!("there is no directory {shown}"),
+            format!("directory {shown} does not exist"),
             format!("mkdir -p {}", quoted(dir)),
         ),
         io::ErrorKind::NotADirectory => (format!("{shown} is not a directory"), "move that file away".to_owned()),
@@ -115,7 +115,7 @@ pub(super) fn directory_fault(dir: &Path) -> Option<Fault> {
     })
 }
 
-/// Directories of the site file, but for those of loaders.
+/// Directories of the site file, except those of loaders.
 fn directories(site: &Site) -> Vec<Finding> {
     let server = &site.server;
     let mut all = Vec::new();
@@ -146,7 +146,7 @@ fn directories(site: &Site) -> Vec<Finding> {
             ));
         }
     }
-    // Both are made where they are missing.
+    // Both are made if they are missing.
     let made = [
         (
             "state-dir",
@@ -193,7 +193,7 @@ fn users(policy: &Users) -> Vec<Finding> {
     all
 }
 
-/// What to do about a file that cannot be read: a user who is not root may lack the permission.
+/// How to correct a file that cannot be read: a user who is not root may lack the permission.
 fn unreadable(error: &io::Error, correct: &str) -> String {
     match error.kind() {
         io::ErrorKind::PermissionDenied => "run `rackstrap check` as root".to_owned(),
@@ -201,7 +201,7 @@ fn unreadable(error: &io::Error, correct: &str) -> String {
     }
 }
 
-/// A path as a shell takes it.
+/// A path, quoted for a shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     match text.chars().all(|c| c.is_alphanumeric() || "/._-+@%:,".contains(c)) {
@@ -214,7 +214,7 @@ fn quoted(path: &Path) -> String {
 mod tests {
     use super::*;
 
-    /// What is found for a site file with these lines, in a directory that `prepare` fills.
+    /// The findings for a site file with these lines, in a directory that `prepare` fills.
     fn found(lines: &str, prepare: impl Fn(&Path)) -> Vec<String> {
         let dir = tempfile::tempdir().unwrap();
         prepare(dir.path());
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(
             found(lines, |_| {}),
             [
-                "warning: [hooks] on-change: there is no program /nonexistent/a b\n  put the program there and run: chmod +x \
+                "warning: [hooks] on-change: program /nonexistent/a b does not exist\n  put the program there and run: chmod +x \
                  '/nonexistent/a b'; or correct 'on-change' in [hooks]",
                 "warning: [hooks] resume: /etc is not a regular file, so it cannot be run\n  correct 'resume' in [hooks]",
             ]
@@ -298,9 +298,9 @@ mod tests {
         assert_eq!(
             bad,
             [
-                "error: templates-dir: there is no directory DIR/templates; `rackstrap serve` cannot start\n  mkdir -p \
+                "error: templates-dir: directory DIR/templates does not exist; `rackstrap serve` cannot start\n  mkdir -p \
                  DIR/templates; or correct 'templates-dir' in [server]",
-                "warning: bootscripts-dir: there is no directory DIR/scripts; nodes get the built-in boot scripts\n  mkdir -p \
+                "warning: bootscripts-dir: directory DIR/scripts does not exist; nodes get the built-in boot scripts\n  mkdir -p \
                  DIR/scripts; or correct 'bootscripts-dir' in [server]",
                 "error: [server] state-dir: DIR/state is not a directory; `rackstrap serve` cannot start\n  move that file away; or \
                  correct 'state-dir' in [server]",

@@ -8,13 +8,13 @@ use rackstrap_site::Site;
 use rackstrap_wire::ImageRef;
 use std::collections::BTreeMap;
 
-/// One finding for each image that is missing, with the profiles that want it: it keeps their nodes from booting.
+/// One finding for each missing image, with the profiles that use it: their nodes cannot boot.
 pub(super) fn of_profiles(site: &Site, images: &Catalog) -> Vec<Finding> {
     let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut named = false;
     for profile in site.profiles.keys() {
         let settings = Settings::of(site, std::slice::from_ref(profile), |_| ());
-        // A profile without an image, its own or the default one's, is for its other settings.
+        // A profile without an image, its own or the default one's, exists for its other settings.
         let Some(name) = settings.text(|p| &p.image) else {
             continue;
         };
@@ -40,16 +40,16 @@ pub(super) fn of_profiles(site: &Site, images: &Catalog) -> Vec<Finding> {
         .collect();
     if !named {
         let message = "no profile names an image; no node can boot".to_owned();
-        let help = "write image = \"NAME\" into [profile.default]; images: rackstrap image list".to_owned();
+        let help = "write image = \"NAME\" in [profile.default]; images: rackstrap image list".to_owned();
         all.push(finding(true, "image", message, help));
     }
     all
 }
 
-/// What gives nodes an image when the one called `wanted` (or pinned so) is missing.
+/// How nodes get an image if `wanted` (a name or a pinned version) is missing.
 fn remedy(wanted: &str, images: &Catalog) -> String {
     if let Ok(ImageRef { name, .. }) = wanted.parse() {
-        // An import gives the next number, which need not be the pinned one.
+        // An import gets the next number, which need not be the pinned one.
         return match images.newest(&name) {
             Some(newest) => format!(
                 "write image = \"{name}\" for its current version, or \"{}\"; all versions: rackstrap image list {name}",
@@ -112,7 +112,7 @@ mod tests {
              debian --from images/debian.toml; {ALSO}"
         );
         assert_eq!(found(profiles, &[]), [debian, rocky.clone()]);
-        // That others can boot makes it no less of an error.
+        // It is an error although other nodes can boot.
         assert_eq!(found(profiles, &["debian@1"]), [rocky]);
         assert!(found(profiles, &["debian@1", "rocky@2"]).is_empty());
     }
@@ -135,13 +135,13 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_of_the_pen_is_named_and_so_is_a_site_without_an_image() {
+    fn a_misspelt_image_and_a_site_without_an_image_are_found() {
         let near = found("[profile.default]\nimage = \"debain\"\n", &["debian@1"]);
         assert!(
             near[0].contains("\n  did you mean image = \"debian\"? else make it: "),
             "{near:?}"
         );
-        let none = "no profile names an image; no node can boot\n  write image = \"NAME\" into [profile.default]; images: rackstrap \
+        let none = "no profile names an image; no node can boot\n  write image = \"NAME\" in [profile.default]; images: rackstrap \
                     image list";
         assert_eq!(found("", &[]), [none]);
     }

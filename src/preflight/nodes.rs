@@ -1,4 +1,4 @@
-//! What the site file does not say any more, and nodes of the inventory still have.
+//! Settings that nodes of the inventory still have, and that the site file no longer has.
 
 use super::{Finding, finding};
 use rackstrap_hostlist::NodeSet;
@@ -6,15 +6,15 @@ use rackstrap_model::inventory::Node;
 use rackstrap_site::Site;
 use std::collections::BTreeMap;
 
-/// Profiles that nodes have and `site` does not, and nodes whose names or addresses are of other patterns than its own. Both keep what
-/// they have, so that nothing else tells of it.
+/// Profiles that nodes have and `site` does not, and nodes whose names or addresses do not follow its patterns. Both keep
+/// what they have, so no other message reports it.
 pub fn of_nodes<'a>(site: &Site, nodes: impl Iterator<Item = &'a Node>) -> Vec<Finding> {
     let naming = &site.cluster.naming;
     let mut profiles: BTreeMap<&str, NodeSet> = BTreeMap::new();
     let (mut elsewhere, mut misnamed) = (NodeSet::default(), NodeSet::default());
     for node in nodes {
         for profile in &node.profiles {
-            // Every node has the default profile, with or without a section of its own.
+            // Every node has the default profile, with or without its own section.
             if profile != "default" && !site.profiles.contains_key(profile) {
                 profiles.entry(profile).or_default().insert(node.name.as_str());
             }
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nodes_have_and_the_file_does_not_is_named_with_the_nodes() {
+    fn settings_of_nodes_that_the_file_lacks_are_named_with_the_nodes() {
         let nodes = [
             node("r01n01", &["gpu"]),
             node("r01n02", &["default", "gpu"]),

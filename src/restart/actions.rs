@@ -1,4 +1,4 @@
-//! What can be done to a node. Agents restart their nodes; power control would be a second implementation.
+//! Actions on nodes. Agents restart their nodes; power control would be a second implementation.
 
 use rackstrap_base::sync::lock;
 use rackstrap_lifecycle::Order;
@@ -9,12 +9,12 @@ use std::{
 
 /// A way to act on nodes.
 pub trait NodeActions: Send + Sync {
-    /// Has these nodes restart, each in the boot that its order names, and no other ones: orders of before that are not among these
-    /// are void. Called with the same orders until the nodes have got them.
+    /// Restarts these nodes, each in the boot that its order names. Earlier orders that are not among these are void. The
+    /// same orders are passed again until the nodes have received them.
     fn restart(&self, orders: Vec<Order>);
 }
 
-/// Agents are told in the answers to their heartbeats.
+/// Agents receive orders in the answers to their heartbeats.
 #[derive(Debug, Default)]
 pub struct Agents {
     orders: Mutex<HashMap<String, Order>>,
@@ -27,12 +27,12 @@ impl NodeActions for Agents {
 }
 
 impl Agents {
-    /// The order for the agent of `node`, which is in `boot`.
+    /// The order for the agent of `node`, which is in `boot`; none if there is no such order.
     pub(super) fn order_for(&self, node: &str, boot: &str) -> Option<Order> {
         self.lock().get(node).filter(|order| order.boot == boot).cloned()
     }
 
-    /// The agent of `node` has got its order, or must not get it any more.
+    /// Removes the order of `node`: its agent has received it, or must not receive it any more.
     pub(super) fn forget(&self, node: &str) {
         self.lock().remove(node);
     }

@@ -1,4 +1,4 @@
-//! All requests, on disk before anything follows from them.
+//! The registry of requests: on disk before anything follows from them.
 
 use super::{actions::Agents, load, order::Asked, rows::changes};
 use crate::{
@@ -24,14 +24,14 @@ use std::{
 use thiserror::Error;
 use tokio::sync::Notify;
 
-/// Requests that are not over, at most.
+/// At most this many requests have not ended.
 const MOST_OPEN: usize = 64;
-/// Requests that are over and still shown.
+/// At most this many ended requests are shown.
 const MOST_OVER: usize = 8;
-/// Bytes of a reason: it is a variable of a program, and on timelines.
+/// Limit of a reason in bytes: it is an environment variable of a program, and is shown on timelines.
 const REASON: usize = 200;
 
-/// Requests for restarts; clones share them.
+/// The registry of requests for restarts; clones share it.
 #[derive(Clone)]
 pub struct Restarts {
     pub(super) shared: Arc<Shared>,
@@ -43,12 +43,12 @@ pub(super) struct Shared {
     recorder: Recorder,
     pub(super) observer: Observer,
     pub(super) agents: Agents,
-    /// One change of rollouts and requests at a time: one planner decides on both, and one batch has what it decides.
+    /// One change of rollouts and requests at a time: one planner decides about both, and one batch contains its decisions.
     keeper: Keeper,
-    /// As they are on disk, the oldest first.
+    /// The requests on disk, the oldest first.
     requests: ArcSwap<Vec<Request>>,
     pub(super) programs: Mutex<ToRun>,
-    /// What came with heartbeats and waits for the planner's thread.
+    /// Questions and reports of heartbeats that wait for the planner's thread.
     pub(super) asked: Mutex<Vec<Asked>>,
     /// Wakes the task that runs programs.
     pub(super) jobs: Notify,
@@ -59,79 +59,79 @@ pub(super) struct Shared {
 /// Programs of the site. They end with the daemon, and the next one runs them again.
 #[derive(Default)]
 pub(super) struct ToRun {
-    /// Nodes for which one runs, or is about to.
+    /// Nodes for which a program runs or is about to run.
     pub(super) busy: HashSet<String>,
-    /// Those that are about to run.
+    /// Programs that are about to run.
     pub(super) jobs: VecDeque<Job>,
 }
 
-/// What a plan means for rollouts, requests and the store.
+/// The result of a plan for rollouts, requests and the store.
 pub struct Advance {
-    /// Rollouts that are different then.
+    /// Rollouts that have changed.
     pub rollouts: Vec<Changed>,
     /// All requests.
     pub requests: Vec<Request>,
-    /// Their rows.
+    /// Changed rows of requests.
     pub batch: Batch,
-    /// What to do once that is on disk.
+    /// What to do after the batch is on disk.
     pub actions: Vec<Action>,
 }
 
-/// What somebody wants.
+/// A request for restarts, as a command or a rollout makes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Want {
-    /// The nodes, in the order in which they are to have their turns.
+    /// The nodes, in the order of their turns.
     pub nodes: Vec<String>,
-    /// Why, for the drain program, the node and its timeline.
+    /// The reason, for the drain program, the node and its timeline.
     pub reason: String,
-    /// How many of them may be out of service at once.
+    /// How many of them may be out of service at the same time.
     pub max_down: u32,
-    /// Run the site's `drain` and `resume`.
+    /// Whether the site's `drain` and `resume` programs are run.
     pub drain: bool,
-    /// Seconds within which a node has to be ready again.
+    /// Seconds within which a node must be ready again.
     pub within_secs: u32,
-    /// Who wants it: a request of the command line is signed by the daemon.
+    /// The user who requests it. For requests of the command line, the daemon fills it in.
     #[serde(skip)]
     pub by: String,
 }
 
-/// What becomes of a [`Want`].
+/// The result of a [`Want`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Wanted {
-    /// The request's id; empty if it has no nodes, or would be made only.
+    /// Id of the request; empty if it has no nodes, or after a dry run.
     pub id: String,
-    /// Its nodes.
+    /// The nodes of the request.
     pub nodes: Vec<String>,
-    /// Those that another request restarts already.
+    /// Nodes that another request restarts already.
     pub already: Vec<String>,
-    /// Those of `nodes` that are not up: they are restarted only if they were up all the time and could not be heard.
+    /// Nodes of `nodes` that are not up. They restart only if they were up all the time and could not be heard.
     pub not_up: Vec<String>,
-    /// True if the site's drain program is run before.
+    /// Whether the site's drain program is run first.
     pub drained: bool,
 }
 
-/// What becomes of a cancellation.
+/// The result of a cancellation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cancelled {
-    /// Nodes that are not restarted.
+    /// Nodes whose restart was cancelled.
     pub cancelled: Vec<String>,
-    /// Those that were told already.
+    /// Nodes that have received the order already.
     pub told: Vec<String>,
-    /// Those that no request restarts.
+    /// Nodes without a request.
     pub none: Vec<String>,
 }
 
-/// What becomes of restarts for a rollout that is paused or has ended.
+/// What happens to the restarts of a rollout that is paused or has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withdrawn {
-    /// Nodes that are not restarted; those that were drained are resumed.
+    /// Nodes whose restart was cancelled. Nodes that were drained are resumed.
     pub cancelled: Vec<String>,
-    /// Nodes that have the order already, and are on their way.
+    /// Nodes that have received the order already, and restart.
     pub told: Vec<String>,
 }
 
 impl Withdrawn {
-    /// What happened to restarts for rollouts of `image` between two lists of requests.
+    /// What happened to the restarts for rollouts of `image` between two lists of requests.
     pub fn between(image: &str, before: &[Request], after: &[Request]) -> Withdrawn {
         type Key = (String, String);
         let members = |requests: &[Request]| -> BTreeMap<Key, Step> {
@@ -148,7 +148,7 @@ impl Withdrawn {
                 Step::Ended { how: End::GivenUp } | Step::Resuming { then: End::GivenUp }
             )
         };
-        // In the order of their names.
+        // Sorted by name.
         let names = |fits: &dyn Fn(&Key, &Step) -> bool| -> Vec<String> {
             let fitting = after.iter().filter(|(key, step)| fits(key, step));
             fitting.map(|((name, _), _)| name.clone()).collect()
@@ -161,10 +161,10 @@ impl Withdrawn {
     }
 }
 
-/// Why nothing is restarted.
+/// Why a request was refused or failed.
 #[derive(Debug, Error)]
 pub enum RestartError {
-    /// It makes no sense.
+    /// The request makes no sense; the text says why.
     #[error("{0}")]
     Refused(String),
     /// The store failed.
@@ -200,9 +200,9 @@ impl Restarts {
         })
     }
 
-    /// `wake` has the planner look soon: it is called whenever something was changed that it does not know of.
+    /// Registers `wake`, which makes the planner run soon. It is called after each change that the planner does not know of.
     pub fn planned_by(&self, wake: impl Fn() + Send + Sync + 'static) {
-        // A second planner would be a mistake of the program; the first one stays.
+        // A second planner would be a defect of the program; the first one stays.
         let _ = self.shared.planner.set(Box::new(wake));
     }
 
@@ -221,19 +221,19 @@ impl Restarts {
         self.shared.requests.load_full()
     }
 
-    /// The rows of what is different in `after`.
+    /// The rows that differ in `after`.
     pub fn changes(&self, after: &[Request]) -> Batch {
         changes(&self.requests(), after)
     }
 
-    /// Shows readers what the keeper has on disk now.
+    /// Publishes requests that the keeper has written.
     pub fn publish(&self, requests: Vec<Request>) {
         if **self.shared.requests.load() != requests {
             self.shared.requests.store(Arc::new(requests));
         }
     }
 
-    /// Has `change` make other requests; they are on disk, and published, when this returns. Blocks for a disk flush.
+    /// Changes the requests. The changes are on disk and published when this returns. Blocks for a disk flush.
     fn change<A, E: From<StoreError>>(&self, change: impl Fn(&mut Vec<Request>) -> Result<A, E>) -> Result<A, E> {
         let draft = |(): &()| {
             let before = self.requests();
@@ -248,12 +248,12 @@ impl Restarts {
         })
     }
 
-    /// Wants nodes restarted; on disk when it returns. Nodes that another request is about stay with that one, unless they have
-    /// restarted for it and are not well: those are taken over, as they are, drained. (Not by who drains nobody: he would not
-    /// resume them either.)
+    /// Requests that nodes restart; on disk when it returns. Nodes that belong to another request stay with it, unless they
+    /// have restarted for it and are not healthy: such nodes are taken over in their drained state. A request without
+    /// draining takes no nodes over, because it would not resume them.
     ///
     /// # Errors
-    /// There is no such node, a number or the reason is out of bounds, or the store failed.
+    /// A node does not exist, a number or the reason is out of bounds, or the store failed.
     pub fn want(&self, want: &Want, now: Timestamp, dry_run: bool) -> Result<Wanted, RestartError> {
         let refused = |text: String| Err(RestartError::Refused(text));
         let world = self.shared.world.load_full();
@@ -290,7 +290,7 @@ impl Restarts {
         Ok(wanted)
     }
 
-    /// Adds the request for a wish about `names` to `requests`.
+    /// Adds the request for `names` to `requests`.
     fn draft(
         &self,
         requests: &mut Vec<Request>,
@@ -356,8 +356,8 @@ impl Restarts {
         Ok(wanted)
     }
 
-    /// Does not restart nodes, where they were not told yet; on disk when it returns. What was drained is resumed. A node that is
-    /// late is no longer waited for.
+    /// Cancels restarts that nodes have not received yet; on disk when it returns. Drained nodes are resumed. Nodes that are
+    /// late are no longer waited for.
     ///
     /// # Errors
     /// An error of the store.
@@ -389,12 +389,13 @@ impl Restarts {
         Ok(cancelled)
     }
 
-    /// All requests, the oldest first; those that are over for a while.
+    /// All requests, the oldest first; ended ones for some time.
     pub fn list(&self) -> Vec<Request> {
         Vec::clone(&self.requests())
     }
 
-    /// What requests become with nodes of a rollout of an older release that have its order already, and are not in a request.
+    /// Takes over nodes of a rollout of an older release that have received their order already and belong to no request.
+    /// Returns all requests.
     pub fn taken_over(
         &self,
         rollout: &Rollout,
@@ -414,8 +415,8 @@ impl Restarts {
         requests
     }
 
-    /// Has the planner decide; to be called in a change of the keeper. `audience` are the nodes that rollouts are about, as far as they
-    /// were observed; nodes of requests are observed here.
+    /// Runs the planner, within a change of the keeper. `audience` are the observed nodes of rollouts; nodes of requests are
+    /// observed here.
     pub fn advance(
         &self,
         rollouts: &BTreeMap<u64, Rollout>,
@@ -462,15 +463,15 @@ impl Restarts {
         }
     }
 
-    /// The next program to run. Its nodes are busy until [`Restarts::ran`].
+    /// The next program to run. Its nodes are busy until [`Restarts::ran`] is called.
     pub fn next_job(&self) -> Option<Job> {
         lock(&self.shared.programs).jobs.pop_front()
     }
 
-    /// A program has ended; `again` says when it is run once more after so many failures. Blocks for a disk flush.
+    /// Records that a program has ended; `again` returns when to run it again after so many failures. Blocks for a disk flush.
     ///
     /// # Errors
-    /// An error of the store: the program is run again, and is written for that.
+    /// An error of the store. The program then runs again, so it must allow that.
     pub fn ran(
         &self,
         job: &Job,
@@ -520,7 +521,7 @@ impl Restarts {
     }
 }
 
-/// The request that is about `name` and not over for it, and its place there.
+/// The request that is open for `name`, and the index of the node in it.
 pub(super) fn open<'a>(requests: &'a mut [Request], name: &str) -> Option<(&'a mut Request, usize)> {
     requests.iter_mut().find_map(|request| {
         let fits = |node: &Member| node.name == name && !node.step.is_over();

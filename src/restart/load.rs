@@ -1,4 +1,4 @@
-//! Requests as they are on disk, also those of older releases.
+//! Reads requests from disk, including those of older releases.
 
 use super::rows::{forget, whole};
 use crate::boots::Boots;
@@ -44,8 +44,8 @@ pub(super) fn load(store: &Store, boots: &Boots) -> Result<Vec<Request>, StoreEr
     Ok(requests)
 }
 
-/// Until a rollout owned one request, it made one for each node. Those that are not over become one for each image; the planner says
-/// which rollout it belongs to.
+/// Older releases made one request for each node of a rollout. Open ones are merged into one for each image; the planner
+/// finds the rollout that it belongs to.
 fn merge(requests: &mut Vec<Request>, boots: &Boots) -> Batch {
     let (mut merged, mut batch): (Vec<Request>, Batch) = (Vec::new(), Batch::new());
     requests.retain_mut(|request| {
@@ -65,7 +65,8 @@ fn merge(requests: &mut Vec<Request>, boots: &Boots) -> Batch {
                 other.within_secs = other.within_secs.max(request.within_secs);
                 other.nodes.append(&mut request.nodes);
             }
-            // An older release stopped a rollout's request at any node that was late; a rollout says itself whether it has stopped.
+            // An older release stopped a rollout's request when any node was late. Now the rollout knows whether it has
+            // stopped.
             None => merged.push(Request {
                 stopped: String::new(),
                 ..request.clone()
@@ -80,7 +81,7 @@ fn merge(requests: &mut Vec<Request>, boots: &Boots) -> Batch {
     batch
 }
 
-/// Number of the last boot of a node before a request that compared times.
+/// The number of the last boot of a node before a request whose release compared times.
 fn newest_before(boots: &Boots, node: &str, request: &Request) -> Option<u64> {
     let boots = boots.of_node(node).into_iter();
     let before = boots.filter(|boot| boot.opened <= request.wanted);

@@ -1,7 +1,7 @@
-//! From the plan to the node: programs that have to run, orders that wait for heartbeats, and heartbeats that ask for them.
+//! From the plan to the node: runs programs, holds orders for heartbeats, and answers heartbeats that ask for an order.
 //!
-//! A heartbeat takes no lock that is held while something is written: it leaves what it asks or says, and the planner's thread answers
-//! all that wait, which share one flush of the disk.
+//! A heartbeat takes no lock that is held during a write. It queues its question or report, and the planner's thread answers
+//! all that wait with one disk flush.
 
 use super::{Restarts, actions::NodeActions, keeper::open, rows::changes};
 use crate::boots::Boot;
@@ -15,10 +15,10 @@ use rackstrap_wire::{Restart, RestartReport};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-/// Heartbeats that may wait for an answer. What does not fit is asked and said again.
+/// At most this many heartbeats wait for an answer. Nodes repeat heartbeats that are dropped.
 const MOST_ASKED: usize = 8192;
 
-/// What came with a heartbeat of `boot`, with that boot's token, and waits for the planner's thread.
+/// A question or report of a heartbeat of `boot`, proven by that boot's secret or token. It waits for the planner's thread.
 pub(super) struct Asked {
     boot: Arc<Boot>,
     at: Timestamp,
@@ -26,14 +26,14 @@ pub(super) struct Asked {
 }
 
 enum What {
-    /// The node may have its order.
+    /// The node asks for its order.
     Order(Order, oneshot::Sender<Restart>),
-    /// The node has got its order.
+    /// The node answers its order.
     Noted(RestartReport),
 }
 
 impl Restarts {
-    /// Carries out what the planner decided, once that is on disk. Nothing else is planned meanwhile.
+    /// Carries out the planner's decisions after they are on disk. No other plan is made meanwhile.
     pub fn carry_out(&self, actions: Vec<Action>, now: Timestamp) {
         let (mut jobs, mut orders): (Vec<Job>, Vec<Order>) = (Vec::new(), Vec::new());
         for action in actions {
@@ -41,7 +41,7 @@ impl Restarts {
                 Action::Record(note) => self.say(&note, now),
                 Action::Run(job) => jobs.push(job),
                 Action::Restart(order) => orders.push(order),
-                // The rollouts' own.
+                // The registry of rollouts does this one.
                 Action::MakeCurrent(_) => {}
             }
         }
@@ -59,17 +59,18 @@ impl Restarts {
         self.shared.jobs.notify_one();
     }
 
-    /// The order for a node whose heartbeat of `boot`, with that boot's token, has just come; on disk before it is given.
+    /// The order for a node whose heartbeat of `boot`, proven by that boot's secret or token, has arrived; on disk before it
+    /// is given.
     pub async fn order(&self, boot: &Arc<Boot>, now: Timestamp) -> Option<Restart> {
         let order = self.shared.agents.order_for(&boot.plan.node, &boot.plan.id)?;
         let (answer, answered) = oneshot::channel();
         self.ask(boot, What::Order(order, answer), now);
-        // Without an answer it is not to restart now.
+        // Without an answer the node does not restart now.
         answered.await.ok()
     }
 
-    /// The node in `boot` answers its order. Never waits: should this be lost, the node is told once more in the same boot, and does
-    /// nothing about it.
+    /// Records the answer of the node in `boot` to its order. Never waits: if this write is lost, the node gets the order again
+    /// in the same boot, and ignores it.
     pub fn noted(&self, boot: &Arc<Boot>, note: &RestartReport, now: Timestamp) {
         self.ask(boot, What::Noted(note.clone()), now);
     }
@@ -84,7 +85,7 @@ impl Restarts {
         self.wake_planner();
     }
 
-    /// Answers all heartbeats that wait. Blocks for a disk flush, if there are any.
+    /// Answers all waiting heartbeats. Blocks for a disk flush if heartbeats wait.
     pub fn answer(&self) {
         let asked = std::mem::take(&mut *lock(&self.shared.asked));
         if asked.is_empty() {
@@ -121,7 +122,7 @@ impl Restarts {
             match asked.what {
                 What::Order(order, answer) => {
                     self.say(&note(format!("told to restart: {}", order.reason)), asked.at);
-                    // Its connection may have ended: it asks again.
+                    // The connection may have ended. The node then asks again.
                     let _ = answer.send(Restart {
                         id: order.request,
                         reason: order.reason,
@@ -132,7 +133,7 @@ impl Restarts {
         }
     }
 
-    /// What one heartbeat makes of `requests`; true if it gets its order, or says something of one.
+    /// Handles one heartbeat in `requests`. Returns whether the node gets its order, or whether its report is accepted.
     fn hear(&self, requests: &mut [Request], asked: &Asked) -> bool {
         let (name, boot) = (asked.boot.plan.node.as_str(), asked.boot.plan.id.as_str());
         let Some((request, index)) = open(requests, name) else {
@@ -144,7 +145,7 @@ impl Restarts {
                 let Some(observed) = shared.observer.observe(name, asked.at) else {
                     return false;
                 };
-                // A token of a boot that is over is worth nothing here; and a rollout may have stopped since the order was made.
+                // A token of an ended boot counts for nothing here. The rollout may have stopped since the order was made.
                 let wanted =
                     !request.is_of_rollout() || shared.observer.leaves(name, boot).as_deref() == Some(&request.rollout);
                 let current = shared.agents.order_for(name, boot);
@@ -153,7 +154,7 @@ impl Restarts {
                 valid && wanted && observed.boot == boot && request.give_order(name, &observed, asked.at)
             }
             What::Noted(note) => {
-                // By its boot too: the request of an older release may be part of another one now.
+                // The boot is compared, too: the request of an older release may be part of another request now.
                 let told = matches!(&request.nodes[index].step, Step::Ordered { boot: told, .. } if told == boot);
                 let ours = told || request.id == note.id;
                 if ours {

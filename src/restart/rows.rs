@@ -1,4 +1,4 @@
-//! Which rows of the store a request is kept in: its nodes have one each, as they change one by one.
+//! The rows of a request in the store. Each of its nodes has its own row, because nodes change one by one.
 
 use rackstrap_lifecycle::restart::Request;
 use rackstrap_store::{Batch, Table};
@@ -24,13 +24,13 @@ pub(super) fn whole(batch: Batch, request: &Request) -> Batch {
     })
 }
 
-/// Takes a request out of the store.
+/// Deletes all rows of a request.
 pub(super) fn forget(batch: Batch, request: &Request) -> Batch {
     let batch = batch.delete(Table::Restarts, request.id.as_bytes());
     (0..request.nodes.len()).fold(batch, |batch, index| batch.delete(Table::Restarts, key(request, index)))
 }
 
-/// What makes `after` of `before` on disk. It expects the rows that it changes as they were.
+/// Writes the differences between `before` and `after`. The batch fails if a row that it changes is not as in `before`.
 pub(super) fn changes(before: &[Request], after: &[Request]) -> Batch {
     let of = |requests: &[Request], id: &str| requests.iter().position(|request| request.id == id);
     let gone = before.iter().filter(|request| of(after, &request.id).is_none());
@@ -47,7 +47,7 @@ pub(super) fn changes(before: &[Request], after: &[Request]) -> Batch {
         })
 }
 
-/// The same of one request. Nodes are added at the end only.
+/// The same for one request. Nodes are only ever added at the end.
 fn differences(mut batch: Batch, before: &Request, after: &Request) -> Batch {
     let (old, new) = (head(before), head(after));
     if old != new {

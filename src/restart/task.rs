@@ -1,4 +1,4 @@
-//! Running the site's `drain` and `resume` programs.
+//! Runs the site's `drain` and `resume` programs.
 
 use super::Restarts;
 use crate::hooks::{retry_after, run};
@@ -13,13 +13,14 @@ use std::{
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
-/// Programs that run at the same time.
+/// At most this many programs run at the same time.
 const AT_ONCE: usize = 4;
 
-/// Runs what the planner wants to be run until `cancel`. `config` is the site file's path, for programs that ask this daemon.
+/// Runs the programs that the planner wants, until `cancel`. `config` is the path of the site file, for programs that ask
+/// this daemon.
 ///
 /// # Errors
-/// A panic. Failures are told, and tried again.
+/// A panic of a change. Failures are logged, and the programs are run again.
 pub async fn serve(restarts: Restarts, config: PathBuf, cancel: CancellationToken) -> std::io::Result<()> {
     let mut running: JoinSet<Result<(), String>> = JoinSet::new();
     let mut jobs_of: HashMap<tokio::task::Id, Job> = HashMap::new();
@@ -31,7 +32,7 @@ pub async fn serve(restarts: Restarts, config: PathBuf, cancel: CancellationToke
             jobs_of.insert(task.id(), job);
         }
         tokio::select! {
-            // Programs that run are killed with the task: the next daemon runs them again.
+            // Running programs are killed with the task. The next daemon runs them again.
             () = cancel.cancelled() => return Ok(()),
             () = restarts.shared.jobs.notified() => {}
             Some(ended) = running.join_next_with_id() => {
@@ -53,7 +54,7 @@ pub async fn serve(restarts: Restarts, config: PathBuf, cancel: CancellationToke
     }
 }
 
-/// Runs the program of a job, with the site file of now.
+/// Runs the program of a job, as the present site file names it.
 fn program(restarts: &Restarts, job: &Job, config: &Path) -> impl Future<Output = Result<(), String>> + Send + 'static {
     let hooks = restarts.shared.world.load().site.hooks.clone();
     let key = job.program.as_str();
@@ -62,7 +63,7 @@ fn program(restarts: &Restarts, job: &Job, config: &Path) -> impl Future<Output 
         Program::Resume => hooks.resume,
     };
     let nodes = job.nodes.iter().map(String::as_str).collect::<NodeSet>();
-    // Drain and resume programs hand it on to scontrol.
+    // Drain and resume programs pass the list to scontrol.
     let nodes = nodes.fold_as(Dialect::Slurm);
     let environment = vec![
         ("RACKSTRAP_NODES", nodes.clone()),
@@ -71,7 +72,7 @@ fn program(restarts: &Restarts, job: &Job, config: &Path) -> impl Future<Output 
     ];
     async move {
         if words.is_empty() {
-            // Taken out of the site file meanwhile.
+            // The program was removed from the site file meanwhile.
             return Ok(());
         }
         let said = run(&words, &environment, Duration::from_secs(hooks.timeout_secs.into())).await;

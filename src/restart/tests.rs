@@ -1,4 +1,4 @@
-//! Tests of the executor: on disk, over a restart of the daemon, and asked by many.
+//! Tests of the executor: on disk, over a restart of the daemon, and with several requests.
 
 use super::*;
 use crate::{
@@ -30,7 +30,7 @@ impl std::ops::Deref for Lab {
 }
 
 impl Lab {
-    /// Asks the planner, writes what it says, and carries it out. Answers the programs to run.
+    /// Runs the planner, writes its decisions, and carries them out. Returns the programs to run.
     fn plan(&self, now: Timestamp) -> Vec<Job> {
         let draft = |(): &()| {
             let advance = self.restarts.advance(&BTreeMap::new(), BTreeMap::new(), now);
@@ -44,7 +44,7 @@ impl Lab {
         std::iter::from_fn(|| self.restarts.next_job()).collect()
     }
 
-    /// The heartbeat of a node comes, and the planner's thread answers.
+    /// A heartbeat of the node arrives, and the planner's thread answers.
     async fn order(&self, boot: &Arc<Boot>, now: Timestamp) -> Option<Restart> {
         let answer = async { self.restarts.answer() };
         tokio::join!(self.restarts.order(boot, now), answer).0
@@ -124,7 +124,7 @@ async fn nothing_is_lost_with_the_daemon_and_nothing_happens_twice() {
     assert!(first.order(&boot, at(4)).await.is_none(), "not drained yet");
     drop(first);
 
-    // The drain program was killed with the daemon: it is run again.
+    // The drain program was killed with the daemon, and is run again.
     let second = lab(dir.path());
     let jobs = second.plan(at(5));
     assert_eq!(jobs[0].nodes, ["r01n01"]);
@@ -224,9 +224,9 @@ async fn who_restarted_and_is_not_well_can_be_restarted_once_more() {
     assert!(lab.order(&first, at(4)).await.is_some());
     assert_eq!(want(5, true).already, ["r01n01"], "it is on its way");
 
-    // It comes back, and its checks do not hold.
+    // The node comes back, and its checks fail.
     let second = ready(&lab, "r01n01", at(60)).await;
-    lab.boots.note_health(&second.plan.id, &second.token, false).unwrap();
+    lab.boots.record_health(&second.plan.id, &second.token, false).unwrap();
     assert_eq!(drained(61), 0, "it is not resumed");
     assert_eq!(want(62, false).already, ["r01n01"], "nobody would resume it");
     assert_eq!(want(62, true).nodes, ["r01n01"]);
@@ -254,7 +254,7 @@ async fn who_restarted_and_is_not_well_can_be_restarted_once_more() {
         at(62)
     );
     let third = ready(&lab, "r01n01", at(120)).await;
-    lab.boots.note_health(&third.plan.id, &third.token, true).unwrap();
+    lab.boots.record_health(&third.plan.id, &third.token, true).unwrap();
     lab.plan(at(121));
     assert_eq!(steps(&lab.restarts), ["restarted, unwell", "restarted"]);
     drop(lab);
@@ -262,7 +262,7 @@ async fn who_restarted_and_is_not_well_can_be_restarted_once_more() {
     assert_eq!(steps(&again.restarts), ["restarted, unwell", "restarted"], "on disk");
 }
 
-/// Until a rollout owned one request, it made one for each node: rows as that release wrote them.
+/// Older releases made one request for each node of a rollout: rows as such a release wrote them.
 #[tokio::test]
 async fn requests_that_an_older_release_made_for_a_rollout_become_one() {
     let dir = tempfile::tempdir().unwrap();
@@ -359,7 +359,7 @@ async fn what_cannot_be_written_has_not_happened() {
         let batch = Batch::new().put(Table::Restarts, key.as_bytes(), row);
         lab.store.commit_blocking(batch).unwrap();
     };
-    // Somebody else changes the row.
+    // Another process changes the row.
     let mut other = row.clone();
     other["failures"] = 7.into();
     put(&other);
@@ -367,7 +367,7 @@ async fn what_cannot_be_written_has_not_happened() {
     let cancelled = lab.restarts.cancel(&["r01n01".into()], "test", at(6));
     assert!(matches!(cancelled, Err(StoreError::Conflict { .. })));
     assert_eq!(lab.restarts.list(), std::slice::from_ref(&request));
-    // A change of other rows is none of its business.
+    // A change of other rows does not matter.
     assert_eq!(
         lab.restarts.want(&wish(&["r01n02"], 1), at(7), false).unwrap().nodes,
         ["r01n02"]

@@ -1,12 +1,12 @@
-//! Why something was not done.
+//! Why an order failed.
 
 use rackstrap_store::StoreError;
 use thiserror::Error;
 
-/// Why an order was not carried out; nothing was changed.
+/// Why an order was not carried out. Nothing was changed then.
 #[derive(Debug, Error)]
 pub enum RolloutError {
-    /// It makes no sense now; says why, and what to do.
+    /// The order makes no sense now; the text says why, and what to do.
     #[error("{0}")]
     Refused(String),
     /// The store failed.
@@ -14,7 +14,7 @@ pub enum RolloutError {
     Store(#[from] StoreError),
 }
 
-/// A refusal.
+/// Makes a refusal.
 pub(super) fn refuse<T>(why: impl Into<String>) -> Result<T, RolloutError> {
     Err(RolloutError::Refused(why.into()))
 }

@@ -1,9 +1,9 @@
-//! All that is assigned, as a value: a change makes another one, and the rows that differ.
+//! All assignments, as a value: a change makes another value, and writes the rows that differ.
 
 use crate::boots::Boot;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_lifecycle::{
-    Changed, Level, Note, Observed, deadline, restart,
+    Changed, Level, Observed, Record, deadline, restart,
     rollout::{Member, Rollout, Stage, State},
 };
 use rackstrap_model::decide::{Assignments, Current, Given, RenameStep, Renaming, Restarting, Trial};
@@ -15,23 +15,23 @@ use std::{
     sync::Arc,
 };
 
-/// Rollouts that are remembered after their end.
+/// At most this many ended rollouts are remembered.
 const REMEMBERED: usize = 50;
 
-/// Current versions, rollouts, and boots into versions that have to prove themselves.
+/// Current versions, rollouts, and boots into versions on which nodes were not ready yet.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ledger {
     pub(super) current: BTreeMap<String, Current>,
-    /// By number. Of those that are over, only the last one of each image has its nodes.
+    /// By number. Of ended rollouts, only the last one of each image has its nodes.
     pub(super) rollouts: BTreeMap<u64, Rollout>,
     pub(super) trials: HashMap<String, Trial>,
-    /// The last known good version of each node: the last one on which it was ready. Follows from the boots and the trials.
+    /// The last known good version of each node, on which it was last ready. Follows from the boots and the trials.
     pub(super) last_known_good: HashMap<String, ImageRef>,
-    /// Ended rollouts of which the planner has nothing to do, with the stage in which they ended. Not on disk: it looks once more after a
-    /// start.
+    /// Ended rollouts for which the planner has nothing more to do, with the stage in which they ended. Not on disk: after a
+    /// start, the planner considers them once more.
     pub(super) finished: BTreeMap<u64, Stage>,
-    /// For timelines, once it is on disk.
-    pub(super) told: Vec<Note>,
+    /// Entries for timelines, which are recorded after the ledger is on disk.
+    pub(super) told: Vec<Record>,
 }
 
 /// Key of the row of a rollout's node.
@@ -40,7 +40,7 @@ fn node_key(number: u64, node: &str) -> Vec<u8> {
 }
 
 impl Ledger {
-    /// Of what is on disk.
+    /// Makes the ledger from what is on disk.
     pub fn load(
         current: Vec<Current>,
         rollouts: Vec<Rollout>,
@@ -68,7 +68,7 @@ impl Ledger {
             rollouts,
             last_known_good: trials
                 .iter()
-                .map(|(node, trial)| (node.clone(), trial.good.clone()))
+                .map(|(node, trial)| (node.clone(), trial.last_known_good.clone()))
                 .collect(),
             trials,
             finished: BTreeMap::new(),
@@ -76,7 +76,7 @@ impl Ledger {
         }
     }
 
-    /// What decisions read.
+    /// The assignments that decisions read.
     pub fn assignments(&self) -> Assignments {
         let on = self.rollouts.values().filter(|rollout| rollout.is_on());
         let given = on.map(|rollout| {
@@ -104,12 +104,12 @@ impl Ledger {
         }
     }
 
-    /// The rollout of that image that is on.
+    /// The active rollout of that image.
     pub fn on(&self, image: &str) -> Option<&Rollout> {
         self.last_of(image).filter(|rollout| rollout.is_on())
     }
 
-    /// The last rollout of that image, on or over.
+    /// The last rollout of that image, active or ended.
     pub fn last_of(&self, image: &str) -> Option<&Rollout> {
         self.rollouts.values().rev().find(|rollout| rollout.image.name == image)
     }
@@ -122,7 +122,7 @@ impl Ledger {
         Some(result)
     }
 
-    /// Adds a rollout; older ones of its image lose their nodes, and the oldest of all are forgotten.
+    /// Adds a rollout. Older rollouts of its image lose their nodes, and the oldest of all are forgotten.
     pub(super) fn add(&mut self, rollout: Rollout) {
         let older = self.rollouts.values_mut();
         for older in older.filter(|older| older.image.name == rollout.image.name) {
@@ -146,10 +146,10 @@ impl Ledger {
         self.current.insert(current.image.name.clone(), current);
     }
 
-    /// An image is given another name: what is current of it stays so.
+    /// Renames an image, whose current version stays.
     ///
     /// # Errors
-    /// A rollout of it is on.
+    /// A rollout of the image is active.
     pub(super) fn rename(&mut self, renaming: &Renaming) -> Result<(), String> {
         let Renaming { old, new, step } = renaming;
         match step {
@@ -163,7 +163,7 @@ impl Ledger {
                         current.image.name.clone_from(new);
                         self.set_current(current);
                     }
-                    // Left over from an image that had this name.
+                    // A row that is left of an earlier image with this name.
                     None => drop(self.current.remove(new)),
                 }
             }
@@ -181,14 +181,14 @@ impl Ledger {
     }
 
     pub(super) fn tell(&mut self, node: &str, level: Level, text: impl Into<String>) {
-        self.told.push(Note {
+        self.told.push(Record {
             node: node.to_owned(),
             level,
             text: text.into(),
         });
     }
 
-    /// The kernel of a boot was taken.
+    /// Records that the kernel of a boot was fetched.
     pub fn took(&mut self, boot: &Boot, now: Timestamp) {
         self.try_out(boot, now);
         let (node, id) = (&boot.plan.node, &boot.plan.id);
@@ -216,15 +216,15 @@ impl Ledger {
         self.set_trial(node, Some(trial));
     }
 
-    /// A node was told to boot `image`, although it is to have `wanted`.
+    /// Records that a node was told to boot `image`, although it is assigned `wanted`.
     pub fn opened(&mut self, node: &str, image: &ImageRef, wanted: &ImageRef, now: Timestamp) {
         let Some(trial) = self.trials.get(node) else { return };
-        if trial.good != *image || trial.image != *wanted || trial.back.is_some() {
+        if trial.last_known_good != *image || trial.image != *wanted || trial.rolled_back.is_some() {
             return;
         }
         let verdict = trial.verdict();
         let trial = Trial {
-            back: Some(now),
+            rolled_back: Some(now),
             ..trial.clone()
         };
         self.set_trial(node, Some(trial));
@@ -232,7 +232,8 @@ impl Ledger {
         self.in_rollout(wanted, node, |rollout| rollout.rolls_back(node, &verdict, now));
     }
 
-    /// The node of `boot` is up; `problem` is what is wrong with it, empty if nothing; `wanted` is what it is to have.
+    /// Records that the node of `boot` is up. `problem` is what is wrong with it, empty if nothing is; `wanted` is the
+    /// version that it is assigned.
     pub fn ready(&mut self, boot: &Boot, problem: &str, wanted: Option<&ImageRef>, now: Timestamp) {
         let (node, id, image) = (boot.plan.node.as_str(), boot.plan.id.as_str(), boot.image());
         let trial = self.trials.get(node);
@@ -245,7 +246,7 @@ impl Ledger {
             .on(&image.name)
             .is_some_and(|r| r.image == *image && r.nodes.contains_key(node))
         {
-            // It is up, so it will not try again by itself: its next boot is one of the version that was well.
+            // The node is up, so it will not restart by itself. Its next boot is one of its last known good version.
             self.try_out(boot, now);
             if let Some(trial) = self.trials.get(node).filter(|trial| trial.image == *image).cloned() {
                 let problem = problem.to_owned();
@@ -255,7 +256,7 @@ impl Ledger {
         self.in_rollout(image, node, |rollout| rollout.ready(node, id, problem, now));
     }
 
-    /// Tells the rollout that is on of that very version, if there is one, what happened to one of its nodes.
+    /// Records in the active rollout of exactly this version, if there is one, what happened to one of its nodes.
     fn in_rollout(&mut self, image: &ImageRef, node: &str, tell: impl FnOnce(&mut Rollout) -> bool) {
         let Some(number) = self.on(&image.name).filter(|r| r.image == *image).map(|r| r.number) else {
             return;
@@ -269,7 +270,7 @@ impl Ledger {
         }
     }
 
-    /// Counts anew, and tells timelines of `nodes`, which are different. `batch` was the last one before.
+    /// Counts again, and records the changes of `nodes` for timelines. `batch` is the number of the last batch before.
     fn noted(&mut self, number: u64, nodes: &[String], batch: u32) {
         let Some(rollout) = self.rollouts.get(&number) else {
             return;
@@ -285,7 +286,7 @@ impl Ledger {
                     told.push((node.clone(), Level::Ok, what));
                 }
                 State::Failed { why } => told.push((node.clone(), Level::Error, format!("{}: {why}", rollout.image))),
-                // Said by the boot itself, or by whoever noticed.
+                // The boot itself recorded these, or the place that noticed them.
                 State::Waiting | State::Booting | State::Ready | State::RolledBack { .. } => {}
             }
         }
@@ -295,7 +296,7 @@ impl Ledger {
         self.change(number, |_| ());
     }
 
-    /// What `node` tried and failed at is forgotten: it tries again. True if there was anything.
+    /// Forgets the failed trial of `node`, so that it tries again. Returns whether there was one.
     pub fn forgive(&mut self, node: &str, observed: &Observed, now: Timestamp) -> bool {
         let mut again = self.trials.contains_key(node);
         self.set_trial(node, None);
@@ -310,8 +311,8 @@ impl Ledger {
         again
     }
 
-    /// The rollouts that the planner looks at: those that are on, and the last one of each image if it restarts nodes and has not finished
-    /// with them.
+    /// The rollouts that the planner considers: active ones, and the last one of each image if it restarts nodes and the planner
+    /// has more to do for it.
     pub fn planned(&self) -> BTreeMap<u64, Rollout> {
         let planned = self.rollouts.values().filter(|rollout| {
             let last = || self.last_of(&rollout.image.name).map(|last| last.number) == Some(rollout.number);
@@ -321,7 +322,7 @@ impl Ledger {
         planned.map(|rollout| (rollout.number, rollout.clone())).collect()
     }
 
-    /// Takes over what the planner decided about a rollout.
+    /// Accepts the planner's decision about a rollout.
     pub fn take_over(&mut self, changed: Changed) {
         let number = changed.rollout.number;
         let Some(rollout) = self.rollouts.get_mut(&number) else {
@@ -332,8 +333,9 @@ impl Ledger {
         self.noted(number, &changed.nodes, batch);
     }
 
-    /// Takes note of the ended rollouts among those that were planned that have finished: no node has to leave what it runs for one
-    /// (`wants` says of which images some do, or are on their way), and none that began to boot its version can still come up on it.
+    /// Records which of the `planned` rollouts have ended and are finished. A rollout is finished if no node must leave its
+    /// version for it, and if the nodes that started to boot its version are up or late. `wants` returns whether a node must
+    /// leave its version of an image, or restarts for it.
     pub fn finish(&mut self, planned: &BTreeMap<u64, Rollout>, wants: impl Fn(&str) -> bool, now: Timestamp) {
         for rollout in planned.keys().filter_map(|number| self.rollouts.get(number)) {
             let come = (rollout.ended).is_some_and(|ended| now > deadline(ended, rollout.ready_within_secs));
@@ -344,7 +346,7 @@ impl Ledger {
         self.finished.retain(|number, _| self.rollouts.contains_key(number));
     }
 
-    /// A version becomes the current one of its image.
+    /// Makes a version the current one of its image.
     pub fn make_current(&mut self, image: ImageRef, by: &str, now: Timestamp) {
         let current = match self.current.get(&image.name) {
             Some(current) => current.promoted(image.version, by, now),
@@ -353,8 +355,8 @@ impl Ledger {
         self.set_current(current);
     }
 
-    /// Nodes that an older release told to restart for a rollout, as rows of that release say it; taken out of the rows. Rollouts that
-    /// are over are included: their nodes may be on their way.
+    /// Removes from the rows, and returns, the nodes that an older release ordered to restart for a rollout. Ended rollouts
+    /// are included, because their nodes may be restarting.
     pub fn take_told(&mut self) -> Vec<(u64, Vec<restart::Member>)> {
         let mut told = Vec::new();
         for rollout in self.rollouts.values_mut() {
@@ -372,7 +374,7 @@ impl Ledger {
         told
     }
 
-    /// What is different since `before`, in lines for the log.
+    /// The changes since `before`, as lines for the log.
     pub fn news(&self, before: &Ledger) -> Vec<String> {
         let current = self.current.iter();
         let current = current.filter(|(name, current)| before.current.get(*name) != Some(current));
@@ -391,7 +393,7 @@ impl Ledger {
     }
 }
 
-/// A rollout without its nodes, which have rows of their own.
+/// A rollout without its nodes, which have their own rows.
 fn head(rollout: &Rollout) -> Rollout {
     Rollout {
         nodes: BTreeMap::new(),
@@ -399,8 +401,8 @@ fn head(rollout: &Rollout) -> Rollout {
     }
 }
 
-/// What makes `after` of `before` on disk. It expects the rows of what it changes as they were; those of a rollout's nodes change with
-/// the rollout's own.
+/// Writes the differences between `before` and `after`. The batch fails if a row that it changes is not as in `before`. For the
+/// nodes of a rollout, it compares the row of the rollout.
 pub(super) fn changes(before: &Ledger, after: &Ledger) -> Batch {
     let mut batch = Batch::new();
     for name in keys(before.current.keys(), after.current.keys()) {
@@ -434,12 +436,12 @@ pub(super) fn changes(before: &Ledger, after: &Ledger) -> Batch {
     batch
 }
 
-/// The keys of two maps, in their order.
+/// The keys of two maps, sorted.
 fn keys<'a, K: Ord>(before: impl Iterator<Item = &'a K>, after: impl Iterator<Item = &'a K>) -> BTreeSet<&'a K> {
     before.chain(after).collect()
 }
 
-/// Has a row that was `old` be `new`.
+/// Changes a row from `old` to `new`.
 fn row<T>(batch: Batch, table: Table, key: &[u8], old: Option<&T>, new: Option<&T>) -> Batch
 where
     T: PartialEq + Serialize + DeserializeOwned,

@@ -1,9 +1,10 @@
-//! Which version for which node: the current version of each image, rollouts that give another one to some nodes first, and nodes
-//! that roll back by themselves.
+//! Which version each node gets: the current version of each image, rollouts that give another version to some nodes first,
+//! and nodes that roll back to their last known good version.
 //!
-//! [`Assignments`](rackstrap_model::decide::Assignments) is what decisions read. What a rollout is and what becomes of it says
-//! [`rackstrap_lifecycle`], whose planner decides; `ledger.rs` has all rollouts, current versions, and boots that count. [`Rollouts`]
-//! (`task.rs`, `orders.rs`) is the executor: it asks the planner each second, and keeps everything on disk before anybody acts on it.
+//! Decisions read [`Assignments`](rackstrap_model::decide::Assignments). [`rackstrap_lifecycle`] defines what a rollout is, and
+//! its planner decides what happens to it; `ledger.rs` has all rollouts, current versions, and boots that count. [`Rollouts`]
+//! (`task.rs`, `orders.rs`) is the executor: it asks the planner each second, and writes all decisions to disk before it carries
+//! them out.
 
 mod error;
 mod ledger;

@@ -1,5 +1,5 @@
-//! What people order. Each order is on disk and seen by decisions when it returns, or nothing has changed; each blocks for a
-//! disk flush.
+//! The orders of administrators. When an order returns, it is on disk and visible to decisions, or nothing has changed. Each
+//! order blocks for a disk flush.
 
 use super::{
     error::{RolloutError, refuse},
@@ -21,14 +21,15 @@ use rackstrap_store::StoreError;
 use rackstrap_wire::ImageRef;
 use std::collections::BTreeMap;
 
-/// The shortest time that a node may be given to be ready, seconds: less is a slip of the pen, and would stop every rollout.
+/// The shortest time that a node may be given to get ready, in seconds. A shorter time is a typing error, and would stop
+/// every rollout.
 const SOONEST_SECS: u64 = 10;
 
 impl Rollouts {
-    /// Images that are seen for the first time get their newest version as the current one.
+    /// Makes the newest version of each new image its current version.
     ///
     /// # Errors
-    /// The store's.
+    /// Those of the store.
     pub fn see(&self, images: &Catalog, now: Timestamp) -> Result<(), StoreError> {
         self.shared.change(|ledger, _| {
             for version in images.iter() {
@@ -43,12 +44,12 @@ impl Rollouts {
         })
     }
 
-    /// What is current, by image name.
+    /// The current versions, by image name.
     pub fn current(&self) -> Vec<Current> {
         self.shared.ledger().current.values().cloned().collect()
     }
 
-    /// All rollouts that are remembered, the newest last; of those that are over, only the last one of each image has its nodes.
+    /// All remembered rollouts, the newest last. Of ended rollouts, only the last one of each image has its nodes.
     pub fn all(&self) -> Vec<Rollout> {
         self.shared.ledger().rollouts.values().cloned().collect()
     }
@@ -56,7 +57,7 @@ impl Rollouts {
     /// Gives a version to all nodes of its image at their next boots.
     ///
     /// # Errors
-    /// There is no such version, it is current, or one is being rolled out.
+    /// The version does not exist, is current, or the image is being rolled out.
     pub fn promote_image(&self, image: &ImageRef, by: &str, now: Timestamp) -> Result<Current, RolloutError> {
         self.order(|ledger, world| {
             expect_version(&world.images, image)?;
@@ -81,13 +82,14 @@ impl Rollouts {
         })
     }
 
-    /// An image is given another name.
+    /// Renames an image.
     ///
     /// # Errors
-    /// A rollout of it is on, or the new name is another image's.
+    /// A rollout of the image is active, or another image has the new name.
     pub fn rename(&self, renaming: &Renaming) -> Result<(), RolloutError> {
         self.order(|ledger, world| {
-            // Whoever fails does not do so because of an image that is there already: that is looked at before.
+            // The name is checked only before the directory is renamed. Afterwards the image with the new name is the renamed
+            // one.
             if renaming.step == RenameStep::Begin && world.images.newest(&renaming.new).is_some() {
                 return refuse(format!("the name {} is taken: it is an image", renaming.new));
             }
@@ -95,11 +97,11 @@ impl Rollouts {
         })
     }
 
-    /// Makes the version before the current one current again; with a rollout that is on, ends that, so that the current one is
-    /// everybody's. Answers what is current then, the rollout that it ended, and what becomes of its restarts.
+    /// Makes the version before the current one current again. If a rollout is active, ends it instead, so that all nodes get
+    /// the current version. Returns the current version, the rollout that was ended, and what happens to its restarts.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no earlier version.
     pub fn roll_back(
         &self,
         name: &str,
@@ -142,7 +144,7 @@ impl Rollouts {
     /// Begins a rollout.
     ///
     /// # Errors
-    /// What is wrong with the wish.
+    /// The problem of the request.
     pub fn begin(&self, wish: &Wish, by: &str, now: Timestamp) -> Result<Rollout, RolloutError> {
         self.order(|ledger, world| {
             let (image, name) = (&wish.image, wish.image.name.as_str());
@@ -174,7 +176,7 @@ impl Rollouts {
             rollout.all = audience.len();
             rollout.count();
             for node in rollout.nodes.keys() {
-                // What was tried before is forgiven.
+                // Earlier failures of the node on this version are forgotten.
                 ledger.set_trial(node, None);
                 ledger.tell(node, Level::Ok, format!("given {image} ({})", rollout.batch_name(0)));
             }
@@ -183,23 +185,23 @@ impl Rollouts {
         })
     }
 
-    /// Has the rest of the nodes get the version of a rollout, batch by batch.
+    /// Gives the version of a rollout to all other nodes, batch by batch.
     ///
     /// # Errors
-    /// There is no such rollout, or it is held.
+    /// The rollout does not exist, or is paused or stopped.
     pub fn promote(&self, image: Option<&str>, pace: &Pace, by: &str, now: Timestamp) -> Result<Rollout, RolloutError> {
         self.of_rollout(image, |rollout| rollout.promote(pace, by, now))
     }
 
-    /// Gives the version of a rollout to no further node for now, and cancels restarts for it.
+    /// Pauses a rollout: no further nodes get its version, and restarts for it are cancelled.
     ///
     /// # Errors
-    /// There is no such rollout, or it is paused.
+    /// The rollout does not exist, or is paused.
     pub fn pause(&self, image: Option<&str>, by: &str, now: Timestamp) -> Result<(Rollout, Withdrawn), RolloutError> {
         self.holding(|| self.of_rollout(image, |rollout| rollout.pause(by, now)))
     }
 
-    /// Does what holds or ends a rollout; answers with it what becomes of its restarts.
+    /// Pauses or ends a rollout; also returns what happens to its restarts.
     fn holding(
         &self,
         order: impl FnOnce() -> Result<Rollout, RolloutError>,
@@ -210,10 +212,10 @@ impl Rollouts {
         Ok((rollout, withdrawn))
     }
 
-    /// Goes on with a rollout.
+    /// Continues a rollout.
     ///
     /// # Errors
-    /// There is no such rollout, it goes on already, or it would stop again at once.
+    /// The rollout does not exist, is not paused or stopped, or would stop again at once.
     pub fn resume(
         &self,
         image: Option<&str>,
@@ -227,7 +229,7 @@ impl Rollouts {
     /// Ends a rollout: its nodes return to the version before at their next boots, and restarts for it are cancelled.
     ///
     /// # Errors
-    /// There is no such rollout.
+    /// The rollout does not exist.
     pub fn abort(&self, image: Option<&str>, by: &str, now: Timestamp) -> Result<(Rollout, Withdrawn), RolloutError> {
         let abort = |ledger: &mut Ledger, _: &World| {
             let number = meant(ledger, image)?;
@@ -241,10 +243,10 @@ impl Rollouts {
         self.holding(|| self.order(abort))
     }
 
-    /// Has nodes try a version again on which they failed. Answers which ones do.
+    /// Lets nodes try a version again that failed on them. Returns these nodes.
     ///
     /// # Errors
-    /// None of them has failed.
+    /// No version failed on these nodes.
     pub fn retry(&self, nodes: &[String], by: &str, now: Timestamp) -> Result<Vec<String>, RolloutError> {
         self.order(|ledger, world| {
             let mut retried = Vec::new();
@@ -281,13 +283,13 @@ impl Rollouts {
     /// Carries out an order.
     fn order<T>(&self, order: impl Fn(&mut Ledger, &World) -> Result<T, RolloutError>) -> Result<T, RolloutError> {
         let done = self.shared.change(order)?;
-        // What follows at once, follows now: a first batch, say.
+        // Immediate consequences, such as the first batch, follow now.
         self.shared.look(Timestamp::now());
         Ok(done)
     }
 }
 
-/// The rollout that is meant: of that image, or the only one that is on.
+/// The rollout that is meant: the one of that image, or the only active one.
 fn meant(ledger: &Ledger, image: Option<&str>) -> Result<u64, RolloutError> {
     let on: Vec<&Rollout> = ledger.rollouts.values().filter(|rollout| rollout.is_on()).collect();
     let names = on
@@ -299,7 +301,7 @@ fn meant(ledger: &Ledger, image: Option<&str>) -> Result<u64, RolloutError> {
         (_, []) => refuse("no rollout is on; begin: rackstrap rollout start IMAGE@VERSION --nodes NODES"),
         (None, [one]) => Ok(one.number),
         (None, _) => refuse(format!("several rollouts are on ({names}); name one")),
-        // NAME or NAME@VERSION.
+        // The text is NAME or NAME@VERSION.
         (Some(text), _) => match on.iter().find(|r| r.image.name == text || r.image.to_string() == text) {
             Some(rollout) => Ok(rollout.number),
             None => refuse(format!("no rollout of {text} is on; these are: {names}")),
@@ -313,7 +315,7 @@ fn end(ledger: &mut Ledger, number: u64, stage: Stage, by: &str, now: Timestamp)
     });
     let image = ended.unwrap_or_else(|| Err("it went away".to_owned()));
     let image = image.map_err(RolloutError::Refused)?;
-    // Nobody is on trial any more: they go back anyway.
+    // No node is on trial any more, because all go back.
     let trials = ledger.trials.iter().filter(|(_, trial)| trial.image == image);
     let nodes: Vec<String> = trials.map(|(node, _)| node.clone()).collect();
     for node in nodes {
@@ -360,7 +362,7 @@ fn expect_current<'a>(ledger: &'a Ledger, name: &str) -> Result<&'a Current, Rol
     }
 }
 
-/// All of them have to boot whatever version of the image they are given.
+/// Checks that all of the nodes boot the version of the image that they are given.
 fn expect_followers(world: &World, nodes: &[String], image: &str) -> Result<(), RolloutError> {
     if nodes.is_empty() {
         return refuse("name the nodes that get it first: --nodes NODES");

@@ -1,4 +1,4 @@
-//! The assigned versions as the store has them, for the start of the daemon and for commands that run without one.
+//! The assigned versions in the store, for the start of the daemon and for commands that run without a daemon.
 
 use super::{
     RolloutError,

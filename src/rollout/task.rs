@@ -1,5 +1,5 @@
-//! The executor: hears of boots without holding them up, asks the planner each second, and has all that it decides on disk before
-//! anything follows from it.
+//! The executor: records boots without delaying them, asks the planner each second, and writes all decisions to disk before
+//! anything follows from them.
 
 use super::{
     ledger::{Ledger, changes},
@@ -31,16 +31,17 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// Boots that may wait for the executor. What does not fit is found when it looks at the boots themselves, every [`TICK`].
+/// At most this many notices of boots wait for the thread. Boots whose notice is dropped are found among the boots each
+/// [`TICK`].
 const QUEUE: usize = 8192;
-/// How often it looks at the time.
+/// Time between two runs of the planner.
 const TICK: Duration = Duration::from_secs(1);
-/// How soon it looks after something happened: nodes that come back together are resumed together.
+/// How soon the planner runs after something happened: nodes that come back at the same time are resumed together.
 const SETTLE: Duration = Duration::from_millis(300);
-/// How long a boot script may wait for the executor.
+/// How long a boot script may wait for the thread.
 const HEARD_WITHIN: Duration = Duration::from_secs(2);
 
-/// The executor; clones share it.
+/// The registry of rollouts; clones share it.
 #[derive(Clone)]
 pub struct Rollouts {
     pub(super) shared: Arc<Shared>,
@@ -52,27 +53,27 @@ pub(super) struct Shared {
     recorder: Recorder,
     boots: Boots,
     pub(super) observer: Observer,
-    /// Their keeper is that of rollouts too.
+    /// Their keeper is also that of rollouts.
     pub(super) restarts: Restarts,
-    /// As it is on disk.
+    /// The ledger on disk.
     ledger: ArcSwap<Ledger>,
     news: SyncSender<News>,
 }
 
-/// What the executor hears.
+/// Messages to the thread.
 enum News {
-    /// Something about a boot.
+    /// An event of a boot.
     Boot(Heard),
-    /// Requests for restarts are different now, or heartbeats wait for an answer.
+    /// Requests for restarts have changed, or heartbeats wait for an answer.
     Requests,
-    /// Somebody wants to know when all before is noted.
+    /// Ask for an answer when all earlier messages are recorded.
     Asked(oneshot::Sender<()>),
-    /// The executor's thread panics.
+    /// Makes the thread panic.
     #[cfg(test)]
     Panic,
 }
 
-/// Something about a boot.
+/// An event of a boot.
 struct Heard {
     what: What,
     boot: Arc<Boot>,
@@ -80,7 +81,7 @@ struct Heard {
 }
 
 enum What {
-    /// Its script was answered.
+    /// Its script was sent.
     Opened,
     /// Its kernel was fetched.
     Took,
@@ -88,7 +89,7 @@ enum What {
     Ready,
 }
 
-/// Has no rollout of `store` go on by itself: after a backup was restored, what it says of them is old.
+/// Pauses all rollouts of `store`: after a backup was restored, their state is old.
 ///
 /// # Errors
 /// An error of the store.
@@ -104,10 +105,11 @@ pub fn pause_all(store: &Store, now: Timestamp) -> Result<(), StoreError> {
 }
 
 impl Rollouts {
-    /// Loads what is known, lets the world know, and begins to listen. `restarts` executes what rollouts want restarted.
+    /// Loads everything from disk, publishes the assignments, and starts the thread. `restarts` executes the restarts of
+    /// rollouts.
     ///
     /// # Errors
-    /// The store's.
+    /// Those of the store.
     pub fn start(
         world: SharedWorld,
         store: Store,
@@ -129,44 +131,44 @@ impl Rollouts {
         });
         shared.take_over(Timestamp::now())?;
         shared.show();
-        // A full queue is no loss: it looks each second.
+        // If the queue is full, nothing is lost: the thread looks at everything each second.
         (shared.restarts).planned_by(move || drop(waker.try_send(News::Requests)));
         let weak = Arc::downgrade(&shared);
         let thread = Thread::spawn("rollouts", move || listen(&heard, &weak));
         Ok(Rollouts { shared, thread })
     }
 
-    /// Waits for the end of the thread. What memory says after a panic may be half of a change, so the daemon ends with it: what was
-    /// confirmed is on disk, and the next daemon goes on from there.
+    /// Waits until the thread has ended. After a panic, memory may contain half of a change, so the daemon ends, too.
+    /// Confirmed changes are on disk, and the next daemon continues from there.
     ///
     /// # Errors
-    /// It panicked, or could not be started.
+    /// The thread panicked, or could not be started.
     pub fn ended(&self) -> impl Future<Output = io::Result<()>> + Send + 'static {
         self.thread.ended()
     }
 
-    /// The script of that boot is answered. Never waits.
+    /// Records that the script of that boot was sent. Never waits.
     pub fn opened(&self, boot: &Arc<Boot>, now: Timestamp) {
         self.hear(What::Opened, boot, now);
     }
 
-    /// The kernel of that boot was fetched. Never waits.
+    /// Records that the kernel of that boot was fetched. Never waits.
     pub fn took(&self, boot: &Arc<Boot>, now: Timestamp) {
         self.hear(What::Took, boot, now);
     }
 
-    /// The system of that boot is up. Never waits.
+    /// Records that the system of that boot is up. Never waits.
     pub fn ready(&self, boot: &Arc<Boot>, now: Timestamp) {
         self.hear(What::Ready, boot, now);
     }
 
     fn hear(&self, what: What, boot: &Arc<Boot>, at: Timestamp) {
         let boot = boot.clone();
-        // A full queue is no loss: the boots themselves are looked at.
+        // If the queue is full, nothing is lost: the boots are looked at each second.
         let _ = self.shared.news.try_send(News::Boot(Heard { what, boot, at }));
     }
 
-    /// Has the executor's thread panic.
+    /// Makes the thread panic.
     #[cfg(test)]
     pub(super) fn panic(&self) {
         self.shared.news.try_send(News::Panic).unwrap();
@@ -177,8 +179,8 @@ impl Rollouts {
         self.shared.look(now);
     }
 
-    /// Waits until everything that was told before is noted, on disk and in the world; not for ever, as a disk may be slow and a
-    /// node that boots once more than it had to is no harm.
+    /// Waits until all earlier messages are recorded, on disk and in the world, for a limited time: the disk may be slow, and
+    /// one additional boot of a node does no harm.
     pub async fn heard_all(&self) {
         let (told, noted) = oneshot::channel();
         if self.shared.news.try_send(News::Asked(told)).is_ok() {
@@ -188,13 +190,13 @@ impl Rollouts {
 }
 
 impl Shared {
-    /// What is assigned, as it is on disk.
+    /// The ledger on disk.
     pub(super) fn ledger(&self) -> Arc<Ledger> {
         self.ledger.load_full()
     }
 
-    /// Has `change` say what is to be assigned; that is on disk, seen by decisions and told to timelines when this returns. Blocks for a
-    /// disk flush.
+    /// Changes the ledger. The changes are on disk, visible to decisions and recorded on timelines when this returns. Blocks
+    /// for a disk flush.
     pub(super) fn change<A, E: From<StoreError>>(
         &self,
         change: impl Fn(&mut Ledger, &World) -> Result<A, E>,
@@ -212,7 +214,7 @@ impl Shared {
         })
     }
 
-    /// Lets decisions, the log and timelines know what is on disk now.
+    /// Publishes a ledger that is on disk, logs its changes, and records them on timelines.
     fn publish(&self, mut after: Ledger) {
         let told = std::mem::take(&mut after.told);
         let before = self.ledger();
@@ -228,7 +230,7 @@ impl Shared {
         }
     }
 
-    /// The rest of the world is swapped by others at any time: only the assignments are replaced.
+    /// Publishes the assignments. Other parts of the world can be replaced at any time, so only the assignments are replaced.
     fn show(&self) {
         let assignments = Arc::new(self.ledger().assignments());
         self.world.rcu(|world| World {
@@ -237,14 +239,14 @@ impl Shared {
         });
     }
 
-    /// Orders that an older release gave, and that are not in a request, become part of one.
+    /// Turns orders that an older release gave, and that belong to no request, into a request.
     fn take_over(&self, now: Timestamp) -> Result<(), StoreError> {
         let draft = |(): &()| {
             let before = self.ledger();
             let mut after = Ledger::clone(&before);
             let mut requests = self.restarts.list();
             for (number, told) in after.take_told() {
-                // A node whose boot is forgotten has left it.
+                // A node whose boot is forgotten has left that boot.
                 let told = told.into_iter().filter_map(|mut member| {
                     member.after = Some(self.boots.get(member.ordered_in()?)?.sequence);
                     Some(member)
@@ -262,7 +264,7 @@ impl Shared {
         })
     }
 
-    /// The nodes that boot whatever version of `images` is given to them.
+    /// The nodes that boot the assigned version of `images`.
     pub(super) fn audience(&self, world: &World, images: BTreeSet<&str>, now: Timestamp) -> BTreeMap<String, Node> {
         if images.is_empty() {
             return BTreeMap::new();
@@ -275,13 +277,13 @@ impl Shared {
             .collect()
     }
 
-    /// Has all that is new on disk, and lets those know who asked. What cannot be written stays in `unwritten`, and is written with what
-    /// comes next.
+    /// Records all messages, writes the changes, and answers those who asked. Events that cannot be written stay in `unwritten`,
+    /// and are written with the next ones.
     fn hear(&self, unwritten: &mut Vec<Heard>, news: impl Iterator<Item = News>) {
         let mut asked = Vec::new();
         for news in news {
             match news {
-                // Too many are no loss: the boots themselves are looked at.
+                // If too many wait, nothing is lost: the boots are looked at each second.
                 News::Boot(_) if unwritten.len() >= 2 * QUEUE => {}
                 News::Boot(heard) => unwritten.push(heard),
                 News::Requests => {}
@@ -303,12 +305,12 @@ impl Shared {
             }
         }
         for whom in asked {
-            // Who asked may have gone.
+            // The asking task may have ended.
             let _ = whom.send(());
         }
     }
 
-    /// What a node is to have, however it fares on it.
+    /// The version that a node is assigned, whether or not it has rolled back from it.
     fn wanted(&self, world: &World, node: &str) -> Option<ImageRef> {
         let setting = setting(world, world.inventory.get(node)?)?;
         let choice = world.assignments.wanted(node, setting, &world.images);
@@ -337,7 +339,7 @@ impl Shared {
         }
     }
 
-    /// True if what is known of tries of `node` is of hardware that is not that node any more.
+    /// Whether the recorded trial of `node` concerns a machine that is not that node any more.
     fn is_replaced(&self, world: &World, ledger: &Ledger, node: &str) -> bool {
         let Some(of_inventory) = world.inventory.get(node) else {
             return false;
@@ -365,7 +367,7 @@ impl Shared {
         }
     }
 
-    /// Finds boots that were not heard of, asks the planner, has on disk what it decides, and carries it out.
+    /// Finds boots that no message reported, runs the planner, writes its decisions, and carries them out.
     pub(super) fn look(&self, now: Timestamp) {
         let draft = |(): &()| {
             let world = self.world.load_full();
@@ -403,7 +405,8 @@ impl Shared {
         }
     }
 
-    /// Boots on trial end with what they were about: another version is wanted, other hardware, no such node any more.
+    /// Ends trials without a purpose: another version is assigned, the machine was exchanged, or the node does not exist any
+    /// more.
     fn tidy_trials(&self, world: &World, ledger: &mut Ledger, now: Timestamp) {
         let over: Vec<String> = ledger
             .trials
@@ -435,13 +438,13 @@ impl Shared {
             .retain(|node, _| world.inventory.get(node).is_some());
     }
 
-    /// Boots that the daemon did not hear of, as it was being restarted or too busy.
+    /// Finds boots that no message reported, because the daemon was restarted or too busy.
     fn catch_up(&self, world: &World, ledger: &mut Ledger, rollout: &Rollout, now: Timestamp) {
         let open = rollout.nodes.iter();
         for (node, member) in open.filter(|(_, member)| matches!(member.state, State::Waiting | State::Booting)) {
             let known = &member.boot;
             let boots = self.boots.of_node(node);
-            // The newest first: what came before the boot that is known is no news.
+            // The newest boot first: boots before the known one are recorded already.
             for boot in boots
                 .iter()
                 .filter(|boot| boot.is_believed())
@@ -449,7 +452,7 @@ impl Shared {
             {
                 let what = match (boot.ready.is_some(), boot.redeemed) {
                     _ if *boot.image() != rollout.image => break,
-                    // It failed before it was given the version (once more): its next boot will tell.
+                    // The node failed before it was given the version again. Its next boot decides.
                     (true, _) if known.is_empty() && !boot.healthy() => break,
                     (true, _) => What::Ready,
                     (false, true) => What::Took,
@@ -463,7 +466,7 @@ impl Shared {
     }
 }
 
-/// What the disk has of rollouts, and what nodes were well on.
+/// Reads rollouts from the store, and the last known good versions from the boots.
 fn load(world: &SharedWorld, store: &Store, boots: &Boots) -> Result<Ledger, StoreError> {
     let mut ledger = stored::load(store)?;
     for node in world.load().inventory.iter() {
@@ -478,7 +481,7 @@ fn load(world: &SharedWorld, store: &Store, boots: &Boots) -> Result<Ledger, Sto
     Ok(ledger)
 }
 
-/// Hears news and looks at the time until nobody is left who could tell any.
+/// Handles messages and runs the planner regularly, until no sender is left.
 fn listen(heard: &Receiver<News>, shared: &Weak<Shared>) {
     let mut looked = Timestamp(0);
     let mut pause = TICK;
@@ -492,7 +495,7 @@ fn listen(heard: &Receiver<News>, shared: &Weak<Shared>) {
         let Some(shared) = shared.upgrade() else {
             return;
         };
-        // What happens is looked at soon, and together with what happens then.
+        // The planner runs soon after a message, together with the messages that follow it.
         let soon = news.is_some() || pause != TICK;
         shared.hear(&mut unwritten, news.into_iter().chain(heard.try_iter().take(QUEUE)));
         shared.restarts.answer();

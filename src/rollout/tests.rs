@@ -1,4 +1,4 @@
-//! Tests of what is assigned to whom.
+//! Tests of the versions that nodes are assigned.
 
 mod edges;
 mod ledger;
@@ -33,12 +33,12 @@ fn assignments(current: &str) -> Assignments {
 fn trial(boots: u32, problem: &str) -> Trial {
     Trial {
         image: image("debian@4"),
-        good: image("debian@3"),
+        last_known_good: image("debian@3"),
         boots,
         last: "x".into(),
         since: Timestamp(0),
         problem: problem.into(),
-        back: None,
+        rolled_back: None,
         hwaddr: None,
     }
 }
@@ -118,7 +118,7 @@ fn a_node_goes_back_to_the_version_on_which_it_was_ready() {
     );
     assert_eq!(choose(trial(1, "sshd is not active"), 3).image, image("debian@3"));
     let mut gone = trial(3, "");
-    gone.good = image("debian@2");
+    gone.last_known_good = image("debian@2");
     assert_eq!(
         choose(gone, 3).image,
         image("debian@4"),

@@ -1,4 +1,4 @@
-//! Binding every port, with one clear line for what cannot be bound.
+//! Binds all ports, with one clear line for a port that cannot be bound.
 
 use super::{InNamedTask, Shared, dhcp, nfs, tftp};
 use crate::{control::Counters, http};
@@ -16,7 +16,7 @@ use std::{
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Refuses a site whose interfaces this machine does not have.
+/// Refuses a site with interfaces that this machine does not have.
 pub fn check_interfaces(site: &Site) -> Result<()> {
     let present = interfaces();
     for subnet in &site.subnets {
@@ -32,7 +32,7 @@ pub fn check_interfaces(site: &Site) -> Result<()> {
     Ok(())
 }
 
-/// Binds and starts DHCP on every interface, TFTP, HTTP and NFS on every server address.
+/// Binds and starts DHCP on every interface, and TFTP, HTTP and NFS on every server address.
 pub fn spawn_all(
     shared: &Shared,
     cancel: &CancellationToken,
@@ -122,7 +122,7 @@ pub fn spawn_all(
     Ok((counters, releases, exports))
 }
 
-/// DNS on every server address, if the site wants it; and its counts.
+/// Starts DNS on every server address if the site has `[dns]`, and registers its counters.
 #[cfg(feature = "dns")]
 fn spawn_dns(
     shared: &Shared,
@@ -144,7 +144,7 @@ fn spawn_dns(
     Ok(names.map(|names| names as Arc<dyn ReadCounts>))
 }
 
-/// The checks of the site file refuse `[dns]`.
+/// Starts nothing: the checks of the site file refuse `[dns]`.
 #[cfg(not(feature = "dns"))]
 fn spawn_dns(
     _: &Shared,
@@ -155,16 +155,16 @@ fn spawn_dns(
     Ok(None)
 }
 
-/// Resolvers ask on port 53 and nowhere else, so there is no key for it.
+/// Resolvers ask on port 53 only, so the port cannot be configured.
 const DNS_KEY: &str = "";
 
-/// Connections that wait to be accepted: a rack that comes back asks all at once.
+/// Connections that wait to be accepted: the machines of a rack ask at the same time.
 const BACKLOG: i32 = 4096;
 
 fn tcp(server: Ipv4Addr, port: u16, what: &str, key: &str) -> Result<TcpListener> {
     let bind = || -> io::Result<Socket> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        // Connections of the daemon before this one may still be winding down.
+        // Connections of the daemon before this one may not be closed completely yet.
         socket.set_reuse_address(true)?;
         socket.bind(&SocketAddr::from((server, port)).into())?;
         socket.listen(BACKLOG)?;
@@ -182,7 +182,7 @@ fn udp(server: Ipv4Addr, port: u16, what: &str, key: &str) -> Result<UdpSocket> 
     Ok(socket)
 }
 
-/// Why a port is not ours, and what to do about it.
+/// Why a port cannot be bound, and what to do about it.
 fn unbound(error: &io::Error, server: Ipv4Addr, port: u16, what: &str, protocol: &str, key: &str) -> anyhow::Error {
     let option = if protocol == "tcp" { "t" } else { "u" };
     let why = match error.kind() {

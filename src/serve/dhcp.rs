@@ -1,8 +1,8 @@
-//! What DHCP asks: who is this, what shall it load, where do leases go.
+//! The site's answers for DHCP: which machine it is, which loader it gets, and where leases are stored.
 
 use super::Shared;
 use crate::{
-    discovery::{Moved, NoRoom, Place, Places, Seen},
+    discovery::{Moved, NoRoom, Observation, Place, Places},
     http::{base_url, script::script_url},
     timeline::{DhcpMessage, Event, EventKind, Level, Sender, Subject},
 };
@@ -29,11 +29,11 @@ use std::{
 /// DHCP's view of the site.
 pub struct DhcpAuthority {
     shared: Shared,
-    /// The subnets, made once per site file.
+    /// The subnets, made once for each site file.
     network: ArcSwap<(Arc<Site>, Arc<Network>)>,
     /// Where nodes are plugged in.
     places: Mutex<Places>,
-    /// The machine that does not exist, which asks for other servers.
+    /// The hardware address, of no real machine, with which other DHCP servers are searched.
     pub asker: HwAddr,
 }
 
@@ -51,10 +51,10 @@ impl DhcpAuthority {
 }
 
 impl DhcpAuthority {
-    /// Says on a node's timeline, and so in `status`, that it is not where it was.
+    /// Records on a node's timeline, and so in `status`, that the node is not where it was.
     fn find(&self, node: &Subject, event: &DhcpEvent, site: &Site) {
         let mut places = lock(&self.places);
-        let moved = places.see(event.hwaddr, place(event, site), event.at);
+        let moved = places.observe(event.hwaddr, place(event, site), event.at);
         drop(places);
         let (level, detail) = match moved {
             None => return,
@@ -67,7 +67,7 @@ impl DhcpAuthority {
 }
 
 impl DhcpAuthority {
-    /// Why firmware that was just given an address has nothing to load, if so.
+    /// Why firmware that was just given an address has nothing to load; none if it has.
     fn unbootable(&self, event: &DhcpEvent) -> Option<String> {
         let asks_for_loader = event.booting && !event.ipxe;
         if !asks_for_loader || !matches!(event.answer, AnswerKind::Offer | AnswerKind::Ack) {
@@ -86,7 +86,7 @@ impl DhcpAuthority {
     }
 }
 
-/// Another DHCP server was heard: said in `status` and `explain` until it was silent for two questions, and once in the log.
+/// Reports another DHCP server: in `status` and `explain` until it did not answer two requests, and once in the log.
 pub fn warn_of(warnings: &SiteWarnings, rival: &Rival) {
     let Rival {
         interface,
@@ -149,7 +149,7 @@ impl Authority for DhcpAuthority {
         let world = self.shared.world.load();
         let heartbeat_secs = world.site.limits.heartbeat_secs;
         let alive = |node: &str| self.shared.boots.is_alive(node, heartbeat_secs);
-        // Users reach a relay. What it says of a node whose system runs changes nothing of what is known of that node.
+        // Users can reach a relay. While the node's system runs, a relay's report about the node changes nothing.
         let mut doubted = false;
         let subject = match world.inventory.by_hwaddr(event.hwaddr) {
             Some(node) => {
@@ -164,14 +164,14 @@ impl Authority for DhcpAuthority {
                         self.shared.firmware.note(event.hwaddr, arch);
                     }
                     if let Some(uuid) = event.uuid {
-                        self.shared.discovery.node_said(event.hwaddr, uuid);
+                        self.shared.discovery.record_node_uuid(event.hwaddr, uuid);
                     }
                     self.find(&subject, event, &world.site);
                 }
                 subject
             }
             None => {
-                self.shared.discovery.seen(seen(event, &world.site));
+                self.shared.discovery.observe(seen(event, &world.site));
                 Subject::Machine(event.hwaddr)
             }
         };
@@ -232,7 +232,7 @@ impl Authority for DhcpAuthority {
     }
 }
 
-/// What a timeline calls the packet.
+/// The name of the packet on a timeline.
 fn message_of(kind: Kind) -> DhcpMessage {
     match kind {
         Kind::Discover => DhcpMessage::Discover,
@@ -245,9 +245,9 @@ fn message_of(kind: Kind) -> DhcpMessage {
     }
 }
 
-/// What the waiting room is told.
-fn seen(event: &DhcpEvent, site: &Site) -> Seen {
-    Seen {
+/// The observation for discovery.
+fn seen(event: &DhcpEvent, site: &Site) -> Observation {
+    Observation {
         at: event.at,
         hwaddr: event.hwaddr,
         uuid: event.uuid,

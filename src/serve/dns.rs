@@ -1,4 +1,4 @@
-//! What the name server asks: which names are the site's, and its nodes, as the world has them at each query.
+//! The name server's view of the world: the site's zones and nodes, as they are at each query.
 
 use anyhow::Result;
 use arc_swap::ArcSwap;
@@ -25,7 +25,7 @@ impl rackstrap_dns::Nodes for Nodes {
     }
 }
 
-/// A view, and what it was made of.
+/// A view with the site file and the inventory that it was made from.
 #[derive(Debug)]
 struct Made {
     site: Arc<Site>,
@@ -33,7 +33,7 @@ struct Made {
     view: Arc<View>,
 }
 
-/// The views, each as long as its world lasts.
+/// Makes a view for each world, when a query needs it.
 #[derive(Debug)]
 pub struct Views {
     world: SharedWorld,
@@ -48,10 +48,10 @@ impl rackstrap_dns::Views for Views {
 }
 
 impl Views {
-    /// Views of `world`, or none if its site has no `[dns]`.
+    /// The views of `world`; none if its site has no `[dns]`.
     ///
     /// # Errors
-    /// A name that DNS cannot carry, which the checks of the site file rule out.
+    /// A name is too long for DNS, which the checks of the site file rule out.
     pub fn of(world: SharedWorld) -> Result<Option<Self>> {
         Self::since(world, now())
     }
@@ -69,11 +69,11 @@ impl Views {
         }))
     }
 
-    /// The present one. A change of the world is seen by the next query. The serial number of a view is the second in which its world was
-    /// first seen, and always larger than the one before.
+    /// The present view. The next query sees a change of the world. The serial number of a view is the second in which the view
+    /// was made, and always larger than the one before.
     fn load(&self, now: impl FnOnce() -> u32) -> Arc<View> {
         let world = self.world.load();
-        // Both are held with the view, so their addresses are not used again while it lives.
+        // The view is kept with both, so their addresses are not used again while it lives.
         let is_present =
             |made: &Made| Arc::ptr_eq(&made.site, &world.site) && Arc::ptr_eq(&made.inventory, &world.inventory);
         let made = self.current.load();
@@ -87,7 +87,7 @@ impl Views {
         }
         let zones = match &world.site.dns {
             Some(dns) if !Arc::ptr_eq(&made.site, &world.site) => zones(&world.site, dns),
-            // The section neither comes nor goes while the daemon runs.
+            // Whether there is a section cannot change while the daemon runs.
             _ => Ok(made.view.zones.clone()),
         };
         let zones = zones.unwrap_or_else(|error| {

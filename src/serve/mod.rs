@@ -1,7 +1,7 @@
 //! The daemon: binds everything, runs everything; the first fatal error stops all.
 //!
-//! The folder's other files are the answers that the protocol engines get to their questions: what
-//! a trait of `dhcp`, `tftp` or `nfs` asks, they answer from the world, the boots and the store.
+//! The other files in this folder answer the questions that protocol engines ask through the traits of `dhcp`, `tftp` and
+//! `nfs`, from the world, the boots and the store.
 
 mod bind;
 mod dhcp;
@@ -16,7 +16,7 @@ mod tftp;
 pub use registries::Registries;
 
 use crate::{
-    boots::{Boots, Windows},
+    boots::{BootWindows, Boots},
     control,
     discovery::Discovery,
     hooks, http,
@@ -46,7 +46,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Between two looks at this machine.
+/// Time between two checks of this machine.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// What all services share.
@@ -56,7 +56,7 @@ pub struct Shared {
     /// The store.
     pub store: Store,
     boots: Boots,
-    windows: Arc<Windows>,
+    windows: Arc<BootWindows>,
     /// Timelines.
     pub recorder: Recorder,
     nodes: Nodes,
@@ -69,9 +69,9 @@ pub struct Shared {
     scripts: Arc<ArcSwap<http::script::Scripts>>,
     templates: Arc<ArcSwap<Templates>>,
     overlays: Arc<Renderer>,
-    /// What is wrong with the site as a whole, for `status`.
+    /// Warnings of the site as a whole, for `status`.
     warnings: SiteWarnings,
-    /// Whoever waits for another site file is told here.
+    /// Notifies waiters that the site file was read again.
     reloaded: Arc<Notify>,
 }
 
@@ -125,22 +125,22 @@ pub async fn run(config: &Path) -> Result<()> {
     services.spawn(look_again(shared.clone(), cancel.clone()).in_named_task("findings"));
     services.spawn(nightly::serve(shared.clone(), cancel.clone()).in_named_task("backups"));
     watch_threads(&shared, &cancel, &mut services);
-    // After all ports are bound: what keeps the daemon from starting is one clear line.
+    // After all ports are bound, so that an error that keeps the daemon from starting is one clear line.
     tell_findings(&shared);
     announce(&shared.world.load());
     let result = supervise(&mut services, &reloader).await;
     cancel.cancel();
     while services.join_next().await.is_some() {}
     let flushed = shared.store.flush().context("writing the last timeline events");
-    // Why the daemon ends comes first: a store that has ended cannot be flushed.
+    // The reason why the daemon ends comes first: a store that has ended cannot be flushed.
     result.and(flushed)
 }
 
-/// Has the end of a thread be the end of the daemon, as that of a service is.
+/// Makes the end of a thread end the daemon, as the end of a service does.
 fn watch_threads(shared: &Shared, cancel: &CancellationToken, services: &mut JoinSet<Result<()>>) {
     let mut watch = |name: &'static str, ended: BoxFuture| {
         let cancel = cancel.clone();
-        // At the end of the daemon a thread goes on until nobody needs it.
+        // When the daemon ends, a thread continues until it is not needed any more.
         let ended = async move { cancel.run_until_cancelled(ended).await.unwrap_or(Ok(())) };
         services.spawn(ended.in_named_task(name));
     };
@@ -149,7 +149,7 @@ fn watch_threads(shared: &Shared, cancel: &CancellationToken, services: &mut Joi
     watch("rollouts", Box::pin(shared.rollouts.ended()));
 }
 
-/// How a thread ends.
+/// The future that resolves when a thread ends.
 type BoxFuture = Pin<Box<dyn Future<Output = std::io::Result<()>> + Send>>;
 
 impl Shared {
@@ -180,7 +180,7 @@ impl Shared {
         }
     }
 
-    /// The HTTP service; `waits` is told of machines that wait.
+    /// The HTTP service; it calls `waits` for each machine that waits.
     pub fn http_service(&self, waits: http::Waits, limits: http::Limits) -> http::Service {
         http::Service {
             world: self.world.clone(),
@@ -195,17 +195,17 @@ impl Shared {
             loaders: self.loaders.clone(),
             scripts: self.scripts.clone(),
             overlays: self.overlays.clone(),
-            heard: http::Heard::default(),
+            reported: http::ReportedEvents::default(),
             limits,
             counters: Arc::default(),
         }
     }
 }
 
-/// Opens and loads everything that is on disk.
+/// Opens the store and loads everything from disk.
 ///
 /// # Errors
-/// What cannot be read.
+/// The file or row that cannot be read.
 pub fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     let state_dir = site.server.state_dir.clone();
     let make = |dir: &Path| std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()));
@@ -299,13 +299,13 @@ async fn supervise(services: &mut JoinSet<Result<()>>, reloader: &Arc<reload::Re
     }
 }
 
-/// What is wrong on this machine, in the log and in `status`.
+/// Reports the problems of this machine in the log and in `status`.
 fn tell_findings(shared: &Shared) {
     let world = shared.world.load();
-    preflight::tell(&world.site, &world.images, shared.loaders.load_full(), &shared.warnings);
+    preflight::report(&world.site, &world.images, shared.loaders.load_full(), &shared.warnings);
 }
 
-/// Tells the findings again from time to time: programs, directories and addresses come and go without a reload.
+/// Reports the problems again regularly: programs, directories and addresses appear and disappear without a reload.
 async fn look_again(shared: Shared, cancel: CancellationToken) -> std::io::Result<()> {
     loop {
         tokio::select! {
@@ -313,12 +313,12 @@ async fn look_again(shared: Shared, cancel: CancellationToken) -> std::io::Resul
             () = tokio::time::sleep(LOOK_AGAIN) => {}
         }
         let shared = shared.clone();
-        // A panic is told by its hook, and the next look comes.
+        // The panic hook reports a panic, and the next check follows.
         let _ = tokio::task::spawn_blocking(move || tell_findings(&shared)).await;
     }
 }
 
-/// The line that scripts and tests wait for: every port is bound.
+/// Prints the line that scripts and tests wait for: every port is bound.
 fn announce(world: &World) {
     let site = &world.site;
     let subnets: Vec<String> = site
@@ -338,8 +338,8 @@ fn announce(world: &World) {
     );
 }
 
-/// One descriptor a connection, two a TFTP transfer, some thousands for NFS: the usual soft limit of
-/// 1,024 would be used up by one rack.
+/// A connection takes one descriptor, a TFTP transfer two, and NFS some thousands. One rack would use up the usual soft limit
+/// of 1,024.
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
@@ -349,7 +349,7 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// A service's error, with its name.
+/// Adds the name of a service to its error.
 trait InNamedTask: Future<Output = std::io::Result<()>> + Send + Sized + 'static {
     fn in_named_task(self, name: impl Into<String>) -> impl Future<Output = Result<()>> + Send + 'static {
         let name = name.into();

@@ -1,4 +1,4 @@
-//! What NFS asks: whose root is this?
+//! The answer to the question of NFS: whose root is this?
 
 use super::Shared;
 use crate::timeline::{Event, EventKind, Level, Subject};
@@ -12,14 +12,14 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// The roots of sealed image versions, each for the nodes that were told to boot it.
+/// The roots of sealed image versions, for the nodes that were told to boot them.
 pub struct ImageExports {
     shared: Shared,
-    /// By name and number, with when the tree was sealed.
+    /// Open exports by name and number, with the time at which the tree was sealed.
     open: Mutex<HashMap<ExportId, (Timestamp, Arc<ExportRoot>)>>,
-    /// Mounts that addresses of no node asked for.
+    /// Mount requests from addresses that are not nodes'.
     mounts: Rare,
-    /// Other trouble of theirs: connections refused or ended, handles.
+    /// Other failures of such addresses: connections that were refused or ended, and wrong handles.
     troubles: Rare,
 }
 
@@ -33,8 +33,8 @@ impl ImageExports {
         }
     }
 
-    /// Closes the exports of versions that `images`, which the world has by now, does not have, or has as other trees. Their files
-    /// could not be freed otherwise, and would leave less room for the files of living exports.
+    /// Closes the exports of versions that are no longer in `images`, or have another tree there. Otherwise their files could
+    /// not be freed, and would take the place of files of current exports.
     pub fn retain(&self, images: &Catalog) {
         let is_there: HashSet<_> = (images.iter())
             .map(|version| (export_id(&version.manifest.image), version.manifest.created))
@@ -43,8 +43,8 @@ impl ImageExports {
         let dropped: Vec<_> = open
             .extract_if(|id, (made, _)| !is_there.contains(&(*id, *made)))
             .collect();
-        // A MNT that looked at the world before cannot bring one back: the directory is out of sight before the images are looked
-        // at again. close(2) of thousands of files is outside the lock.
+        // A MNT that read the world before cannot open it again: the directory is moved out of sight before the images are
+        // read again. close(2) of thousands of files happens outside of the lock.
         drop(open);
         drop(dropped);
     }
@@ -80,7 +80,7 @@ impl ImageExports {
             .ok_or(Refusal::NoSuchExport)?;
         let id = export_id(image);
         let mut open = lock(&self.open);
-        // The name may be that of another tree by now: an image was renamed, and a new one has its name and number.
+        // The name may belong to another tree now: an image was renamed, and a new image got its name and number.
         if let Some((made, root)) = open.get(&id)
             && *made == version.manifest.created
         {
@@ -94,7 +94,7 @@ impl ImageExports {
     }
 }
 
-/// Names a version in file handles, at every start the same.
+/// The identifier of a version in file handles; the same after each start.
 fn export_id(image: &ImageRef) -> ExportId {
     let digest = blake3::hash(image.to_string().as_bytes());
     let mut id = [0; 8];
@@ -150,7 +150,8 @@ impl Exports for ImageExports {
         };
         tracing::debug!(%peer, %step, detail, "nfs");
         match self.node_of(peer) {
-            // A node mounts its root from a port of root's: what comes from another port is a user, and says nothing of the node.
+            // A node mounts its root from a privileged port. A request from another port comes from a user, and says nothing
+            // about the node.
             Some(node) if peer.port() >= FIRST_USER_PORT => {
                 let event = Event::new(
                     Timestamp::now(),
@@ -162,7 +163,7 @@ impl Exports for ImageExports {
             }
             Some(node) => {
                 let mut event = Event::new(Timestamp::now(), step, level, detail);
-                // Not one that a user of the node may have begun by way of a relay.
+                // Not a boot that a user of the node may have begun through a relay.
                 if let Some(boot) = self.shared.boots.current(&node) {
                     event = event.of_boot(&boot.plan.id);
                 }

@@ -1,4 +1,4 @@
-//! A look at the store when the daemon has started, and a backup of it every night.
+//! Checks the store when the daemon has started, and backs it up every night.
 
 use super::Shared;
 use anyhow::{Context, Result};
@@ -21,15 +21,15 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// What names of nightly backups begin with: other files in the directory are the administrator's own, and stay.
+/// Names of nightly backups begin with this. Other files in the directory belong to the administrator, and stay.
 const PREFIX: &str = "nightly-";
-/// What they end with.
+/// Names of nightly backups end with this.
 const SUFFIX: &str = ".backup";
 
-/// Pause between two looks at the clock.
+/// Time between two looks at the clock.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// Pause after a backup that failed: a full disk is not to be filled again every minute.
+/// Time until the next attempt after a failed backup: it must not fill a full disk every minute.
 const AFTER_FAILURE: Duration = Duration::from_secs(3600);
 
 /// Topics of the warnings that `status` shows.
@@ -43,7 +43,7 @@ pub(super) async fn serve(shared: Shared, cancel: CancellationToken) -> io::Resu
         tracing::error!("the store was not checked: {panic}");
     }
     let mut not_before = Instant::now();
-    // The first pause lets nodes that waited for the daemon boot first.
+    // The first pause lets nodes boot first that waited for the daemon.
     while cancel.run_until_cancelled(tokio::time::sleep(PAUSE)).await.is_some() {
         let site = shared.world.load().site.clone();
         if site.backup.keep == 0 || Instant::now() < not_before {
@@ -76,7 +76,7 @@ pub(super) async fn serve(shared: Shared, cancel: CancellationToken) -> io::Resu
     Ok(())
 }
 
-/// Reads all rows, and takes out of the way what cannot be read and can be done without.
+/// Reads all rows, and sets aside unreadable rows that are not needed.
 fn look(store: &Store, warnings: &SiteWarnings) {
     let begun = Instant::now();
     let found = match store.look() {
@@ -118,10 +118,10 @@ fn look(store: &Store, warnings: &SiteWarnings) {
     }
 }
 
-/// Whether the last moment at which a backup was to be made is behind the last one that was made.
+/// Whether the last scheduled time is later than the last backup.
 fn is_due(wanted: &Backup, now: Timestamp) -> bool {
     let last = nightly_files(&wanted.dir).into_iter().map(|(_, made)| made);
-    // One of the future was made while the clock was wrong.
+    // A backup from the future was made while the clock was wrong.
     let last = last.filter(|made| *made <= now).max();
     match last {
         None => true,
@@ -129,12 +129,12 @@ fn is_due(wanted: &Backup, now: Timestamp) -> bool {
     }
 }
 
-/// The last moment before `now` that is `at`, local time. None for a time that no calendar has.
+/// The last time before `now` that is `at`, in local time. None if the calendar has no such time.
 fn scheduled(at: (u8, u8), now: Timestamp, zone: &TimeZone) -> Option<Timestamp> {
     let now = jiff::Timestamp::from_millisecond(i64::try_from(now.0).ok()?).ok()?;
     let today = now.to_zoned(zone.clone()).date();
     let on = |date: jiff::civil::Date| {
-        // An hour that summer time leaves out is the one behind it.
+        // A time that summer time skips is moved to the next hour.
         let zoned = date
             .at(i8::try_from(at.0).ok()?, i8::try_from(at.1).ok()?, 0, 0)
             .to_zoned(zone.clone())
@@ -149,7 +149,7 @@ fn scheduled(at: (u8, u8), now: Timestamp, zone: &TimeZone) -> Option<Timestamp>
     Some(Timestamp(u64::try_from(moment.as_millisecond()).ok()?))
 }
 
-/// Makes a backup, reads it back, and deletes the oldest ones that are too many.
+/// Makes a backup, reads it back, and deletes the oldest ones beyond the limit.
 fn make(store: &Store, cluster: &str, wanted: &Backup, now: Timestamp) -> Result<PathBuf> {
     let dir = &wanted.dir;
     DirBuilder::new()
@@ -161,7 +161,7 @@ fn make(store: &Store, cluster: &str, wanted: &Backup, now: Timestamp) -> Result
     let place = Place {
         dir: dir.clone(),
         name: Some(format!("{PREFIX}{}{SUFFIX}", file::date(now)).into()),
-        // The hour that comes twice when summer time ends.
+        // When summer time ends, an hour comes twice.
         replace: true,
     };
     let (file, _) = file::write(&place, |out| {
@@ -170,7 +170,7 @@ fn make(store: &Store, cluster: &str, wanted: &Backup, now: Timestamp) -> Result
             .with_context(|| format!("writing to {}", dir.display()))
     })?;
     read_back(&file).with_context(|| format!("reading back {}", file.display()))?;
-    // Not the new one, also if the clock says that it is the oldest.
+    // The new backup is never deleted, even if its time is the oldest because of a wrong clock.
     let mut others = nightly_files(dir);
     others.retain(|(other, _)| *other != file);
     for (old, _) in too_many(others, wanted.keep.saturating_sub(1)) {
@@ -203,13 +203,13 @@ fn nightly_files(dir: &Path) -> Vec<(PathBuf, Timestamp)> {
     files.collect()
 }
 
-/// The oldest ones, so that `keep` remain.
+/// The oldest backups, so that `keep` remain.
 fn too_many(mut files: Vec<(PathBuf, Timestamp)>, keep: usize) -> Vec<(PathBuf, Timestamp)> {
     files.sort_by(|a, b| (b.1, &b.0).cmp(&(a.1, &a.0)));
     files.split_off(keep.min(files.len()))
 }
 
-/// Removes what a daemon left that was killed meanwhile.
+/// Removes the unfinished file of a daemon that was killed.
 fn remove_unfinished(dir: &Path) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -232,13 +232,13 @@ mod tests {
     }
 
     #[test]
-    fn the_last_moment_is_of_today_or_yesterday_in_local_time() {
+    fn the_last_scheduled_time_is_today_or_yesterday_in_local_time() {
         let zone = TimeZone::get("Europe/Berlin").unwrap();
         let last = |now| scheduled((3, 0), at(now), &zone).unwrap();
         assert_eq!(last("2026-11-27T01:59:00Z"), at("2026-11-26T02:00:00Z"));
         assert_eq!(last("2026-11-27T02:00:00Z"), at("2026-11-27T02:00:00Z"));
         assert_eq!(last("2026-11-27T23:30:00Z"), at("2026-11-27T02:00:00Z"));
-        // Summer time leaves out 2:30 on 2026-03-29.
+        // Summer time skips 2:30 on 2026-03-29.
         assert_eq!(
             scheduled((2, 30), at("2026-03-29T12:00:00Z"), &zone).unwrap(),
             at("2026-03-29T01:30:00Z")
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn one_is_made_when_the_last_one_is_of_before_the_last_moment_and_the_oldest_go() {
+    fn a_backup_is_due_after_the_scheduled_time_and_the_oldest_are_deleted() {
         let dir = tempfile::tempdir().unwrap();
         let store = crate::testkit::store(dir.path());
         store
@@ -275,7 +275,7 @@ mod tests {
         assert!(mine.exists(), "what has another name stays");
         assert!(!is_due(&wanted, now.plus_secs(3 * 86_400)));
         assert!(is_due(&wanted, now.plus_secs(5 * 86_400)));
-        // The clock was set back: those of the future do not count.
+        // The clock was set back: backups from the future do not count.
         assert!(is_due(&wanted, now));
         let mode = |path: &Path| std::os::unix::fs::MetadataExt::mode(&path.metadata().unwrap()) & 0o777;
         assert_eq!((mode(&wanted.dir), mode(&made[3])), (0o700, 0o600));

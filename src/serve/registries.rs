@@ -93,8 +93,8 @@ impl Registries {
     }
 }
 
-/// A restart cannot ask, so it takes over no layout that loses data of nodes and that nobody confirmed. What the site file means for
-/// disks is said at once.
+/// A restart cannot ask, so it does not accept a layout that loses data of nodes and was not confirmed. The effects of the
+/// site file on disks are logged at once.
 fn take_over_layouts(world: &mut World, boots: &Boots) -> Result<()> {
     let nodes: Vec<_> = world.inventory.iter().cloned().collect();
     world.confirmed = boots

@@ -1,4 +1,4 @@
-//! Taking over a changed site file or image directory while everything runs.
+//! Accepts a changed site file or image directory while everything runs.
 
 use super::{Shared, nfs::ImageExports, tell_findings};
 use crate::{
@@ -22,7 +22,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// Lines about nodes' disks in one message of the log.
+/// At most this many lines about nodes' disks are in one message of the log.
 pub const MOST_LINES: usize = 20;
 
 /// Name, version and digest of each layout.
@@ -36,7 +36,7 @@ pub struct Reloader {
     config: PathBuf,
     shared: Shared,
     exports: Arc<ImageExports>,
-    /// One reload at a time; the later one sees the later file.
+    /// Allows one reload at a time; a later one reads the later file.
     busy: Mutex<()>,
 }
 
@@ -50,8 +50,8 @@ impl Reloader {
         }
     }
 
-    /// Takes the site file, templates, boot scripts and loaders over, all or nothing. A file by which nodes lose data at their next
-    /// boots is taken over only with `reprep`.
+    /// Accepts the site file, templates, boot scripts and loaders, all or nothing. A file by which nodes lose data at their
+    /// next boots is accepted only with `reprep`.
     pub fn reload(&self, reprep: bool) -> Result<Reloaded> {
         let _busy = lock(&self.busy);
         let (site, warnings) = rackstrap_site::load(&self.config)?;
@@ -117,7 +117,7 @@ impl Reloader {
         })
     }
 
-    /// What nodes' next boots do to their disks under `site`, and which of it loses data that the present site file does not.
+    /// What nodes' next boots do to their disks under `site`, and which of these effects lose data and are new.
     fn disk_effects(&self, site: &Site) -> (Vec<DiskEffect>, Vec<DiskEffect>) {
         let world = self.shared.world.load();
         let disks = self.shared.boots.disks();
@@ -129,7 +129,7 @@ impl Reloader {
         (after, lost)
     }
 
-    /// Looks at the image directory again.
+    /// Reads the image directory again.
     pub fn rescan_images(&self) -> Result<String> {
         let _busy = lock(&self.busy);
         let (images, told) = self.scan_images(&self.shared.world.load().site)?;
@@ -142,8 +142,8 @@ impl Reloader {
         Ok(told)
     }
 
-    /// All images, and what to tell of those that are new: they are given to nobody by themselves. What is current is settled
-    /// before anybody sees them.
+    /// All images, and a message about new ones, which no node gets automatically. Current versions are recorded before
+    /// decisions see the images.
     fn scan_images(&self, site: &Site) -> Result<(Arc<Catalog>, String)> {
         let (images, problems) = load_catalog(&site.server.state_dir.join("images"));
         for problem in &problems {
@@ -158,7 +158,7 @@ impl Reloader {
     }
 }
 
-/// What nodes will boot now that there are versions in `after` that were not in `before`.
+/// What nodes will boot after the versions of `after` that are not in `before` were added.
 fn tell_of_new(before: &Catalog, after: &Catalog, current: &[Current]) -> String {
     let images = after.iter().map(|version| &version.manifest.image);
     let lines = images.filter(|image| before.get(image).is_none()).filter_map(|image| {
@@ -175,7 +175,7 @@ fn tell_of_new(before: &Catalog, after: &Catalog, current: &[Current]) -> String
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What sockets and the store were opened with cannot change under them.
+/// Refuses changes of values that sockets and the store were opened with: they cannot change while the daemon runs.
 fn refuse_fixed_changes(old: &Site, new: &Site) -> Result<()> {
     let servers = |site: &Site| {
         let mut servers: Vec<_> = site.subnets.iter().map(|s| s.server).collect();

@@ -1,4 +1,4 @@
-//! What TFTP asks: boot loaders by name.
+//! The answer to the question of TFTP: boot loaders by name.
 
 use super::Shared;
 use crate::timeline::{Event, EventKind, Level, Subject};
@@ -8,11 +8,11 @@ use rackstrap_dhcp::LeaseView;
 use rackstrap_tftp::{ErrorCode, Files, Outcome, Refusal, TransferEnd};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// TFTP's view: the boot loaders.
+/// The boot loaders that TFTP serves.
 pub struct LoaderFiles {
-    /// What services share.
+    /// What all services share.
     pub shared: Shared,
-    /// Who has which temporary address, so that what a stranger fetches lands on its own timeline.
+    /// Which machine has which temporary address, so that transfers of an unknown machine are on its own timeline.
     pub leases: LeaseView,
 }
 
@@ -39,14 +39,14 @@ impl Files for LoaderFiles {
         };
         let level = match end.outcome {
             Outcome::Complete | Outcome::Unacknowledged | Outcome::Replaced => Level::Ok,
-            // OVMF asks for the size first and ends that transfer with ERROR 8, which is how it says thanks.
+            // OVMF asks for the size first, and ends that transfer with ERROR 8. This is not a fault.
             Outcome::ClientError(8, _) => Level::Ok,
             Outcome::Refused(_) | Outcome::Local(_) => Level::Error,
             _ => Level::Retry,
         };
         let detail = format!("{}: {}", end.name, end.outcome);
         let now = Timestamp::now();
-        // A user who tries TFTP on a running node does not make it a machine that starts.
+        // A user who fetches a file by TFTP on a running node does not make the node a machine that starts.
         let boots = match &subject {
             Subject::Node(node) => self.shared.windows.is_open(node, now) && !self.shared.windows.is_doubted(node),
             Subject::Machine(_) => true,

@@ -1,4 +1,4 @@
-//! Boots that it is in doubt whether their node began them.
+//! Tests of boots in doubt: the node may not have begun them itself.
 
 use super::*;
 
@@ -57,7 +57,7 @@ fn what_users_and_relays_can_do_is_no_fault_of_a_node_and_no_sign_of_its_life() 
         60 dhcp-first !error: no window => starting";
     let standing = check(starting);
     assert_eq!((standing.last_error.as_str(), standing.heard), ("", Timestamp(20_000)));
-    // It may be the machine itself, with another address than its own.
+    // It may be the machine itself with another address.
     let standing = check("20 agent root @a: started => agent\n30 refused @a !error: foreign => agent");
     assert_eq!(standing.last_error, "refused: foreign");
 }

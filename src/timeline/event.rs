@@ -25,10 +25,10 @@ pub struct Event {
     pub boot: String,
     /// What happened: `dhcp discover`, `script`, `agent disk`, `ready` in the store and for people.
     pub step: EventKind,
-    /// Of a DHCP packet: the program that sent it. None of all other events.
+    /// The program that sent a DHCP packet; none for all other events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sender: Option<Sender>,
-    /// Whether it is as it should be, or a fault.
+    /// Whether the event is normal or a fault.
     pub level: Level,
     /// What people read, at most 500 bytes; empty if the kind says all.
     pub detail: String,
@@ -92,7 +92,8 @@ impl Event {
         self
     }
 
-    /// Completes a row of a release that told iPXE from firmware by the text of the detail alone. For rows that are read, not for events.
+    /// Completes a row of an older release, in which only the text of the detail distinguishes iPXE from firmware. For rows that
+    /// are read, not for new events.
     pub(super) fn complete_sender(&mut self) {
         if self.sender.is_none() && matches!(self.step, EventKind::Dhcp(_) | EventKind::DhcpClient(_)) {
             self.sender = Some(match self.detail.contains("iPXE") {
@@ -142,7 +143,7 @@ impl Event {
             && self.detail == next.detail
     }
 
-    /// Cuts what came from outside to a length that can be kept, and takes control characters out of it.
+    /// Cuts text from outside to the length that is kept, and removes control characters.
     pub(super) fn bound(&mut self) {
         self.detail = one_line(&self.detail, DETAIL_LIMIT);
         self.boot = one_line(&self.boot, 40);
@@ -234,7 +235,7 @@ impl NodeState {
         matches!(self, NodeState::Lost | NodeState::Stalled)
     }
 
-    /// Whether it reads its root, as far as the daemon knows: from the agent's work until it falls silent.
+    /// Whether it reads its root, as far as the daemon knows: from the agent's work until it becomes silent.
     pub fn has_root(self) -> bool {
         self.is_up() || matches!(self, NodeState::Agent | NodeState::Starting)
     }

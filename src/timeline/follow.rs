@@ -1,4 +1,4 @@
-//! What a change of the inventory means for timelines and boots.
+//! The consequences of changes of the inventory for timelines and boots.
 
 use super::{Event, EventKind, Level, Recorder, Subject};
 use crate::{boots::Boots, nodes::Follower};
@@ -6,8 +6,8 @@ use rackstrap_base::clock::Timestamp;
 use rackstrap_model::{disks::is_other_machine, inventory::Changed};
 use rackstrap_store::Batch;
 
-/// Lets timelines, boots and what is known of disks follow: an unknown machine that became a node brings what was heard of it along, a
-/// node that was renamed its timeline, and what is deleted is forgotten.
+/// Makes timelines, boots and rows of disks follow: a machine that becomes a node keeps its events, a renamed node keeps its
+/// timeline, and the timelines of deleted nodes are deleted.
 pub struct Follow {
     recorder: Recorder,
     boots: Boots,
@@ -20,7 +20,8 @@ impl Follow {
     }
 }
 
-/// Says that an order about the disk of the node's former machine is dropped with that machine; none if there was no order.
+/// The message that an order about the disk of the node's former machine is dropped together with that machine; none if there
+/// was no order.
 pub fn dropped_order(boots: &Boots, changed: &Changed) -> Option<String> {
     let before = changed.before.as_ref().filter(|_| is_other_machine(changed))?;
     boots.disks().get(&before.name)?.order?;
@@ -42,7 +43,8 @@ impl Follower for Follow {
             .filter_map(|changed| Some((subject(changed.name()), dropped_order(&self.boots, changed)?)))
             .collect();
         self.boots.publish_followed(changed);
-        // One move after the other would mix the timelines of two nodes that change places, or lose the one that takes a free name.
+        // Moving one timeline after the other would mix those of two nodes that exchange their names, or lose that of a node
+        // whose name is taken.
         let mut moves: Vec<(Subject, Option<Subject>)> = Vec::new();
         for changed in changed {
             let (before, after) = (changed.before.as_ref(), changed.after.as_ref());

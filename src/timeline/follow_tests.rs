@@ -43,7 +43,7 @@ impl Rig {
         Rig::open(dir)
     }
 
-    /// `count` events that name who they are of.
+    /// `count` events that contain the name of their node.
     fn lives(&self, name: &str, count: u64) {
         for number in 0..count {
             let event = Event::new(
@@ -62,7 +62,7 @@ impl Rig {
         follow.publish(changed);
     }
 
-    /// What of each of these names is on its timeline, as `first detail x count`.
+    /// The timeline of each of these names, as `first detail x count`.
     fn lines(&self, names: &[&str]) -> Vec<String> {
         let line = |name: &&str| {
             let events = self.recorder.of(&Subject::Node((*name).to_owned()));
@@ -84,14 +84,14 @@ fn nodes_that_change_places_keep_their_timelines_also_over_a_restart() {
     let rig = Rig::open(dir.path());
     rig.lives("r01n01", 20);
     rig.lives("r01n02", 5);
-    // Of timelines that are longer than what a start reads, the beginning is on disk only.
+    // If a timeline is longer than the part that is read at the start, its beginning is on disk only.
     let rig = rig.restart(dir.path());
     rig.follow(&[renamed("r01n01", "r01n02", 1), renamed("r01n02", "r01n01", 2)]);
     let swapped = ["r01n01: r01n02 x 5", "r01n02: r01n01 x 20", "r01n03:  x 0"];
     assert_eq!(rig.lines(&NAMES), swapped);
     let rig = rig.restart(dir.path());
     assert_eq!(rig.lines(&NAMES), swapped);
-    // All three in a circle, the empty one among them.
+    // All three exchange their names in a circle, including the empty one.
     rig.follow(&[
         renamed("r01n01", "r01n02", 2),
         renamed("r01n02", "r01n03", 1),
@@ -113,7 +113,7 @@ fn a_node_that_takes_the_name_of_a_deleted_one_keeps_its_own_timeline_only() {
     assert_eq!(rig.lines(&NAMES), moved);
     let rig = rig.restart(dir.path());
     assert_eq!(rig.lines(&NAMES), moved);
-    // The other order of the same two changes.
+    // The same two changes in the other order.
     rig.lives("r01n03", 3);
     rig.follow(&[deleted("r01n02", 1), renamed("r01n03", "r01n02", 3)]);
     let moved = ["r01n01:  x 0", "r01n02: r01n03 x 3", "r01n03:  x 0"];

@@ -1,4 +1,4 @@
-//! What can happen to a machine: one list of all kinds of events, with everything that the daemon derives from each.
+//! The kinds of events: one list, with everything that the daemon derives from each kind.
 
 use super::BootStage;
 use rackstrap_wire::Phase;
@@ -11,20 +11,20 @@ pub(super) const KIND_LIMIT: usize = 40;
 /// What the daemon derives from the kind of an event: one row per kind in the list of [`EventKind`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Row {
-    /// Whose packets cause it in numbers; none if no packet can.
+    /// The sender whose packets can cause many of these events; none if no packet can.
     pub source: Option<Source>,
-    /// What it changes in a [`Standing`](super::Standing).
+    /// The change of a [`Standing`](super::Standing).
     pub effect: Effect,
-    /// What it is in a [`BootSummary`](super::BootSummary).
+    /// The part of a [`BootSummary`](super::BootSummary).
     pub part: Part,
-    /// The stage of a boot that it proves; none if it proves nothing.
+    /// The stage of a boot that it proves; none if it proves none.
     pub stage: Option<BootStage>,
 }
 
 /// Sender of packets that cause events in numbers. Its rows may not push out the other rows of a timeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// Requests for addresses, files and scripts. Anybody with the node's address can send them, such as a user's program.
+    /// Requests for addresses, files and scripts. Any program with the node's address can send them, also that of a user.
     Requests,
     /// Reports in the agent's name.
     Agent,
@@ -40,7 +40,7 @@ impl Source {
     }
 }
 
-/// What an event changes in where a node stands.
+/// The change of a node's state by an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
     /// Firmware asks: a boot begins.
@@ -55,44 +55,45 @@ pub(super) enum Effect {
     HandsOver,
     /// The system is up.
     Up,
-    /// The system of this boot is up, also where a later boot was begun in the node's name.
+    /// The system of this boot is up, although a later boot was begun in the node's name.
     StillUp,
-    /// A sign of life that moves nothing.
+    /// A sign of life that changes no state.
     Alive,
     /// The same, while the node loads. Later any user of the node can cause it.
     AliveWhileLoading,
-    /// The same, while the node boots. Later a relay can cause it, and a running system does well without DHCP.
+    /// The same, while the node boots. Later a relay can cause it, and a running system does not need DHCP.
     AliveWhileBooting,
     /// A fault of the node's boot that another machine caused: no sign of life.
     Refused,
-    /// The daemon or an administrator says it of the node: no sign of life.
+    /// The daemon or an administrator recorded it: not a sign of life.
     Said,
     /// The node is lost since the silence began.
     Lost,
     /// The node is stalled since its last step.
     Stalled,
-    /// No sign of life and no fault: any user of the node, or the daemon itself, can cause it.
+    /// Neither a sign of life nor a fault: any user of the node, or the daemon itself, can cause it.
     Nothing,
 }
 
-/// What an event is in the summary of a boot.
+/// The part of an event in the summary of a boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
     /// Firmware or a loader: begins the next boot after an agent was there.
     Loader,
     /// The agent or the system.
     Beyond,
-    /// Something else that the boot does itself: its failures are retries of the boot.
+    /// Another part of the boot's own work: its failures are retries of the boot.
     Within,
-    /// Something that happens during a boot without being its own work.
+    /// Something that happens during a boot and is not part of its work.
     Beside,
-    /// The same, but no boot begins with it: another machine caused it.
+    /// The same, but no boot begins with it, because another machine caused it.
     Foreign,
-    /// A loader's step in a boot in doubt ([`Boot::doubted`](crate::boots::Boot::doubted)): part of it once its agent was heard of.
+    /// A loader's step in a boot in doubt ([`Boot::doubted`](crate::boots::Boot::doubted)). It belongs to the boot once its
+    /// agent was heard of.
     DoubtedLoader,
     /// Another request in a boot in doubt.
     Doubted,
-    /// Part of no boot: heartbeats, and what the daemon or an administrator says of a node.
+    /// Not part of a boot: heartbeats, and records of the daemon or an administrator.
     Outside,
 }
 
@@ -142,8 +143,8 @@ impl fmt::Display for DhcpMessage {
     }
 }
 
-/// Makes [`EventKind`] of a list: documentation, name, data, text in the store, and the columns of [`Row`]. The text of a kind with
-/// data is followed by a space and the data's own text.
+/// Makes [`EventKind`] of a list: documentation, name, data, text in the store, and the columns of [`Row`]. The text of a
+/// kind with data is followed by a space and the text of the data.
 macro_rules! event_kinds {
     ($(
         $(#[doc = $doc:literal])+
@@ -156,7 +157,7 @@ macro_rules! event_kinds {
         #[serde(into = "String", from = "String")]
         pub enum EventKind {
             $($(#[doc = $doc])+ $name $(($type))?,)+
-            /// A kind of an older or newer release, shown as it is. The daemon derives nothing from it.
+            /// A kind of an older or newer release, shown unchanged. The daemon derives nothing from it.
             Other(String),
         }
 
@@ -209,7 +210,7 @@ event_kinds! {
     DhcpFirst = "dhcp-first" {
         source: Some(Source::Requests), effect: Effect::AliveWhileLoading, part: Part::Beside, stage: None
     }
-    /// The machine is plugged in somewhere else.
+    /// The machine is plugged in at another place.
     Place = "place" {
         source: None, effect: Effect::Alive, part: Part::Beside, stage: None
     }
@@ -229,7 +230,7 @@ event_kinds! {
     Script = "script" {
         source: Some(Source::Requests), effect: Effect::Loads, part: Part::Loader, stage: Some(BootStage::Script)
     }
-    /// Somebody asked for a script in a boot in doubt.
+    /// A script was requested in a boot in doubt.
     ScriptClient = "script-client" {
         source: Some(Source::Requests), effect: Effect::Nothing, part: Part::DoubtedLoader, stage: None
     }
@@ -237,7 +238,7 @@ event_kinds! {
     Kernel = "kernel" {
         source: None, effect: Effect::Loads, part: Part::Loader, stage: Some(BootStage::Kernel)
     }
-    /// Somebody fetched the kernel in a boot in doubt.
+    /// The kernel was fetched in a boot in doubt.
     KernelClient = "kernel-client" {
         source: Some(Source::Requests), effect: Effect::Nothing, part: Part::DoubtedLoader, stage: None
     }
@@ -245,7 +246,7 @@ event_kinds! {
     Initramfs = "initramfs" {
         source: None, effect: Effect::Loads, part: Part::Loader, stage: Some(BootStage::Kernel)
     }
-    /// Somebody fetched the initramfs in a boot in doubt.
+    /// The initramfs was fetched in a boot in doubt.
     InitramfsClient = "initramfs-client" {
         source: Some(Source::Requests), effect: Effect::Nothing, part: Part::DoubtedLoader, stage: None
     }
@@ -264,11 +265,11 @@ event_kinds! {
         part: Part::Beyond,
         stage: Some(BootStage::Agent(*phase as u8))
     }
-    /// Somebody acted as the agent in a boot in doubt, and has to wait.
+    /// A client acted as the agent in a boot in doubt, and has to wait.
     AgentClient = "agent-client" {
         source: Some(Source::Requests), effect: Effect::Nothing, part: Part::Doubted, stage: None
     }
-    /// The node mounted a root, or may not.
+    /// The node mounted a root, or was refused.
     NfsMount = "nfs mount" {
         source: Some(Source::Requests), effect: Effect::Alive, part: Part::Within, stage: None
     }
@@ -284,7 +285,7 @@ event_kinds! {
     NfsClient = "nfs-client" {
         source: Some(Source::Requests), effect: Effect::Nothing, part: Part::Doubted, stage: None
     }
-    /// Something asked for a boot of another node, or for this node's boot from another address.
+    /// A client asked for a boot of another node, or for this node's boot from another address.
     Refused = "refused" {
         source: Some(Source::Requests), effect: Effect::Refused, part: Part::Foreign, stage: None
     }
@@ -296,11 +297,11 @@ event_kinds! {
     Ready = "ready" {
         source: None, effect: Effect::Up, part: Part::Beyond, stage: Some(BootStage::Up)
     }
-    /// The running system said something new.
+    /// The running system reported something new.
     Heartbeat = "heartbeat" {
         source: None, effect: Effect::Up, part: Part::Outside, stage: Some(BootStage::Up)
     }
-    /// The running system proved that it is up though a later boot was begun in its name.
+    /// The running system proved that it is up, although a later boot was begun in its name.
     Running = "running" {
         source: None, effect: Effect::StillUp, part: Part::Outside, stage: Some(BootStage::Up)
     }
@@ -308,23 +309,23 @@ event_kinds! {
     Users = "users" {
         source: None, effect: Effect::Alive, part: Part::Beside, stage: None
     }
-    /// A rollout did something with the node.
+    /// A rollout changed something for the node.
     Rollout = "rollout" {
         source: None, effect: Effect::Said, part: Part::Outside, stage: None
     }
-    /// A wanted restart got further, or failed.
+    /// A requested restart progressed or failed.
     Restart = "restart" {
         source: None, effect: Effect::Said, part: Part::Outside, stage: None
     }
-    /// Somebody gave an order about the node's disk.
+    /// An administrator gave an order about the node's disk.
     Reprep = "reprep" {
         source: None, effect: Effect::Said, part: Part::Outside, stage: None
     }
-    /// Somebody ended the machine's lease of a temporary pool.
+    /// An administrator released the machine's lease of a temporary pool.
     Lease = "lease" {
         source: None, effect: Effect::Said, part: Part::Outside, stage: None
     }
-    /// The server was away.
+    /// The server did not run for some time.
     Server = "server" {
         source: None, effect: Effect::Nothing, part: Part::Outside, stage: None
     }
@@ -345,8 +346,8 @@ impl fmt::Display for EventKind {
 }
 
 impl From<String> for EventKind {
-    /// Reads a text that [`fmt::Display`] wrote, of this release or another one. An unknown text is cut to 40 bytes, and control
-    /// characters become spaces, as the text is shown on terminals.
+    /// Reads a text that [`fmt::Display`] of this or another release wrote. An unknown text is cut to 40 bytes, and control
+    /// characters become spaces, because the text is shown on terminals.
     fn from(mut text: String) -> Self {
         static KNOWN: LazyLock<HashMap<String, EventKind>> = LazyLock::new(|| {
             let all = EventKind::known().into_iter();

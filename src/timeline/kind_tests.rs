@@ -29,7 +29,7 @@ fn each_kind_reads_back_from_its_text_and_no_two_kinds_share_one() {
 }
 
 proptest! {
-    /// A text of another release is kept as it is, however it looks, if it is short and printable.
+    /// A text of another release is kept unchanged if it is short and printable.
     #[test]
     fn any_text_reads_back_as_itself(text in "[a-z][a-z ()-]{0,39}") {
         let kind: EventKind = text.parse().unwrap();
@@ -38,7 +38,7 @@ proptest! {
     }
 }
 
-/// All steps that the release before wrote, besides `http`, which was written before that.
+/// All steps that the previous release wrote, except `http`, which an earlier release wrote.
 const BEFORE: &str = "dhcp discover|dhcp request|dhcp request (init-reboot)|dhcp request (renewing)|dhcp decline|dhcp release|\
     dhcp inform|dhcp-client discover|dhcp-client request|dhcp-client request (init-reboot)|dhcp-client request (renewing)|\
     dhcp-client decline|dhcp-client release|dhcp-client inform|dhcp-first|place|tftp|tftp-client|http|script|script-client|kernel|\
@@ -97,7 +97,7 @@ fn rows_of_other_releases_are_read_and_shown_as_they_are() {
         let found = recorder.standing(&node).unwrap();
         assert_eq!((found.state, found.boot.as_str()), (NodeState::Degraded, "a"));
         assert_eq!(found.last_error, "restart: drain: jobs run");
-        // What a failed drain was blamed for ends with it, also if the older release wrote down the fault.
+        // A success ends the error of a failed drain, also if the older release had recorded it.
         recorder.record(
             node.clone(),
             Event::new(Timestamp(40_000), EventKind::Restart, Level::Ok, "drained"),

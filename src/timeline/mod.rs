@@ -1,7 +1,7 @@
 //! What happened to each machine, from its first DISCOVER to `ready`.
 //!
-//! Everybody who serves a machine tells the [`Recorder`] what happened; the state of a node ([`Standing`]) and the
-//! summary of a boot ([`BootSummary`]) follow from these events and from nothing else.
+//! Each part that serves a machine records in the [`Recorder`] what happened. The state of a node ([`Standing`]) and the
+//! summary of a boot ([`BootSummary`]) follow from these events only.
 
 mod event;
 mod follow;

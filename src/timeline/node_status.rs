@@ -1,4 +1,4 @@
-//! How a node is: the one answer for `status`, explanations, rollouts, restarts, exports and hooks.
+//! How a node is: the single answer for `status`, explanations, rollouts, restarts, exports and hooks.
 
 use super::{NodeState, Recorder, Standing, Subject};
 use crate::boots::{Boot, Boots};
@@ -7,16 +7,16 @@ use rackstrap_model::decide::World;
 use rackstrap_wire::{DiskState, Hardware, ImageRef};
 use std::sync::Arc;
 
-/// A machine that boots and was not heard of for so long is switched off, or stands at a screen, milliseconds.
+/// A machine that boots and has been silent for this many milliseconds is switched off, or waits at a screen.
 const SILENCE_MS: u64 = 300_000;
 
-/// How one node is at one moment. [`NodeStatus::of`] is the only place that derives it.
+/// How one node is at one time. [`NodeStatus::of`] is the only place that derives it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeStatus {
     /// Where the node is.
     pub state: NodeState,
-    /// When the state began. Of a lost node, when it was last heard of; of a stalled node, when it last got further. None if the
-    /// node was never heard of.
+    /// When the state began. For a lost node, when it was last heard of; for a stalled node, when it last progressed. None if
+    /// the node was never heard of.
     pub since: Option<Timestamp>,
     /// The last failure, retry or lack; else why the node is back on another version. Empty if there is none.
     pub reason: String,
@@ -45,7 +45,7 @@ impl NodeStatus {
         NodeStatus::from(world, standing.unwrap_or_default(), boots, node)
     }
 
-    /// How `node` is as its recorded events say: a node that fell silent is lost once that is an event.
+    /// How `node` is by its recorded events: a silent node is lost only after that was recorded as an event.
     pub fn recorded(world: &World, recorder: &Recorder, boots: &Boots, node: &str) -> NodeStatus {
         let standing = recorder.standing(&Subject::Node(node.to_owned()));
         NodeStatus::from(world, standing.unwrap_or_default(), boots, node)
@@ -88,7 +88,7 @@ impl NodeStatus {
         }
     }
 
-    /// What the node lacks though it is up; empty if nothing.
+    /// The missing parts of a node that is up; empty if there are none.
     pub fn lacks(&self) -> &str {
         match self.state {
             NodeState::Degraded => &self.reason,
@@ -119,8 +119,8 @@ impl NodeStatus {
     }
 }
 
-/// Answers how many seconds lie between two heartbeats of a boot: as its plan told the node, which keeps that until it boots again. The
-/// site's present limit holds if the boot or its period is not known.
+/// Returns a function from a boot to the seconds between its heartbeats: the period in the boot's plan, which the node keeps
+/// until it boots again. If the boot or its period is unknown, the site's present period is used.
 pub(super) fn heartbeats(world: &World, boots: &Boots) -> impl Fn(&str) -> u32 {
     let of_site = world.site.limits.heartbeat_secs;
     move |boot| {
@@ -135,6 +135,6 @@ fn rolled_back(world: &World, node: &str) -> Option<String> {
         .assignments
         .trials
         .get(node)
-        .filter(|trial| trial.back.is_some())?;
-    Some(format!("{}: back on {}", trial.verdict(), trial.good))
+        .filter(|trial| trial.rolled_back.is_some())?;
+    Some(format!("{}: back on {}", trial.verdict(), trial.last_known_good))
 }

@@ -1,4 +1,4 @@
-//! Tests of the one answer to how a node is.
+//! Tests of how a node is.
 
 use super::{node_status::heartbeats, tests::LIMITS, *};
 use crate::{
@@ -40,7 +40,7 @@ fn rig(dir: &Path, boots: &[(&str, u32, Option<u64>, u32)]) -> (Store, Recorder,
             },
             "token": "t", "opened": number * 1000, "sequence": number, "redeemed": true, "ready": ready.map(at),
         });
-        // Through the type, as the store's rows are of it.
+        // The row is made by the type that the store uses.
         let boot: Boot = serde_json::from_value(row).unwrap();
         batch = batch.put(Table::Boots, id.as_bytes(), &boot);
     }
@@ -70,7 +70,7 @@ fn a_node_is_lost_by_the_heartbeat_period_of_its_boot_and_not_by_the_sites_of_no
     }
     let events = recorder.of(&Subject::Node(NODE.to_owned()));
     assert_eq!(events.len(), 1, "it never flapped: {events:?}");
-    // Three of its own heartbeats, and not a second earlier; events say the same.
+    // After three of its own heartbeat periods, and not a second earlier; the events agree.
     assert_eq!(
         (state(190 + 180), state(190 + 181)),
         (NodeState::Ready, NodeState::Lost)
@@ -122,7 +122,7 @@ fn what_a_node_runs_is_told_apart_from_the_boot_that_it_is_in() {
     );
     assert_eq!(booting.version, Some("debian@2".parse().unwrap()));
     assert_eq!(booting.begun().collect::<Vec<_>>(), [at(2), at(1)]);
-    // Booting, it is on as long as it is heard of; then it stalls, and the reason says where.
+    // While it boots, it counts as on as long as it is heard of. Then it stalls, and the reason names the step.
     assert!(booting.is_on(at(20 + 299)) && !booting.is_on(at(20 + 300)));
     let stalled = status(2_000);
     assert_eq!((stalled.state, stalled.since), (NodeState::Stalled, Some(at(20))));
@@ -150,7 +150,7 @@ fn a_node_whose_checks_failed_is_up_and_not_healthy() {
         Level::Degraded,
         "check failed: /x is not mounted",
     );
-    boots.note_health("a", "t", false).unwrap();
+    boots.record_health("a", "t", false).unwrap();
     let found = status();
     assert_eq!((found.state, found.healthy), (NodeState::Degraded, false));
     assert_eq!(found.lacks(), "check failed: /x is not mounted");
@@ -163,7 +163,7 @@ fn a_node_whose_checks_failed_is_up_and_not_healthy() {
         ok: false,
         detail: "/x is not mounted".to_owned(),
     };
-    boots.note_checks("a", "t", vec![result]).unwrap();
+    boots.record_checks("a", "t", vec![result]).unwrap();
     assert_eq!(status().checks, "check failed: /x is not mounted");
 }
 
@@ -174,7 +174,7 @@ fn a_node_that_is_back_on_another_version_says_why_while_nothing_else_is_wrong()
     let (wanted, good) = ("debian@2".parse().unwrap(), "debian@1".parse().unwrap());
     let trial = Trial {
         boots: 3,
-        back: Some(at(5)),
+        rolled_back: Some(at(5)),
         ..Trial::begin(&wanted, &good, at(1))
     };
     let world = World {

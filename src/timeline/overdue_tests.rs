@@ -1,4 +1,4 @@
-//! Tests of nodes that fell silent: lost, stalled, and over restarts of the daemon.
+//! Tests of silent nodes: lost, stalled, and over restarts of the daemon.
 
 use super::{tests::LIMITS, *};
 use rackstrap_base::clock::Timestamp;
@@ -101,7 +101,7 @@ fn firmware_that_refuses_the_loader_is_stalled_and_stays_so_while_it_repeats_its
     assert!(standing.last_error.starts_with(text), "{}", standing.last_error);
     store.flush().unwrap();
     drop((store, recorder));
-    // The daemon's restart changes nothing; that the machine gets further does.
+    // A restart of the daemon changes nothing; progress of the machine does.
     let (_store, recorder) = open(dir.path(), at(600));
     assert_eq!(state(&recorder), (NodeState::Stalled, 15));
     say(&recorder, 610, "dhcp discover", "", "offer 10.5.1.1 (x64 UEFI, iPXE)");

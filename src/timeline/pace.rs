@@ -30,8 +30,8 @@ pub enum BootStage {
 /// Stages that are timed together.
 const SLOTS: usize = 8;
 
-/// Seconds that a stage may last: the least, and what holds until enough boots were seen. Preparing or checking a large disk
-/// takes an hour, and it says nothing meanwhile.
+/// The least number of seconds that a stage may last, and the number that holds until enough boots were seen. Preparing or
+/// checking a large disk takes an hour without a report.
 const LIMITS: [(u64, u64); SLOTS] = [
     (180, 300),
     (180, 300),
@@ -43,13 +43,13 @@ const LIMITS: [(u64, u64); SLOTS] = [
     (300, 900),
 ];
 
-/// Times of each stage that are remembered.
+/// At most this many times of each stage are remembered.
 const REMEMBERED: usize = 64;
 
-/// Times of a stage that must be known before they count.
+/// This many times of a stage must be known before they count.
 const ENOUGH: usize = 8;
 
-/// A stage is overdue after so many times what nine of ten boots need.
+/// A stage is overdue after this many times the duration that nine of ten boots need.
 const FACTOR: u64 = 4;
 
 /// The times that the last boots of all nodes took for each stage, in milliseconds.
@@ -87,7 +87,7 @@ impl BootStage {
         })
     }
 
-    /// What is likely to be wrong with a machine that came no further. `detail` is what the last step said.
+    /// What is likely to be wrong with a machine that did not progress. `detail` is the detail of its last step.
     pub fn likely_causes(self, detail: &str) -> String {
         match self {
             BootStage::Firmware => {
@@ -136,7 +136,7 @@ impl BootPace {
         slot.push_back(millis);
     }
 
-    /// Milliseconds after which the step that follows `stage` is overdue; none if none follows.
+    /// Milliseconds after which the step that follows `stage` is overdue; none if no step follows.
     pub fn due(&self, stage: BootStage) -> Option<u64> {
         let slot = stage.slot()?;
         let (least, unknown) = LIMITS[slot];

@@ -1,4 +1,4 @@
-//! Takes events from everybody, keeps the last ones of each machine, and has them written behind.
+//! Records events, keeps the last ones of each machine in memory, and writes them to the store.
 
 use super::{BootPace, Event, EventKind, Level, NodeState, Standing, Subject, rows};
 use rackstrap_base::{
@@ -17,19 +17,19 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// A repetition is written again after so many milliseconds, not each time: a DISCOVER a second for hours.
+/// A repetition is written again only after this many milliseconds: some machines send a DISCOVER each second for hours.
 const REPEAT_WRITE_MS: u64 = 10_000;
 
-/// Rows among which no [`Source`](super::kind::Source) may have more than its share. A boot has about 25.
+/// The number of rows in which no [`Source`](super::kind::Source) may have more than its share. A boot has about 25.
 const WINDOW: usize = 96;
 
 /// Key in [`Table::Meta`] of the site's [`BootPace`].
 const PACE: &[u8] = b"pace";
 
-/// A daemon that was away for longer leaves a trace on timelines, milliseconds: a shorter restart holds nobody up.
+/// If the daemon was away for more than this many milliseconds, timelines show it. A shorter restart delays no node.
 const AWAY_MS: u64 = 20_000;
 
-/// The timelines of all machines; clones share them. All its methods are short and from memory.
+/// The timelines of all machines; clones share them. All methods are short and use memory only.
 #[derive(Clone)]
 pub struct Recorder {
     shared: Arc<Shared>,
@@ -48,20 +48,20 @@ struct Shared {
 struct State {
     limits: Limits,
     pace: BootPace,
-    /// The latest time that `settle` was called with. Before the first, what is stored may lie ahead.
+    /// The latest time that `settle` was called with. Before the first call, stored times may lie in the future.
     latest: Timestamp,
     lines: HashMap<Subject, Line>,
     /// How often a node became lost or stalled, or recovered.
     overdue_turns: u64,
-    /// Unknown machines by the time they were first heard of (a number that grows), the oldest forgotten first.
+    /// Unknown machines in the order in which they were first heard of; the oldest are forgotten first.
     machines: VecDeque<HwAddr>,
 }
 
 #[derive(Default)]
 struct Line {
-    /// The last events; those since the start of the daemon, and a few from before.
+    /// The last events: those since the start of the daemon, and a few from before.
     events: VecDeque<(u64, Event)>,
-    /// Number of the first event; what comes before those in memory is on disk.
+    /// Number of the first event. Events before those in memory are on disk.
     first: u64,
     next: u64,
     standing: Standing,
@@ -81,8 +81,8 @@ impl Line {
         (self.first, self.events.front().map_or(self.next, |(number, _)| *number))
     }
 
-    /// Counts `event` in a row that there is, if it is the same thing once more, or if rows of its [`Source`](super::kind::Source) have their share of the
-    /// last `window` ones already. Returns the row's number, and whether its level changed.
+    /// Counts `event` in an existing row, if it repeats the last one, or if the rows of its [`Source`](super::kind::Source)
+    /// have used their share of the last `window` rows. Returns the row's number, and whether its level changed.
     fn again(&mut self, event: &Event, window: Option<usize>) -> Option<(u64, bool)> {
         let repeated = self.events.back().is_some_and(|(_, last)| last.repeats_as(event));
         let crowded = || {
@@ -113,7 +113,7 @@ impl Line {
         batch
     }
 
-    /// Forgets what is more than `kept`.
+    /// Forgets the oldest events beyond `kept`.
     fn shorten(&mut self, subject: &Subject, kept: usize, mut batch: Batch) -> Batch {
         while self.next - self.first > kept as u64 {
             batch = rows::delete(batch, subject, self.first);
@@ -127,7 +127,8 @@ impl Line {
 }
 
 impl Recorder {
-    /// Loads the ends of all timelines from the store; what came before stays on disk until somebody asks for it. `now` is the time from which heartbeats can be expected.
+    /// Loads the ends of all timelines from the store; earlier events stay on disk until they are needed. `now` is the time
+    /// from which heartbeats can be expected.
     pub fn load(store: Store, limits: Limits, now: Timestamp) -> Result<Recorder, StoreError> {
         let mut state = State {
             limits,
@@ -179,10 +180,10 @@ impl Recorder {
         })
     }
 
-    /// Adds `event` to the timeline of `subject`. Never waits for anything but memory: the store writes it behind.
+    /// Adds `event` to the timeline of `subject`. Never waits for the disk: the event is written later.
     ///
-    /// The same thing once more only raises the count of the last row, and a heartbeat that says nothing new only moves
-    /// the time at which the node was last heard of.
+    /// A repetition only raises the count of the last row. A heartbeat without news only changes the time at which the node
+    /// was last heard of.
     pub fn record(&self, subject: Subject, mut event: Event) {
         event.bound();
         self.shared.recorded.fetch_add(1, Ordering::Relaxed);
@@ -196,7 +197,7 @@ impl Recorder {
         self.tell_overdue(turns);
     }
 
-    /// Two threads may come here in another order than they changed something in.
+    /// Two threads may arrive here in another order than that of their changes.
     fn tell_overdue(&self, turns: u64) {
         self.shared.overdue.send_if_modified(|known| {
             let news = *known < turns;
@@ -214,7 +215,7 @@ impl Recorder {
         );
     }
 
-    /// Records that the system of `boot` runs, as the node proved by a secret: no later boot was asked for by its firmware. Records
+    /// Records that the system of `boot` runs, as the node proved by a secret: its firmware asked for no later boot. Records
     /// nothing if there is no later boot.
     pub fn record_running(&self, subject: &Subject, now: Timestamp, boot: &str) {
         let other = {
@@ -233,7 +234,8 @@ impl Recorder {
         }
     }
 
-    /// The timeline of `subject`, oldest first. Reads what the daemon did not see itself from disk: a millisecond.
+    /// The timeline of `subject`, oldest first. Reads events from before the start of the daemon from disk, in about a
+    /// millisecond.
     pub fn of(&self, subject: &Subject) -> Vec<Event> {
         let (on_disk, events) = {
             let state = self.lock();
@@ -259,7 +261,7 @@ impl Recorder {
         }
     }
 
-    /// Takes in what time it is: if the clock was set back, nodes were heard of now at the latest. Cheap otherwise.
+    /// Handles a clock that was set back: no node was heard of after `now`. Cheap otherwise.
     pub fn settle(&self, now: Timestamp) {
         let mut state = self.lock();
         self.shared.listening.fetch_min(now.0, Ordering::Relaxed);
@@ -272,10 +274,10 @@ impl Recorder {
         state.latest = now;
     }
 
-    /// Where `subject` is at `now`: lost or stalled also before [`Recorder::record_overdue`] has recorded it. `heartbeats` answers how
-    /// many seconds lie between two heartbeats of a boot. None if the subject was never heard of.
+    /// Where `subject` is at `now`: lost or stalled also before [`Recorder::record_overdue`] has recorded it. `heartbeats`
+    /// returns the seconds between two heartbeats of a boot. None if the subject was never heard of.
     pub fn standing_at(&self, subject: &Subject, now: Timestamp, heartbeats: impl Fn(&str) -> u32) -> Option<Standing> {
-        // Asked without the lock: boots have one of their own, which is taken first.
+        // Called without the lock: boots have their own lock, which is taken first.
         let boot = self.lock().lines.get(subject)?.standing.boot.clone();
         let heartbeat_secs = heartbeats(&boot);
         let listening = Timestamp(self.shared.listening.load(Ordering::Relaxed));
@@ -287,7 +289,7 @@ impl Recorder {
         Some(standing)
     }
 
-    /// Where `subject` is, as its recorded events say; none if it was never heard of.
+    /// Where `subject` is by its recorded events; none if it was never heard of.
     pub fn standing(&self, subject: &Subject) -> Option<Standing> {
         self.lock().lines.get(subject).map(|line| line.standing.clone())
     }
@@ -310,11 +312,11 @@ impl Recorder {
         self.lock().machines.iter().copied().collect()
     }
 
-    /// Records which nodes are lost or stalled at `now`. These facts are events, so that a restart of the daemon keeps them.
-    /// `heartbeats` answers how many seconds lie between two heartbeats of a boot.
+    /// Records which nodes are lost or stalled at `now`. These facts are events, so that they survive a restart of the
+    /// daemon. `heartbeats` returns the seconds between two heartbeats of a boot.
     pub fn record_overdue(&self, now: Timestamp, heartbeats: impl Fn(&str) -> u32) {
         self.settle(now);
-        // Asked without the lock, as in `standing_at`.
+        // Called without the lock, as in `standing_at`.
         let up: Vec<String> = {
             let state = self.lock();
             let up = state.lines.values().filter(|line| line.standing.state.is_up());
@@ -337,7 +339,7 @@ impl Recorder {
             nodes
                 .filter_map(|(subject, line)| {
                     let standing = &line.standing;
-                    // A node that came up just now is looked at the next time.
+                    // A node that came up in this moment is looked at the next time.
                     let secs = periods.get(&standing.boot).copied().unwrap_or(u32::MAX);
                     let event = standing.overdue(now, listening, secs, &state.pace)?;
                     Some((subject.clone(), event))
@@ -358,15 +360,15 @@ impl Recorder {
         self.shared.store.get(Table::Meta, ALIVE)
     }
 
-    /// Records that this daemon runs at `now`, and how long stages of boots take at this site. Written behind.
+    /// Records that this daemon runs at `now`, and how long stages of boots take at this site. The write is not waited for.
     pub fn record_alive(&self, now: Timestamp) {
         let pace = self.lock().pace.clone();
         let batch = Batch::new().put(Table::Meta, ALIVE, &now).put(Table::Meta, PACE, &pace);
         self.shared.store.queue(batch);
     }
 
-    /// Records that this daemon heard nothing from `from` until `now`, on the timelines of nodes that were up or booting, and gives
-    /// them time to be heard of again. Records nothing if that was less than 20 s.
+    /// Records that this daemon heard nothing from `from` until `now`, on the timelines of nodes that were up or booting, and
+    /// gives them time to be heard of again. Records nothing if that was less than 20 s.
     pub fn record_absence(&self, from: Timestamp, now: Timestamp) {
         let away = now.since(from);
         if away < AWAY_MS {
@@ -403,7 +405,7 @@ impl Recorder {
         self.shared.overdue.subscribe()
     }
 
-    /// Takes over other limits, after the site file was read again.
+    /// Applies the limits of a site file that was read again.
     pub fn set_limits(&self, limits: Limits) {
         let batch = {
             let mut state = self.lock();
@@ -415,11 +417,11 @@ impl Recorder {
         }
     }
 
-    /// Gives timelines to other subjects, all at the same moment, so that two nodes can change places: a machine that became a node, a
-    /// node that was renamed. With none as the new subject the timeline is forgotten, as of a node that was deleted. No subject may be
-    /// moved twice.
+    /// Moves timelines to other subjects, all at the same moment, so that two nodes can exchange their names: of a machine
+    /// that became a node, and of a node that was renamed. Without a new subject, the timeline is deleted, as for a deleted
+    /// node. No subject may be moved twice.
     pub fn move_all(&self, moves: &[(Subject, Option<Subject>)]) {
-        // Read without the lock: nobody changes what is on disk only, but for taking the oldest away.
+        // Read without the lock: events that are on disk only change in one way, by deletion of the oldest.
         let older: Vec<Vec<Event>> = moves
             .iter()
             .map(|(from, to)| {
@@ -450,7 +452,7 @@ impl State {
         self.insert(&subject, event, Some(window))
     }
 
-    /// With no `window`, each event that is none of the last one's repetitions gets a row.
+    /// Without `window`, each event that does not repeat the last one gets its own row.
     fn insert(&mut self, subject: &Subject, event: Event, window: Option<usize>) -> Batch {
         let overdue = |state: &State| state.lines.get(subject).and_then(Line::overdue);
         let before = overdue(self);
@@ -509,7 +511,7 @@ impl State {
         line.shorten(subject, kept, batch)
     }
 
-    /// Brings everything below the limits.
+    /// Deletes what exceeds the limits.
     fn shrink(&mut self, mut batch: Batch) -> Batch {
         while self.machines.len() > self.limits.unknown_machines.max(1) {
             let Some(oldest) = self.machines.pop_front() else { break };
@@ -529,7 +531,8 @@ impl State {
         self.drop_line(subject, batch)
     }
 
-    /// `older` is what of each moved timeline is on disk only. All are taken away before the first one is put in its new place.
+    /// `older` are the events of each moved timeline that are on disk only. All timelines are removed before the first one is
+    /// inserted at its new place.
     fn move_all(&mut self, moves: &[(Subject, Option<Subject>)], older: Vec<Vec<Event>>) -> Batch {
         let mut batch = Batch::new();
         let mut taken: Vec<(&Subject, Vec<Event>)> = Vec::new();

@@ -1,22 +1,23 @@
-//! Timelines on disk: a row an event, and now and then where that had led to, so that a start reads the ends of timelines only.
+//! Timelines on disk: one row for each event, and regular snapshots of the node's state, so that a start reads only the ends
+//! of timelines.
 
 use super::{Event, Standing, Subject};
 use rackstrap_store::{Batch, Read, Store, StoreError, Table};
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 
-/// After so many events of a timeline where they have led to is written down: so many are read of it at a start.
+/// A snapshot is written after this many events of a timeline, so at most this many are read at a start.
 const SNAPSHOT_EVERY: u64 = 8;
 
-/// Where a timeline had led to.
+/// The state of a node after an event of its timeline.
 #[derive(Debug, Serialize, Deserialize)]
 struct Snapshot {
-    /// Number of the last event of it.
+    /// Number of the last event that it includes.
     number: u64,
-    /// Where that had led to.
+    /// The state after that event.
     standing: Standing,
-    /// It counts all that had happened, also what had only raised the count of an earlier row: the event itself is not to be
-    /// looked at again. Releases before wrote none of these.
+    /// Whether it includes everything that had happened, also repetitions that only raised the count of an earlier row, so
+    /// that the event must not be applied again. Older releases never wrote true.
     #[serde(default)]
     whole: bool,
 }
@@ -29,13 +30,13 @@ pub(super) struct Tail {
     pub first: u64,
     /// The last events, with their numbers.
     pub events: Vec<(u64, Event)>,
-    /// Where all of them have led to.
+    /// The state after all events.
     pub standing: Standing,
-    /// The first event of all, where the order of timelines matters.
+    /// The very first event, for subjects whose order matters.
     pub began: Option<Event>,
 }
 
-/// The ends of all timelines, and what takes away rows that are none of ours.
+/// The ends of all timelines, and a batch that deletes rows with invalid keys.
 pub(super) fn tails(store: &Store) -> Result<(Vec<Tail>, Batch), StoreError> {
     store.read(|rows| {
         let (mut tails, mut strange) = (Vec::new(), Batch::new());
@@ -44,7 +45,7 @@ pub(super) fn tails(store: &Store) -> Result<(Vec<Tail>, Batch), StoreError> {
             match parse_key(&found) {
                 Some((subject, first)) => {
                     from = prefix(&subject);
-                    // Behind all of its numbers.
+                    // This key is after all numbers.
                     from.extend_from_slice(&[0xff; 9]);
                     tails.push(tail(rows, subject, first)?);
                 }
@@ -76,7 +77,7 @@ fn tail(rows: &Read<'_>, subject: Subject, first: u64) -> Result<Tail, StoreErro
     let read = |start| rows.scan_from(Table::Events, &prefix, &key(&subject, start));
     let mut events: Vec<(Vec<u8>, Event)> = read(start)?;
     if events.is_empty() {
-        // Left by a release that knew nothing of it.
+        // The row was written by a release without snapshots.
         (standing, start, whole) = (Standing::default(), first, None);
         events = read(start)?;
     }
@@ -84,13 +85,13 @@ fn tail(rows: &Read<'_>, subject: Subject, first: u64) -> Result<Tail, StoreErro
         .into_iter()
         .filter_map(|(key, event)| Some((parse_key(&key)?.1, completed(event))))
         .collect();
-    // The one of the snapshot may have happened again since; said twice, an event says the same.
+    // The event of the snapshot may have happened again since. Applying it twice changes nothing.
     for (_, event) in events
         .iter()
         .filter(|(number, _)| whole.is_none_or(|counted| *number > counted))
     {
         if event.last.is_some() {
-            // What it brought about, it did the first time.
+            // Its first occurrence already had its effects.
             let first = Event {
                 last: None,
                 ..event.clone()
@@ -113,7 +114,7 @@ fn tail(rows: &Read<'_>, subject: Subject, first: u64) -> Result<Tail, StoreErro
     })
 }
 
-/// Events `from` to `until` (not that one itself) of a timeline, as far as they are on disk.
+/// Events `from` to `until` (exclusive) of a timeline, as far as they are on disk.
 pub(super) fn between(store: &Store, subject: &Subject, from: u64, until: u64) -> Result<Vec<Event>, StoreError> {
     let wanted = store.read(|rows| rows.scan_from(Table::Events, &prefix(subject), &key(subject, from)));
     let wanted: Vec<(Vec<u8>, Event)> = wanted?;
@@ -125,13 +126,13 @@ pub(super) fn between(store: &Store, subject: &Subject, from: u64, until: u64) -
         .collect())
 }
 
-/// A row as this release writes it.
+/// A row in the form of this release.
 fn completed(mut event: Event) -> Event {
     event.complete_sender();
     event
 }
 
-/// Adds the row of an event; `standing` is where it has led to.
+/// Adds the row of an event; `standing` is the state after it.
 pub(super) fn put(batch: Batch, subject: &Subject, number: u64, event: &Event, standing: &Standing) -> Batch {
     let batch = batch.put(Table::Events, key(subject, number), event);
     if !(number + 1).is_multiple_of(SNAPSHOT_EVERY) {
@@ -140,7 +141,7 @@ pub(super) fn put(batch: Batch, subject: &Subject, number: u64, event: &Event, s
     snapshot(batch, subject, number, standing, false)
 }
 
-/// Writes the row of an earlier event again, which has happened once more after event `last`; `standing` is where all has led to.
+/// Writes the row of an earlier event again, which was repeated after event `last`; `standing` is the state after everything.
 pub(super) fn put_again(
     batch: Batch,
     subject: &Subject,
@@ -161,18 +162,18 @@ fn snapshot(batch: Batch, subject: &Subject, number: u64, standing: &Standing, w
     batch.put(Table::Standings, prefix(subject), &snapshot)
 }
 
-/// Takes the row of an event away.
+/// Deletes the row of an event.
 pub(super) fn delete(batch: Batch, subject: &Subject, number: u64) -> Batch {
     batch.delete(Table::Events, key(subject, number))
 }
 
-/// Takes away events `first` to `next` (not that one itself), and what they have led to.
+/// Deletes events `first` to `next` (exclusive), and their snapshots.
 pub(super) fn drop_all(batch: Batch, subject: &Subject, first: u64, next: u64) -> Batch {
     let batch = batch.delete(Table::Standings, prefix(subject));
     (first..next).fold(batch, |batch, number| delete(batch, subject, number))
 }
 
-/// `n` NAME 0 or `m` HWADDR: what all keys of a timeline begin with.
+/// The beginning of all keys of a timeline: `n` NAME 0, or `m` HWADDR.
 fn prefix(subject: &Subject) -> Vec<u8> {
     let mut prefix = Vec::with_capacity(32);
     match subject {

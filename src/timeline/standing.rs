@@ -1,45 +1,47 @@
-//! Where a node is: follows from its events, one after the other.
+//! Where a node is: derived from its events, one after the other.
 
 use super::{BootPace, BootStage, Event, EventKind, Level, NodeState, kind::Effect};
 use rackstrap_base::clock::{Timestamp, duration};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Boots whose late reports are recognised as such.
+/// At most this many earlier boots are remembered, to recognise their late reports.
 const BOOTS_SEEN: usize = 4;
 
-/// Heartbeats that may fail to come before a node counts as lost.
+/// A node counts as lost when this many heartbeats are missing.
 pub const MISSED_HEARTBEATS: u64 = 3;
 
-/// Where one node is, and why, as its events say.
+/// Where one node is, and why, according to its events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Standing {
-    /// The state. `Lost` and `Stalled` are brought about by events too, which the daemon records when [`Standing::overdue`].
+    /// The state. `Lost` and `Stalled` follow from events, too, which the daemon records when [`Standing::overdue`] returns
+    /// one.
     pub state: NodeState,
-    /// When the state began: of a lost node when it was last heard of, of a stalled one when it last got further.
+    /// When the state began: for a lost node when it was last heard of, for a stalled node when it last progressed.
     pub since: Timestamp,
     /// The last failure, retry or lack; cleared when the node is up and nothing is missing.
     pub last_error: String,
-    /// What `last_error` is of; none if there is none, or if it says what is missing of a node that is up.
+    /// The kind of event that caused `last_error`; none if there is no error, or if the error names what a node that is up
+    /// lacks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     blamed: Option<EventKind>,
     /// When the last event or heartbeat came; 0 if none did.
     pub heard: Timestamp,
     /// Boot that the node is in, empty if none is pinned.
     pub boot: String,
-    /// What the boot lacks of what was asked for; empty if nothing.
+    /// The missing parts; empty if the boot is complete.
     lacks: String,
-    /// What the last heartbeat complained of, empty if nothing.
+    /// The problem in the last heartbeat; empty if there was none.
     trouble: String,
-    /// The boots before, the newest last.
+    /// Ids of earlier boots, the newest last.
     seen: VecDeque<String>,
-    /// What the boots before lacked, where they lacked something: a node may still be in one of them.
+    /// What earlier boots lacked, by boot: the node may still be in one of them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     lacked: BTreeMap<String, String>,
-    /// How far the machine has come since it was last up, however often it began again.
+    /// The furthest progress since the machine was last up, over all its attempts.
     #[serde(default)]
     progress: Option<Progress>,
-    /// What it does while it is stalled: it may begin again and again.
+    /// Its state while it is stalled: it may start again and again.
     #[serde(default)]
     below: Option<NodeState>,
 }
@@ -51,7 +53,7 @@ struct Progress {
     /// When the stage was reached first.
     at: Timestamp,
     step: EventKind,
-    /// What the step said, at most 80 characters.
+    /// The detail of the step, at most 80 characters.
     detail: String,
 }
 
@@ -62,7 +64,8 @@ impl Progress {
     }
 }
 
-/// A machine that was silent for longer begins from the start, milliseconds; one that comes back sooner repeats itself.
+/// After this many milliseconds of silence, a machine starts from the beginning. A machine that is heard of earlier repeats
+/// its attempts.
 const LOOP_GAP_MS: u64 = 300_000;
 
 impl Default for Standing {
@@ -85,7 +88,7 @@ impl Default for Standing {
 }
 
 impl Standing {
-    /// Whether nothing is different but the time at which the machine was last heard of.
+    /// Whether only the time at which the machine was last heard of differs.
     pub(super) fn says_the_same_as(&self, later: &Standing) -> bool {
         let heard = later.heard;
         Standing { heard, ..self.clone() } == *later
@@ -101,7 +104,7 @@ impl Standing {
         standing
     }
 
-    /// Takes in one event. Returns the stage of the boot that ends with it, and how many milliseconds that stage took.
+    /// Applies one event. Returns the stage of the boot that ends with it, and how many milliseconds that stage took.
     pub fn apply(&mut self, event: &Event) -> Option<(BootStage, u64)> {
         let at = event.latest();
         let effect = event.step.row().effect;
@@ -145,7 +148,7 @@ impl Standing {
             | Effect::AliveWhileLoading
             | Effect::AliveWhileBooting => {}
         }
-        // Of an event that was repeated, the time between two of them.
+        // For a repeated event, the time between two repetitions.
         let gap = match event.last {
             Some(last) if event.count > 1 => last.since(event.at) / (event.count - 1),
             _ => at.since(self.heard),
@@ -173,7 +176,8 @@ impl Standing {
         sample
     }
 
-    /// The event of a node that is lost or stalled at `now`, if it is. `listening` is the time from which this daemon could have heard it.
+    /// The event of a node that is lost or stalled at `now`; none if it is neither. `listening` is the time from which this
+    /// daemon could have heard of it.
     pub fn overdue(&self, now: Timestamp, listening: Timestamp, heartbeat_secs: u32, pace: &BootPace) -> Option<Event> {
         match self.state {
             NodeState::Ready | NodeState::Degraded => {
@@ -192,7 +196,7 @@ impl Standing {
                     return None;
                 }
                 let silent = now.since(progress.at);
-                // Without its age, which would be that of this moment for ever: who shows it has `took_ms` and the time.
+                // Without the age, which would not change any more. Views compute it from `took_ms` and the time.
                 let causes = progress.stage.likely_causes(&progress.detail);
                 let mut detail = format!("{}: {causes}", progress.step);
                 if !self.last_error.is_empty() {
@@ -204,26 +208,27 @@ impl Standing {
         }
     }
 
-    /// Becomes lost or stalled: since `took_ms` before the event.
+    /// Makes the node lost or stalled, since `took_ms` before the event.
     fn overdue_since(&mut self, state: NodeState, event: &Event) {
         self.state = state;
         self.since = Timestamp(event.at.0.saturating_sub(event.took_ms.unwrap_or(0)));
     }
 
-    /// Records how far the machine has come. Returns whether that is further than before, with the milliseconds in the stage before.
+    /// Records the progress of the machine. Returns whether it is further than before, with the milliseconds in the stage
+    /// before.
     fn record_progress(&mut self, event: &Event, at: Timestamp, gap: u64) -> (bool, Option<(BootStage, u64)>) {
         let Some(stage) = BootStage::of(event) else {
             return (false, None);
         };
         let before = self.progress.as_ref().map(|before| (before.stage, before.at));
         let (further, sample) = match before {
-            // A running system renews its lease, and the like.
+            // A running system renews its lease and sends similar requests.
             Some((BootStage::Up, _)) if stage < BootStage::Up => (self.state == NodeState::Loading, None),
             None => (true, None),
             Some(_) if gap > LOOP_GAP_MS && stage < BootStage::Up && stage <= BootStage::LoaderRuns => (true, None),
             Some((known, since)) if stage > known => (true, Some((known, at.since(since)))),
             Some((known, _)) => {
-                // The step that is told is the last one of the stage; its time is that of the first.
+                // The reported step is the last one of the stage; the time is that of its first one.
                 if stage == known
                     && let Some(progress) = &mut self.progress
                 {
@@ -249,7 +254,7 @@ impl Standing {
         match effect {
             Effect::Begins => self.go(NodeState::Loading, at),
             Effect::Loads => {
-                // A kernel that is fetched while the agent of the same boot reports: reports overtake each other.
+                // Reports may overtake each other: the kernel may be recorded after the agent of the same boot has reported.
                 if event.boot.is_empty() || !self.past(NodeState::Loading) {
                     self.go(NodeState::Loading, at);
                 }
@@ -269,7 +274,7 @@ impl Standing {
                     self.go(NodeState::Agent, at);
                 }
             }
-            // Both say what is missing now; the next heartbeat may say that it is there again.
+            // Both report what is missing now; the next heartbeat may report that it is there again.
             Effect::Up | Effect::StillUp => {
                 self.trouble = match event.level {
                     Level::Ok => String::new(),
@@ -290,25 +295,25 @@ impl Standing {
         self.complain(event);
     }
 
-    /// A heartbeat without an event of its own.
+    /// Records a heartbeat that has no event of its own.
     pub fn heartbeat(&mut self, at: Timestamp) {
         self.heard = self.heard.max(at);
     }
 
-    /// Whether a heartbeat of `boot` that reports `trouble` (empty: all is well) changes nothing but the time.
+    /// Whether a heartbeat of `boot` that reports `trouble` (empty: no problem) changes only the time.
     pub fn expects(&self, boot: &str, trouble: &str) -> bool {
         self.boot == boot && self.state.is_up() && self.trouble == trouble
     }
 
-    /// Counts as heard of at `at`, though this daemon's memory of its last heartbeat is gone.
+    /// Counts the node as heard of at `at`, because this daemon does not remember its last heartbeat.
     pub fn was_alive(&mut self, at: Timestamp) {
         if self.state.is_up() {
             self.heard = self.heard.max(at);
         }
     }
 
-    /// Completes a snapshot of a release that did not record what `last_error` is of: its text begins with that. For rows that are read,
-    /// where it is needed for restarts only.
+    /// Completes a snapshot of an older release, which did not record the kind of event that caused `last_error`: its text begins
+    /// with the kind. For rows that are read; only restarts need it.
     pub(super) fn complete_blamed(&mut self) {
         let text = self.last_error.split_once(": ").map(|(kind, _)| kind);
         if let (None, Some(text)) = (&self.blamed, text)
@@ -318,18 +323,19 @@ impl Standing {
         }
     }
 
-    /// Takes in that the clock was set back: nothing was heard at a time that lies ahead, or silence would go unnoticed until that returns.
+    /// Handles a clock that was set back: no event may lie in the future, or silence would not be noticed until that time
+    /// returns.
     pub fn settle(&mut self, now: Timestamp) {
         self.heard = self.heard.min(now);
         self.since = self.since.min(now);
     }
 
-    /// Whether `boot` is one that the node left for another.
+    /// Whether the node left `boot` for another one.
     pub(super) fn left(&self, boot: &str) -> bool {
         self.boot != boot && self.seen.iter().any(|seen| seen == boot)
     }
 
-    /// Enters a boot that the node never left: the one since was not its own.
+    /// Enters a boot that the node never left: the later boot was not its own.
     fn go_back_to(&mut self, boot: &str) {
         if self.boot == boot {
             return;
@@ -362,7 +368,7 @@ impl Standing {
             }
         }
         self.trouble.clear();
-        // What comes now is of another boot than the state is: it may go back.
+        // The event belongs to another boot than the state does, so the state may go back.
         match self.state {
             NodeState::Loading => {}
             NodeState::Stalled => self.below = Some(NodeState::Absent),
@@ -386,7 +392,7 @@ impl Standing {
         self.blamed = None;
     }
 
-    /// What is missing of a node that is up.
+    /// The missing parts of a node that is up.
     fn missing(&self) -> String {
         match self.trouble.is_empty() {
             false => self.trouble.clone(),
@@ -402,7 +408,7 @@ impl Standing {
     }
 
     fn complain(&mut self, event: &Event) {
-        // A drain that failed, and succeeds or is not wanted any more: the node itself had no trouble.
+        // A failed drain has succeeded now, or is not wanted any more: the node itself had no problem.
         if event.level == Level::Ok && event.step == EventKind::Restart && self.blamed == Some(EventKind::Restart) {
             self.last_error = self.missing();
             self.blamed = None;
@@ -415,7 +421,7 @@ impl Standing {
             false => format!("{}: {}", event.step, event.detail),
         };
         if event.level == Level::Degraded && !event.boot.is_empty() {
-            // What follows from the first lack (an overlay without the disk's mounts) says less.
+            // Consequences of the first lack (an overlay without the disk's mounts) say less than the first one.
             if self.lacks.is_empty() {
                 self.lacks.clone_from(&text);
             }
@@ -428,7 +434,7 @@ impl Standing {
     }
 }
 
-/// How far a boot in this state is; 0 if it has not begun or its progress is unknown.
+/// The position of a state in a boot; 0 if the boot has not begun or its progress is unknown.
 fn rank(state: NodeState) -> u8 {
     match state {
         NodeState::Absent | NodeState::Waiting | NodeState::Lost | NodeState::Stalled => 0,

@@ -1,13 +1,13 @@
-//! A timeline cut into boots, each with its times.
+//! Splits a timeline into boots, each with its times.
 
 use super::{Event, EventKind, Level, kind::Part};
 use rackstrap_base::clock::Timestamp;
 use std::collections::BTreeSet;
 
-/// One boot, from the first packet to `ready`, or as far as it came.
+/// One boot, from the first packet to `ready`, or to its last step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootSummary {
-    /// Id of the boot, the last one if scripts were fetched several times; empty if it came to none.
+    /// Id of the boot; the last one if scripts were fetched several times, empty if none was pinned.
     pub boot: String,
     /// When its first packet came.
     pub began: Timestamp,
@@ -17,7 +17,7 @@ pub struct BootSummary {
     pub total_ms: u64,
     /// Number of failures before it was ready; 0 if nothing failed.
     pub retries: u64,
-    /// What it lacks of what was asked for; empty if nothing.
+    /// The missing parts; empty if the boot is complete.
     pub lacks: Vec<String>,
     /// Its steps, in the order in which they began.
     pub steps: Vec<StepTime>,
@@ -26,7 +26,7 @@ pub struct BootSummary {
 /// One step of a boot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepTime {
-    /// What is done in it.
+    /// The kind of its events.
     pub step: EventKind,
     /// Milliseconds after the boot's first packet.
     pub at_ms: u64,
@@ -58,7 +58,7 @@ pub fn summarise(events: &[Event]) -> Vec<BootSummary> {
         let begins = boots.last().map_or(part != Part::Foreign, |boot| {
             let other = !event.boot.is_empty() && id_of(boot) != Some(&event.boot);
             match part {
-                // Whatever a loader does after the agent was there is the next boot, unless it is named as this one's.
+                // After the agent, each step of a loader belongs to the next boot, unless it has this boot's id.
                 Part::Loader | Part::DoubtedLoader => beyond && (event.boot.is_empty() || other),
                 Part::Beyond => beyond && other,
                 Part::Within | Part::Beside | Part::Foreign | Part::Doubted | Part::Outside => false,
@@ -116,7 +116,7 @@ fn summary(events: &[&Event]) -> Option<BootSummary> {
     for (i, step) in steps.iter_mut().enumerate() {
         let until = starts.get(i + 1).copied().unwrap_or(end.since(began));
         step.took_ms = match ready.filter(|_| step.step == EventKind::Ready) {
-            // It reports the kernel's uptime; what it took is the system's start, since anybody spoke last.
+            // The agent reports the kernel's uptime. The step itself took the start of the system, since the last event.
             Some(at) => at.since(
                 events
                     .iter()
@@ -130,7 +130,7 @@ fn summary(events: &[&Event]) -> Option<BootSummary> {
     }
     let mut lacks: Vec<String> = Vec::new();
     for event in events.iter().filter(|e| e.level == Level::Degraded) {
-        // An overlay repeats what the disk lacks, with words before it.
+        // An overlay repeats what the disk lacks, after some words.
         if !lacks.iter().any(|known| event.detail.ends_with(known)) {
             lacks.push(event.detail.clone());
         }
@@ -150,11 +150,11 @@ fn summary(events: &[&Event]) -> Option<BootSummary> {
     })
 }
 
-/// Whether the boot itself failed at it. What users of the node ask of the server is on its timeline too, as are the orders of
+/// Whether the boot itself failed at this event. The timeline also has requests of the node's users, and orders of
 /// administrators and rollouts.
 fn is_retry(event: &Event, ready: Option<Timestamp>) -> bool {
     let of_boot = matches!(part(event), Part::Loader | Part::Beyond | Part::Within);
-    // A system that is up may have its NFS connection ended, which is no part of the way up.
+    // A system that is up may lose its NFS connection, which is not part of its start.
     of_boot && event.level >= Level::Retry && ready.is_none_or(|ready| event.at <= ready)
 }
 

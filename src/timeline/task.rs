@@ -1,4 +1,4 @@
-//! Looks for nodes that fell silent, and keeps the time at which this daemon was there to hear them.
+//! Looks for silent nodes, and records regularly that this daemon runs.
 
 use super::{Recorder, node_status::heartbeats};
 use crate::boots::Boots;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 /// Time between two looks at all nodes.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Looks after which the daemon records that it runs.
+/// The daemon records that it runs after this many looks.
 const LOOKS_PER_RECORD: u32 = 10;
 
 /// Watches over all nodes until `cancel`.
@@ -45,7 +45,7 @@ pub async fn watch_over(
                 return Ok(());
             }
         }
-        // A machine that was suspended, or a daemon that was stopped by a signal, heard nobody meanwhile.
+        // If the machine was suspended, or the daemon stopped by a signal, it heard of no node meanwhile.
         let away = asleep.elapsed().saturating_sub(LOOK).as_millis() as u64;
         let now = Timestamp::now();
         recorder.record_absence(Timestamp(now.0.saturating_sub(away)), now);

@@ -94,7 +94,7 @@ fn a_drain_that_failed_is_no_trouble_any_more_when_it_succeeds() {
 }
 
 #[test]
-fn a_node_whose_checks_fail_is_degraded_until_they_hold() {
+fn a_node_is_degraded_while_its_checks_fail() {
     let standing = check(
         "10 script @a => loading
          20 agent switch-root @a +5: x => starting
@@ -171,7 +171,7 @@ fn restarts_and_late_words_of_older_boots() {
          21 heartbeat @c => ready",
     );
     assert_eq!(standing.boot, "c");
-    // The error of the last attempt is there until the node is up.
+    // The error of the last attempt stays until the node is up.
     let standing = Standing::after(&script("1 agent root @a !error: refused\n9 dhcp discover"));
     assert_eq!(standing.last_error, "agent root: refused");
 }
@@ -364,7 +364,7 @@ fn agent_events_become_events() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
-    /// Whatever is recorded: never more than the limits, in memory and on disk, and the same after a restart.
+    /// Whatever is recorded, the limits hold in memory and on disk, and the state is the same after a restart.
     #[test]
     fn a_recorder_is_bounded_and_survives_restarts(
         events in prop::collection::vec((0u8..9, 0u8..4, 0u8..3, 0u8..4), 0..200),
@@ -390,7 +390,7 @@ proptest! {
             subjects.map(|subject| recorder.of(&subject).into_iter().map(row).collect()).collect()
         };
         let before = all(&recorder);
-        // A repetition is not written at once, so that the time of the last one is not known.
+        // A repetition is not written at once, so the time of the last one is unknown.
         let stand = |recorder: &Recorder| -> Vec<Option<Standing>> {
             let standings = (1..9).map(machine).chain([node()]).map(|who| recorder.standing(&who));
             let forget = |mut standing: Standing| {
@@ -459,7 +459,7 @@ fn what_a_node_can_cause_does_not_push_its_boot_off_its_timeline() {
     assert_eq!(check(&recorder), "1999: not found");
     store.flush().unwrap();
     drop((store, recorder));
-    // Of a row that is repeated, at most the last ten seconds are not on disk.
+    // Of a repeated row, at most the last ten seconds are not on disk.
     check(&open(dir.path(), limits).1);
 }
 
@@ -507,7 +507,7 @@ fn a_start_reads_the_ends_of_timelines_and_the_rest_when_it_is_asked_for() {
     );
     assert_eq!(recorder.standing(&node()), Some(standing));
     assert_eq!(recorder.of(&node()), events);
-    // What comes now pushes the oldest out, on disk too.
+    // New events push the oldest out, on disk too.
     recorder.record(node(), event("9000 script @c"));
     assert_eq!(recorder.of(&node())[..49], events[1..]);
     let other = Subject::Node("r01n02".into());
@@ -518,7 +518,7 @@ fn a_start_reads_the_ends_of_timelines_and_the_rest_when_it_is_asked_for() {
     assert_eq!(store.scan::<serde_json::Value>(Table::Standings, b"").unwrap().len(), 1);
     drop((store, recorder));
 
-    // Smaller limits hold from the start, and what was forgotten leaves nothing.
+    // Smaller limits hold from the start, and forgotten events leave no rows.
     let (store, recorder) = open(
         dir.path(),
         Limits {

@@ -1,7 +1,7 @@
-//! The server's own users and groups, as far as nodes are to know them: what NIS did, without its daemons.
+//! The server's own users and groups, for nodes: the purpose of NIS, without its daemons.
 //!
-//! [`rackstrap_wire::users`] reads lines of passwd, group and shadow and puts the server's behind an image's own, as agents do that
-//! too; `select` takes those in the site's ranges; both are pure. `source` reads the server's files.
+//! [`rackstrap_wire::users`] reads lines of passwd, group and shadow, and appends the server's entries to an image's own, as
+//! agents do. `select` chooses the entries in the site's ranges. Both are pure. `source` reads the server's files.
 
 mod select;
 mod source;

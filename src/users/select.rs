@@ -1,13 +1,13 @@
-//! Which of the server's users and groups nodes know.
+//! Which of the server's users and groups nodes get.
 
 use rackstrap_site::Users;
 use rackstrap_wire::users::{self as file, Group, NodeUsers, User};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 
-/// Refused lines that are kept; the rest is counted.
+/// At most this many refused lines are kept; the rest is counted.
 const MOST_REFUSED: usize = 100;
-/// Users and groups each at most: the files of a node stay well below what an agent takes (16 MiB).
+/// At most this many users, and this many groups: the files of a node stay well below the limit of an agent (16 MiB).
 const MOST: usize = 20_000;
 
 /// Users and groups in the site's ranges, in the order of their files.
@@ -19,7 +19,7 @@ pub struct Accounts {
     pub groups: Vec<Group>,
     /// Lines that could not be used.
     pub refused: Vec<Refused>,
-    /// How many more there are of them.
+    /// How many further lines could not be used.
     pub omitted: usize,
 }
 
@@ -28,9 +28,9 @@ pub struct Accounts {
 pub struct Refused {
     /// `passwd`, `group` or `shadow`.
     pub file: String,
-    /// Line, from 1.
+    /// Number of the line, from 1.
     pub line: usize,
-    /// Why. It repeats nothing of the line, in which a hash may stand.
+    /// The reason. It does not repeat the line, which may contain a hash.
     pub why: String,
 }
 
@@ -41,8 +41,8 @@ impl std::fmt::Display for Refused {
 }
 
 impl Accounts {
-    /// As agents take them. The digest is keyed with `key`: nobody who sees it can try passwords against it. It is empty if there is
-    /// nobody, so that a site without users and one that has not heard of them are the same.
+    /// The entries in the form that agents read. The digest is keyed with `key`, so that it cannot be used to try passwords.
+    /// It is empty if there are no entries, so that a site without users equals one whose users were not read yet.
     pub fn for_nodes(&self, key: &[u8; 32]) -> NodeUsers {
         let mut all = NodeUsers::of(&self.users, &self.groups);
         if !(all.passwd.is_empty() && all.group.is_empty()) {
@@ -70,7 +70,7 @@ impl Accounts {
     }
 }
 
-/// Those of the files' users and groups that `policy` wants. What is wrong with a line concerns that line only.
+/// The users and groups of the files that `policy` selects. An error in a line affects that line only.
 pub fn select(policy: &Users, passwd: &[u8], group: &[u8], shadow: &[u8]) -> Accounts {
     let mut found = Accounts::default();
     let excluded = |name: &str| policy.exclude.iter().any(|one| one == name);
@@ -78,7 +78,7 @@ pub fn select(policy: &Users, passwd: &[u8], group: &[u8], shadow: &[u8]) -> Acc
     for (line, text) in file::lines(passwd) {
         match text.and_then(file::user) {
             Ok(user) if !policy.uid.contains(&user.uid) || excluded(&user.name) => {}
-            // As getent has it: the first one counts.
+            // As in getent, the first one counts.
             Ok(user) if names.contains(&user.name) => {
                 found.refuse("passwd", line, format!("{} is already defined above", user.name));
             }

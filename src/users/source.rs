@@ -1,4 +1,4 @@
-//! The server's own files, read again when they are others.
+//! The server's own files, read again when they have changed.
 
 use super::select::{Accounts, select};
 use rackstrap_base::sync::lock;
@@ -11,40 +11,40 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// Largest file that is read, bytes: some 100,000 users.
+/// Largest file that is read, in bytes: some 100,000 users.
 const LARGEST: u64 = 16 << 20;
 
-/// What tells a file from the one that it was: useradd and vipw put a new one in its place.
+/// Identifies a version of a file: useradd and vipw replace the file by a new one.
 type Stamp = (u64, u64, u64, i64, i64, i64, i64);
 
-/// Users and groups of the server, as they are now.
+/// The present users and groups of the server.
 #[derive(Debug, Default)]
 pub struct Source {
-    last: Mutex<Option<Seen>>,
+    last: Mutex<Option<LastRead>>,
 }
 
-/// What tells the files from those that they were.
+/// Identifies the versions of all files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamps([Option<Stamp>; 3]);
 
 impl Stamps {
-    /// Of the files that `policy` names, as they are now.
+    /// The stamps of the files that `policy` names, as they are now.
     pub fn of(policy: &Users) -> Self {
         Stamps(paths(policy).each_ref().map(|path| stamp(path)))
     }
 }
 
-/// What was wanted of which files, and what came of it.
-type Seen = (Users, Stamps, Arc<Accounts>);
+/// The policy, the versions of the files, and the result.
+type LastRead = (Users, Stamps, Arc<Accounts>);
 
 impl Source {
-    /// Users and groups that `policy` wants. Blocks for the disk if its files have changed since.
+    /// The users and groups that `policy` selects. Blocks for the disk if its files have changed.
     ///
     /// # Errors
     /// A file cannot be read, or is larger than 16 MiB; the text says which.
     pub fn read(&self, policy: &Users) -> Result<Arc<Accounts>, String> {
         let paths = paths(policy);
-        // Taken before the files are read: what changes meanwhile is seen the next time.
+        // Taken before the files are read, so that a change meanwhile is noticed the next time.
         let stamps = Stamps(paths.each_ref().map(|path| stamp(path)));
         let mut last = lock(&self.last);
         if let Some((seen, at, accounts)) = &*last
@@ -80,7 +80,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
 
 fn contents(path: &Path) -> Result<Vec<u8>, String> {
     let read = || -> io::Result<Vec<u8>> {
-        // Looked at first: opening a fifo waits.
+        // Checked first, because opening a fifo waits.
         if !std::fs::metadata(path)?.is_file() {
             return Err(io::Error::other("it is not a regular file"));
         }

@@ -98,7 +98,7 @@ fn the_images_own_entries_stay_and_conflicts_are_named() {
         found.conflicts.join("\n")
     ));
     assert!(found.files.passwd.starts_with(&image().passwd));
-    // Somebody else of the same name gets nobody's groups; the same user does.
+    // Another user of the same name gets no groups of the server's user; the same user does.
     let group = "lab:x:1100:own,shared\n";
     let policy = Users {
         shadow: false,
@@ -133,9 +133,9 @@ fn the_images_own_entries_stay_and_conflicts_are_named() {
 }
 
 #[test]
-fn what_came_to_a_node_by_itself_stays_when_the_servers_users_change() {
+fn users_that_were_added_on_a_node_stay_when_the_servers_users_change() {
     let before = merged(&image(), &selected(), |_| true);
-    // As useradd and gpasswd do it on the node.
+    // The changes that useradd and gpasswd make on the node.
     let mut files = before.files.clone();
     files.passwd += "daemonized:x:990:990::/:/usr/sbin/nologin\n";
     files.group = files.group.replace("lab:x:1100:root", "lab:x:1100:root,local") + "daemonized:x:990:\n";
@@ -168,7 +168,7 @@ fn what_came_to_a_node_by_itself_stays_when_the_servers_users_change() {
 }
 
 #[test]
-fn a_digest_names_what_nodes_get_and_nobody_can_guess_it() {
+fn a_digest_identifies_the_entries_and_cannot_be_guessed() {
     let (one, key) = (selected().for_nodes(&[1; 32]), [1; 32]);
     assert_eq!(one, selected().for_nodes(&key));
     assert_ne!(one.digest, selected().for_nodes(&[2; 32]).digest);
@@ -204,7 +204,7 @@ fn files_are_read_again_when_they_changed() {
     std::fs::write(dir.path().join("passwd"), PASSWD).unwrap();
     std::fs::write(dir.path().join("group"), GROUP).unwrap();
     assert_eq!(source.read(&policy).unwrap().users.len(), 4);
-    // As vipw does it.
+    // The way in which vipw writes.
     std::fs::write(dir.path().join("new"), "dave:x:1010:1000::/home/dave:/bin/sh\n").unwrap();
     std::fs::rename(dir.path().join("new"), dir.path().join("passwd")).unwrap();
     assert_eq!(source.read(&policy).unwrap().users[0].name, "dave");
@@ -220,14 +220,14 @@ fn files_are_read_again_when_they_changed() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic_and_nothing_bad_gets_through(
+    fn no_bytes_panic_and_no_invalid_entry_is_accepted(
         passwd in prop::collection::vec(prop_oneof![any::<u8>(), prop::sample::select(b":x\n1,/a".to_vec())], 0..400),
         group in "([a-c]{0,3}:x:1[0-9]{0,4}:[a-c,]{0,6}\n|\\PC{0,20}){0,8}",
         shadow in "([a-c]:[$!*a]{0,3}:[0-9:]{0,9}\n){0,4}",
     ) {
         let accounts = select(&policy(), &passwd, group.as_bytes(), shadow.as_bytes());
         let found = merged(&image(), &accounts, |_| true);
-        // What was added can be taken away again, and nothing else goes with it.
+        // Added entries can be removed again, and nothing else is removed with them.
         let mut own = image();
         own.passwd.push('\n');
         prop_assert_eq!(without(&found.files, &found.added), own.clone());

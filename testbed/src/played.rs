@@ -1,7 +1,7 @@
-//! Machines and nodes that are no more than their packets, for tests that need many of them, or one that says what no agent would.
+//! Simulated machines and nodes, for tests that need many of them, or one that sends what no agent sends.
 //!
-//! A [`Machine`] is a card on a [`Wire`]: it asks DHCP, and for its script. A [`Node`] is a machine that the inventory has, and its [`Boot`]
-//! goes on from there: kernel, plan, overlay, `ready`, heartbeats.
+//! A [`Machine`] is a network card on a [`Wire`]: it sends DHCP and fetches its script. A [`Node`] is a machine of the
+//! inventory. Its [`Boot`] continues after the script: kernel, plan, overlay, `ready`, heartbeats.
 //!
 //! ```no_run
 //! # fn main() -> testbed::Result {
@@ -28,5 +28,5 @@ pub use wire::{Wire, client_socket};
 
 use std::time::Duration;
 
-/// When to give up on one answer: nothing here takes that long, however loaded the machine.
+/// The limit of the wait for one answer. Nothing here takes that long, however loaded the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(60);

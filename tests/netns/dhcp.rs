@@ -13,7 +13,7 @@ use std::{
 };
 use testbed::played::TO_ALL;
 
-/// udhcpc's script: configure, and write down what came.
+/// The script of udhcpc: it configures the card and writes its environment to a file.
 const UDHCPC_SCRIPT: &str = "#!/bin/sh
 env >> $(dirname $0)/env; echo \"event $1\" >> $(dirname $0)/env
 case $1 in
@@ -82,11 +82,11 @@ fn dhclient_in_the_pool() {
         matches!(e.message, Kind::Selecting { .. }) && e.answer == AnswerKind::Ack
     });
     lab.wait_address("10.5.255.1", "dhclient.log");
-    // It runs its script first and writes its lease file then.
+    // It runs its script first and writes its lease file afterwards.
     lab.wait_log("dhclient.log", "bound to");
     assert_eq!(server.leases.holder(first).unwrap().hwaddr, MAC.parse().unwrap());
     drop(running);
-    // Started again it remembers its address: INIT-REBOOT.
+    // After a restart it remembers its address (INIT-REBOOT).
     world.forget_events();
     let running = lab.client("dhclient.log", &format!("exec {dhclient} c0"));
     let reboot = world.wait("INIT-REBOOT", |e| matches!(e.message, Kind::InitReboot { .. }));
@@ -130,7 +130,8 @@ fn firmware_and_systems_of_one_machine_share_an_address() {
     server.stop();
 }
 
-/// systemd-networkd by hand: its own /run, and a read-only /sys, which tells it that no udev will name the links.
+/// Runs systemd-networkd without systemd: with a /run of its own, and a read-only /sys, from which it concludes that no udev
+/// will name the cards.
 fn networkd(lab: &Lab) -> Running {
     lab.client(
         "networkd.log",
@@ -160,7 +161,7 @@ fn networkd_as_a_node() {
 }
 
 #[test]
-fn interfaces_that_it_was_not_told_to_hear_nothing() {
+fn other_interfaces_are_not_served() {
     let lab = Lab::new();
     let world = World::new(&["s0"], &[]);
     let server = Server::start(&lab, &world).unwrap();
@@ -168,7 +169,7 @@ fn interfaces_that_it_was_not_told_to_hear_nothing() {
     other.send_to(&message(1, 1, &[]), TO_ALL).unwrap();
     told.send_to(&message(1, 2, &[]), TO_ALL).unwrap();
     assert_eq!(receive(&told)[6..8], [0, 2]);
-    // What was sent first had its time; everything after it has been answered.
+    // The earlier message had its time: a later one has been answered.
     other.set_nonblocking(true).unwrap();
     assert!(other.recv_from(&mut [0; 1]).is_err());
     world.wait("OFFER", |e| e.answer == AnswerKind::Offer);
@@ -177,7 +178,7 @@ fn interfaces_that_it_was_not_told_to_hear_nothing() {
 }
 
 #[test]
-fn no_lease_is_promised_before_it_is_stored() {
+fn no_lease_is_acknowledged_before_it_is_stored() {
     let lab = Lab::new();
     let world = World::new(&["s0"], &[(MAC, "r01n03", Ipv4Addr::new(10, 5, 1, 3))]);
     let server = Server::start(&lab, &world).unwrap();
@@ -185,7 +186,7 @@ fn no_lease_is_promised_before_it_is_stored() {
     let disk = world.disk.lock().unwrap();
     let selecting = [54, 4, 10, 5, 0, 1, 50, 4, 10, 5, 255, 9];
     client.send_to(&message(3, 1, &selecting), TO_ALL).unwrap();
-    // A node, and an offer, do not wait for the disk.
+    // Answers to a node, and offers, do not wait for the disk.
     client.send_to(&message(1, 2, &[]), TO_ALL).unwrap();
     assert_eq!(receive(&client)[6..8], [0, 2]);
     client.set_nonblocking(true).unwrap();
@@ -195,13 +196,13 @@ fn no_lease_is_promised_before_it_is_stored() {
     let ack = receive(&client);
     assert_eq!((&ack[6..8], &ack[16..20]), (&[0, 1][..], &[10, 5, 255, 9][..]));
     server.stop();
-    // Another daemon on the same store knows it.
+    // Another daemon on the same store has the lease.
     let again = Server::start(&lab, &world).unwrap();
     assert!(again.leases.holder(Ipv4Addr::new(10, 5, 255, 9)).unwrap().expires > Timestamp::now());
     again.stop();
 }
 
-/// A cluster that is switched on: nobody is lost in a full receive buffer.
+/// Many machines at once, as when a cluster is switched on: no message is lost in a full receive buffer.
 #[test]
 fn a_burst_is_answered_whole() {
     const MACHINES: u16 = 2000;
@@ -234,7 +235,7 @@ fn a_burst_is_answered_whole() {
 }
 
 #[test]
-fn what_cannot_be_bound_is_said_in_one_line() {
+fn a_socket_that_cannot_be_bound_is_reported_in_one_line() {
     let lab = Lab::new();
     let message = |interfaces: &[&str]| {
         let error = Server::start(&lab, &World::new(interfaces, &[])).err().unwrap();
@@ -261,9 +262,9 @@ fn what_cannot_be_bound_is_said_in_one_line() {
     server.stop();
 }
 
-/// A bridge or a bond that is made anew has its old name and another index.
+/// A bridge or bond that is created again has the same name and another index.
 #[test]
-fn an_interface_that_comes_back_is_answered_on_again() {
+fn an_interface_that_is_created_again_is_served_again() {
     let lab = Lab::new();
     let world = World::new(&["s0"], &[]);
     let server = Server::start(&lab, &world).unwrap();

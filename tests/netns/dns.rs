@@ -1,4 +1,5 @@
-//! The name server, asked by dig: its zones, what it passes on, and for whom; and by clients that mean harm.
+//! The DNS server, with dig as its client (its zones, forwarding, and for which clients it forwards), and with hostile
+//! clients.
 
 use super::{
     dnsmasq,
@@ -19,13 +20,13 @@ use testbed::{
 };
 
 const MAC: &str = "52:54:00:00:01:01";
-/// When to give up: no server here takes that long, however loaded the machine.
+/// The limit of every wait. No server here takes that long, however loaded the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Where the forwarder of these tests listens, and where nobody does.
+/// The address of these tests' forwarder, and one without a server.
 const FORWARDER: &str = "127.0.0.1:5353";
 const NOBODY: &str = "127.0.0.1:5399";
 
-/// A daemon with the node r01n01, which has its address.
+/// A daemon with the node r01n01, whose namespace has its address.
 struct Lab {
     node: Namespace,
     cluster: Cluster,
@@ -66,10 +67,10 @@ impl Lab {
     }
 }
 
-/// What dig says: the header's status and flags, and the records.
+/// What dig prints: the header's status and flags, and the records.
 fn dig(client: &Namespace, question: &[&str]) -> Result<String> {
     let mut command = client.command("dig");
-    // Nothing of the machine's own: no ~/.digrc, no search list.
+    // Without the user's settings: no ~/.digrc, no search list.
     command.args([
         "-r",
         &format!("@{SERVER}"),
@@ -83,7 +84,7 @@ fn dig(client: &Namespace, question: &[&str]) -> Result<String> {
     output(command.args(question))
 }
 
-/// The answer has this status, and each of `words`, blanks counting as one.
+/// Checks that the answer has this status and each of `words`; several blanks count as one.
 fn expect(client: &Namespace, question: &[&str], status: &str, words: &[&str]) -> Result {
     let said = dig(client, question)?;
     let plain = said.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -97,7 +98,8 @@ fn expect(client: &Namespace, question: &[&str], status: &str, words: &[&str]) -
     Ok(())
 }
 
-/// The same for what a forwarder has to be asked for: on a loaded machine it may be too slow for the daemon at first.
+/// [`expect`] for a forwarded question, with repetition: on a loaded machine the forwarder may at first be too slow for the
+/// daemon.
 fn expect_forwarded(client: &Namespace, question: &[&str], status: &str, words: &[&str]) -> Result {
     let mut last = Ok(());
     poll(PATIENCE, || {
@@ -107,9 +109,9 @@ fn expect_forwarded(client: &Namespace, question: &[&str], status: &str, words: 
     last
 }
 
-/// dnsmasq as the site's own name server, which knows names that we do not.
+/// Starts dnsmasq as the site's own DNS server, with names outside rackstrap's zones.
 fn forwarder(namespace: &Namespace) -> Result<Running> {
-    // 6 strings of 250 bytes: more than a datagram of ours takes.
+    // 6 strings of 250 bytes: too long for a UDP answer.
     let long = vec!["x".repeat(250); 6].join(",");
     let running = dnsmasq(
         namespace,
@@ -184,15 +186,15 @@ fn nodes_are_found_by_name_and_by_address() -> Result {
         "NOERROR",
         &["IN NS rackstrap.cluster.example."],
     )?;
-    // dig prints no status of a transfer that was refused.
+    // dig prints no status when a transfer is refused.
     let transfer = dig(node, &["+tcp", "AXFR", "cluster.example"])?;
     ensure!(transfer.contains("Transfer failed"), "{transfer}");
 
-    // As ordinary clients see it.
+    // With the resolver library, as ordinary programs do.
     let said = output(node.command("host").args([name, SERVER]))?;
     ensure!(said.contains("has address 10.5.1.1"), "{said}");
 
-    // The next question sees a change, also one that was just denied; and the zones' serial number goes up.
+    // A change applies to the next question, also for a name that was just denied, and the zones' serial number increases.
     let serial = |zone: &str| -> Result<u32> {
         let said = dig(node, &["SOA", zone])?;
         let record = said.lines().find(|line| line.contains("\tSOA\t")).context("no SOA")?;
@@ -214,7 +216,7 @@ fn nodes_are_found_by_name_and_by_address() -> Result {
     lab.cluster.daemon.cli(&["node", "delete", "r01n02", "--yes"])?;
     expect(node, &["r01n02.cluster.example"], "NXDOMAIN", &[])?;
 
-    // Unknown machines have addresses and no names; and they are told of the name server, as nodes are.
+    // Unknown machines have addresses and no names. Their DHCP answers name the DNS server, as those of nodes do.
     let stranger = lab.cluster.namespace.client("52:54:00:00:09:08")?;
     for client in [&stranger, node] {
         let got = udhcpc(client, &lab.cluster, &["-O", "dns", "-O", "domain"])?;
@@ -230,10 +232,10 @@ fn nodes_are_found_by_name_and_by_address() -> Result {
 }
 
 #[test]
-fn other_names_come_from_the_forwarders_for_the_sites_own_machines() -> Result {
+fn questions_of_the_sites_own_machines_are_forwarded() -> Result {
     let lab = Lab::start()?;
     let node = &lab.node;
-    // Nobody there: the client is told at once, and does not wait for nothing.
+    // Without a forwarder that answers, the client gets SERVFAIL at once.
     expect(node, &["www.example"], "SERVFAIL", &["ANSWER: 0"])?;
     expect(node, &["+tcp", "www.example"], "SERVFAIL", &["ANSWER: 0"])?;
     assert_eq!(lab.counted("forward-failed")?, 2);
@@ -243,7 +245,7 @@ fn other_names_come_from_the_forwarders_for_the_sites_own_machines() -> Result {
     expect_forwarded(node, &["www.example"], "NOERROR", &["www.example. 0 IN A 192.0.2.80"])?;
     expect_forwarded(node, &["+tcp", "www.example"], "NOERROR", &["IN A 192.0.2.80"])?;
     expect_forwarded(node, &["nothing.example"], "NXDOMAIN", &[])?;
-    // Too long for a datagram: dig asks again by TCP, and so do we.
+    // Too long for UDP: dig repeats its question over TCP, and the daemon does so too.
     expect_forwarded(
         node,
         &["+ignore", "TXT", "long.example"],
@@ -255,7 +257,7 @@ fn other_names_come_from_the_forwarders_for_the_sites_own_machines() -> Result {
     expect(node, &["+norecurse", "www.example"], "REFUSED", &[])?;
     expect(node, &["CH", "TXT", "version.bind"], "REFUSED", &[])?;
 
-    // Others are told of the zones, and of nothing else.
+    // Clients outside the site get answers from the zones only.
     let foreign = lab.foreign()?;
     expect(&foreign, &["r01n01.cluster.example"], "NOERROR", &["IN A 10.5.1.1"])?;
     for transport in ["+notcp", "+tcp"] {
@@ -264,7 +266,7 @@ fn other_names_come_from_the_forwarders_for_the_sites_own_machines() -> Result {
     assert_eq!(lab.counted("refused-foreign")?, 2);
     assert!(lab.counted("forwarded")? >= 5);
 
-    // A changed list of forwarders holds with the next question; the section itself has to stay.
+    // A changed list of forwarders applies to the next question; the section itself must stay.
     running.kill();
     let mut without = site();
     without.dns_forward = Some(Vec::new());
@@ -277,10 +279,11 @@ fn other_names_come_from_the_forwarders_for_the_sites_own_machines() -> Result {
 }
 
 #[test]
-fn clients_that_mean_harm_are_counted_and_others_answered() -> Result {
+fn hostile_clients_are_counted_and_others_answered() -> Result {
     let lab = Lab::start()?;
     let name = "r01n01.cluster.example";
-    // Bytes without sense; every other packet has a header that asks one question. A fixed sequence, so that a failure comes again.
+    // Random bytes; every other packet has a valid header with one question. The sequence is fixed, so that a failure can be
+    // repeated.
     let mut state = 1u32;
     let mut random = move || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -305,11 +308,11 @@ fn clients_that_mean_harm_are_counted_and_others_answered() -> Result {
     })??;
     expect(&lab.node, &[name], "NOERROR", &["IN A 10.5.1.1"])?;
     for counter in ["malformed", "dropped-short", "dropped-response", "not-implemented"] {
-        // The kernel hands a socket's packets over in their order: with dig's, all of them were seen.
+        // The kernel delivers the packets of a socket in order: when dig has its answer, all packets before it were handled.
         ensure!(lab.counted(counter)? > 0, "{counter}");
     }
 
-    // A query over the limit, one that never comes, and one that is none end their connection.
+    // A message that is too long, one that never arrives whole and one that is no query close their connection.
     let connect = || -> Result<TcpStream> {
         let stream = lab.node.inside(|| TcpStream::connect((SERVER, 53)))??;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -327,7 +330,8 @@ fn clients_that_mean_harm_are_counted_and_others_answered() -> Result {
     let counted = poll(PATIENCE, || Ok((lab.counted("connections-closed")? == 3).then_some(())))?;
     ensure!(counted.is_some(), "{}", lab.counted("connections-closed")?);
 
-    // As many connections as one client may have; for one more, the one that is idle for longest ends. Others have theirs.
+    // One client opens as many connections as it may. One more closes the one that is idle for longest. Other clients have
+    // their own.
     let mut held = (0..16).map(|_| connect()).collect::<Result<Vec<_>>>()?;
     let accepted = poll(PATIENCE, || Ok((lab.counted("connections")? >= 19).then_some(())))?;
     ensure!(accepted.is_some());
@@ -344,7 +348,7 @@ fn clients_that_mean_harm_are_counted_and_others_answered() -> Result {
 }
 
 #[test]
-fn a_port_that_another_name_server_has_is_one_clear_line() -> Result {
+fn a_port_of_another_dns_server_is_reported_in_one_line() -> Result {
     let binaries = Binaries::get()?;
     let namespace = Namespace::with_bridge()?;
     let dir = tempfile::tempdir()?;

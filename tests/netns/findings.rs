@@ -1,10 +1,11 @@
-//! What is wrong on the server is said alike by `check`, by the daemon's log and by `status`, and no longer than it holds.
+//! Problems on the server are reported with the same text by `check`, the daemon's log and `status`, and only while they
+//! exist.
 
 use std::{fs, os::unix::fs::PermissionsExt};
 use testbed::{Binaries, Cluster, Result, Site};
 
 #[test]
-fn a_hook_that_cannot_be_run_and_a_missing_image_are_said_everywhere() -> Result {
+fn a_hook_that_cannot_run_and_a_missing_image_are_reported_everywhere() -> Result {
     let mut site = Site::demo();
     let cluster = Cluster::with_images(&Binaries::get()?, &site, Vec::new())?;
     let hook = cluster.dir().join("drain");
@@ -29,7 +30,7 @@ fn a_hook_that_cannot_be_run_and_a_missing_image_are_said_everywhere() -> Result
         ),
     ];
     let status = || cluster.daemon.cli(&["status", "--wide"]);
-    // It runs in another namespace than the daemon, whose addresses it does not find.
+    // It runs in another namespace than the daemon and does not find the daemon's addresses.
     let checked = format!("{:#}", cluster.daemon.cli(&["check"]).unwrap_err());
     let (log, shown) = (cluster.daemon.log_tail(50), status()?);
     for (level, message, help) in &found {

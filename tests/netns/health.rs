@@ -1,10 +1,11 @@
-//! Checks and restarts, with nodes that are no more than their packets: what they report, what they are told, and what outlives the daemon.
+//! Health checks and restarts, with simulated nodes: what they report, which orders they get, and what survives a restart of
+//! the daemon.
 
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
 use testbed::{Cluster, Result, Site, played::Boot, timeline::poll};
 
-/// When to give up, however loaded the machine.
+/// The limit of every wait, however loaded the machine is.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn wait_for_order(boot: &Boot) -> Result<Value> {
@@ -12,7 +13,7 @@ fn wait_for_order(boot: &Boot) -> Result<Value> {
     Ok(order.expect("the node is never told to restart"))
 }
 
-/// The rows of one step on the timeline.
+/// The timeline's rows of one step.
 fn said(cluster: &Cluster, node: &str, step: &str) -> Result<Vec<String>> {
     let timeline = cluster.daemon.json(&["timeline", node])?;
     let events = timeline["events"].as_array().cloned().unwrap_or_default();
@@ -23,7 +24,7 @@ fn said(cluster: &Cluster, node: &str, step: &str) -> Result<Vec<String>> {
 }
 
 #[test]
-fn a_node_whose_checks_fail_is_degraded_until_they_hold() -> Result {
+fn a_node_is_degraded_while_its_checks_fail() -> Result {
     let mut site = Site::demo();
     site.heartbeat_secs = 60;
     site.default_profile().checks = Some(vec!["unit sshd.service".to_owned(), "mount /scratch".to_owned()]);
@@ -53,7 +54,7 @@ fn a_node_whose_checks_fail_is_degraded_until_they_hold() -> Result {
         (Some("degraded"), Some(trouble))
     );
     assert_eq!(said(&cluster, "r01n01", "ready")?, [trouble]);
-    // Said again, it is no news; mended, the node is ready by itself; and broken again, it is not.
+    // A repeated report makes no event. When the check passes again, the node is ready; when it fails again, it is degraded.
     assert_eq!(
         node.post("heartbeat", json!({"trouble": trouble, "healthy": false}))?.0,
         204
@@ -79,7 +80,7 @@ fn a_node_whose_checks_fail_is_degraded_until_they_hold() -> Result {
 }
 
 #[test]
-fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
+fn pending_and_failed_checks_are_reported_everywhere() -> Result {
     let mut site = Site::demo();
     site.heartbeat_secs = 60;
     site.default_profile().checks = Some(vec!["unit sshd.service".to_owned()]);
@@ -90,7 +91,7 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
     let daemon = &cluster.daemon;
     let node = cluster.played("r01n01")?.boot()?;
     let plan = node.plan()?;
-    // Only what the node cannot do without.
+    // Only the checks that are required.
     assert_eq!(plan["health"]["checks"], json!(["unit sshd.service", "mount /home"]));
     assert_eq!(plan["health"]["mounts"], json!(["/home"]));
     let states = || -> Result<Vec<(String, String)>> {
@@ -148,7 +149,7 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
     let (stranger, _) = node.post("waiting", json!({"checks": [], "token": "0"}))?;
     assert_eq!(stranger, 403);
 
-    // Its patience is over.
+    // The time limit for the checks is over.
     let checks = json!([
         result("unit sshd.service", true, ""),
         result("mount /home", false, seen)
@@ -160,7 +161,7 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
         (row["state"].as_str(), row["last_error"].as_str()),
         (Some("degraded"), Some(format!("check failed: {seen}").as_str()))
     );
-    // What was sent before and comes now changes nothing.
+    // A report that was sent before and arrives now changes nothing.
     assert_eq!(node.post("waiting", waits)?.0, 204);
     assert_eq!(states()?, are("holds", "failed"));
     let checks = json!([result("unit sshd.service", true, ""), result("mount /home", true, "")]);
@@ -169,7 +170,7 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
     assert_eq!(states()?, are("holds", "holds"));
     assert_eq!(cluster.status("r01n01")?["state"], "ready");
 
-    // The check that agents make by themselves; an older one says nothing of it.
+    // The check that agents run by themselves; an older agent does not report it.
     assert_eq!(plan["health"]["login"], true);
     let kept_out = "users cannot log in because /run/nologin exists; remove it";
     let trouble = format!("check failed: {kept_out}");
@@ -209,7 +210,7 @@ fn what_a_node_waits_for_and_what_failed_is_named_everywhere() -> Result {
     cluster.daemon.stop()
 }
 
-/// A program that notes what it was run for in `log`, and fails while `busy` exists.
+/// A program that writes its arguments to `log`, and fails while `busy` exists.
 fn program(cluster: &Cluster, name: &str) -> Result<Vec<String>> {
     let path = cluster.dir().join(name);
     let dir = cluster.dir().display();
@@ -222,7 +223,7 @@ fn program(cluster: &Cluster, name: &str) -> Result<Vec<String>> {
     Ok(vec![path.display().to_string()])
 }
 
-/// A daemon with programs that log, and two nodes that are ready.
+/// A daemon with programs that log, and two ready nodes.
 fn two_nodes() -> Result<(Cluster, PathBuf, [Boot; 2])> {
     let mut site = Site::demo();
     site.heartbeat_secs = 60;
@@ -239,7 +240,7 @@ fn two_nodes() -> Result<(Cluster, PathBuf, [Boot; 2])> {
 }
 
 #[test]
-fn nodes_are_drained_told_once_and_resumed_one_at_a_time_whatever_becomes_of_the_daemon() -> Result {
+fn nodes_are_drained_ordered_once_and_resumed_one_at_a_time_across_restarts_of_the_daemon() -> Result {
     let (cluster, log, [one, two]) = two_nodes()?;
     let busy = cluster.dir().join("busy");
     fs::write(&busy, "")?;
@@ -277,7 +278,7 @@ fn nodes_are_drained_told_once_and_resumed_one_at_a_time_whatever_becomes_of_the
         (None, None),
         "told once, and one at a time"
     );
-    // Asked before the daemon is killed: timelines are written behind.
+    // This is read before the daemon is killed, as the timeline is written with a delay.
     let restarts = said(&cluster, "r01n01", "restart")?;
     assert!(
         restarts.contains(&"told to restart: new kernel".to_owned()),
@@ -329,7 +330,7 @@ fn nodes_are_drained_told_once_and_resumed_one_at_a_time_whatever_becomes_of_the
     );
     assert_eq!((one.heartbeat()?, two.heartbeat()?), (None, None));
     let mut lines: Vec<String> = fs::read_to_string(&log)?.lines().map(str::to_owned).collect();
-    // It failed once, or more often on a slow machine.
+    // It failed once, or several times on a slow machine.
     lines.dedup();
     let expected = ["drain r01n01", "resume r01n01", "drain r01n02", "resume r01n02"];
     assert_eq!(lines, expected.map(|line| format!("{line} new kernel")));
@@ -339,7 +340,7 @@ fn nodes_are_drained_told_once_and_resumed_one_at_a_time_whatever_becomes_of_the
 }
 
 #[test]
-fn a_node_that_does_not_come_back_stops_the_rest() -> Result {
+fn a_node_that_does_not_boot_stops_the_restart() -> Result {
     let (cluster, log, [one, two]) = two_nodes()?;
     let nodes = [
         "node",

@@ -1,5 +1,5 @@
-//! The HTTP server, asked by curl and by clients that mean harm: of a whole daemon, in namespaces; and, where the
-//! server's patience is at stake, of one on loopback that has little of it.
+//! The HTTP server, with curl and hostile clients: as part of a whole daemon in network namespaces, and, for tests of time
+//! limits, alone on loopback with short limits.
 
 #[path = "http/files.rs"]
 mod files;
@@ -36,12 +36,12 @@ use testbed::{
     timeline::poll,
 };
 
-/// When to give up: no server here takes that long, however loaded the machine.
+/// The limit of every wait. No server here takes that long, however loaded the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const BASE: &str = "http://10.5.0.1";
 
-/// A daemon, the node r01n01 in its boot, and a machine that nobody knows.
+/// A daemon, the node r01n01 during its boot, and an unknown machine.
 struct Lab {
     node: Node,
     stranger: Namespace,
@@ -81,7 +81,7 @@ impl Lab {
         count.with_context(|| format!("no counter http {name} in {counters}"))
     }
 
-    /// Waits until `name` was counted `times`.
+    /// Waits until the counter `name` is `times`.
     fn expect_counted(&self, name: &str, times: u64) -> Result {
         let reached = poll(PATIENCE, || Ok((self.counted(name)? >= times).then_some(())))?;
         let counted = self.counted(name)?;
@@ -98,7 +98,7 @@ impl Lab {
         self.cluster.daemon.state_dir().join("images/debian/1").join(name)
     }
 
-    /// The daemon answers `who` as ever.
+    /// Checks that the daemon still serves `who`.
     fn expect_served(&self, who: &Node) -> Result {
         let (status, _, plan) = fetch(&who.namespace, &who.plan_url(), &["-H", &who.bearer()])?;
         ensure!(status == 200 && plan.contains(&who.boot), "{status}: {plan}");
@@ -107,7 +107,7 @@ impl Lab {
 }
 
 impl Node {
-    /// Makes `r01n<slot>` known and has it ask DHCP and for its script.
+    /// Adds the node `r01n<slot>`, and has it ask DHCP for its address and fetch its boot script.
     fn boot(cluster: &Cluster, slot: u8) -> Result<Node> {
         let player = cluster.played(&format!("r01n{slot:02}"))?;
         let has = player.dhcp()?;
@@ -123,7 +123,7 @@ impl Node {
         Ok(node)
     }
 
-    /// A new boot.
+    /// Starts a new boot.
     fn fetch_script(&mut self) -> Result {
         let boot = self.player.fetch_script()?;
         (self.boot, self.token) = (boot.id, boot.token);
@@ -142,12 +142,12 @@ impl Node {
         format!("Authorization: Bearer {}", self.token)
     }
 
-    /// Reports `events`.
+    /// Sends `events` as the boot's report.
     fn report(&self, events: &[Value]) -> Result<(u16, String)> {
         self.post("report", &json!({"token": self.token, "events": events}).to_string())
     }
 
-    /// Posts `body`, however long, to one of the boot's paths, as an agent of this release.
+    /// Posts `body` to one of the boot's paths, as an agent of this release does.
     fn post(&self, what: &str, body: &str) -> Result<(u16, String)> {
         let wire = format!(
             "{}: {}",
@@ -172,7 +172,7 @@ impl Node {
     }
 }
 
-/// What udhcpc got; if that is nothing, what the daemon has seen of it.
+/// The address that udhcpc got; without one, the error has the daemon's record of the machine.
 fn address_of(client: &Namespace, cluster: &Cluster, more: &[&str]) -> Result<String> {
     udhcpc(client, cluster, more).with_context(|| {
         let counters = cluster.daemon.cli(&["counters", "dhcp"]).unwrap_or_default();
@@ -183,17 +183,17 @@ fn address_of(client: &Namespace, cluster: &Cluster, more: &[&str]) -> Result<St
     })
 }
 
-/// Status, head and body of what curl gets, whatever the status.
+/// Status, head and body of curl's answer, whatever the status is.
 fn fetch(from: &Namespace, url: &str, more: &[&str]) -> Result<(u16, String, String)> {
     let mut command = from.command("curl");
-    // --path-as-is: `..` is for the server to see.
+    // --path-as-is: `..` reaches the server unchanged.
     command.args(["-sS", "-i", "-m", "60", "--path-as-is", "--globoff"]);
     if url.contains("/v1/") {
         command.args(AS_AGENT);
     }
     let text = output(command.args(more).arg(url))?;
     let mut rest = text.as_str();
-    // 100 Continue comes before the answer.
+    // 100 Continue precedes the answer.
     loop {
         let (head, body) = rest
             .split_once("\r\n\r\n")
@@ -213,7 +213,7 @@ fn connect(from: &Namespace) -> Result<TcpStream> {
     patient(stream)
 }
 
-/// The same as its agent makes it.
+/// The same, from the port of an agent.
 fn connect_as_agent(from: &Namespace) -> Result<TcpStream> {
     let server: SocketAddr = format!("{SERVER}:80").parse()?;
     patient(from.inside(|| connect_as_root(Ipv4Addr::UNSPECIFIED, server, PATIENCE))??)
@@ -225,15 +225,15 @@ fn patient(stream: TcpStream) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends `bytes` and answers all that comes back until the server closes. A server that refuses may reset the connection
-/// after its answer, as there are bytes that it has not read.
+/// Sends `bytes` and returns all that the server sends until it closes. A server that refuses a request may reset the
+/// connection after its answer, as there are bytes that it has not read.
 fn talk(mut stream: TcpStream, bytes: &[u8]) -> Result<String> {
-    // An error here is the server's word as well: what counts is what it said before.
+    // An error while sending does not count: the server may have answered before.
     let sent = stream.write_all(bytes);
     until_closed(stream).with_context(|| format!("after sending: {sent:?}"))
 }
 
-/// Reads until the server closes, which it does although we do not.
+/// Reads until the server closes the connection. This side keeps it open.
 fn until_closed(mut stream: TcpStream) -> Result<String> {
     let mut answer = Vec::new();
     match stream.read_to_end(&mut answer) {

@@ -1,4 +1,4 @@
-//! A restart with a new layout version: no node loses data before somebody said so.
+//! A restart of the daemon with a new layout version: no node loses data before an administrator confirmed it.
 
 use serde_json::json;
 use testbed::{
@@ -6,7 +6,7 @@ use testbed::{
     played::{Node, no_hardware},
 };
 
-/// A boot as far as the agent's report; answers the layout version of its plan.
+/// Boots up to the agent's report; returns the layout version of the plan.
 fn boot(node: &Node) -> Result<u64> {
     let boot = node.boot()?;
     let plan = boot.plan()?;
@@ -17,7 +17,7 @@ fn boot(node: &Node) -> Result<u64> {
 }
 
 #[test]
-fn a_restart_takes_over_no_layout_that_loses_data_before_it_is_confirmed() -> Result {
+fn a_restart_adopts_no_layout_that_loses_data_before_it_is_confirmed() -> Result {
     let mut site = Site::demo();
     let cluster = Cluster::start(site.clone())?;
     let cli = |arguments: &[&str]| cluster.daemon.cli(arguments);
@@ -26,8 +26,8 @@ fn a_restart_takes_over_no_layout_that_loses_data_before_it_is_confirmed() -> Re
         assert_eq!(boot(node)?, 1);
     }
 
-    // The file has a new version, and the daemon is restarted, as it is by an upgrade or a reboot: twice, since what it knows
-    // after the first one counts as well.
+    // The file has a new version and the daemon is restarted, as by an upgrade or a reboot. It is restarted twice, as the
+    // state after the first restart matters too.
     site.scratch().version = 2;
     cluster.daemon.write_site(&site)?;
     let held = "layout scratch v2 would lose scratch v1, and this is not confirmed";
@@ -44,22 +44,22 @@ fn a_restart_takes_over_no_layout_that_loses_data_before_it_is_confirmed() -> Re
             "{question:?}: {said}"
         );
     }
-    // It runs in another namespace than the daemon, and may find other things to warn of.
+    // It runs in another namespace than the daemon, and may have other warnings.
     let checked = cli(&["check"]).unwrap_or_else(|error| format!("{error:#}"));
     assert!(checked.contains(held), "{checked}");
 
-    // A reload asks as before.
+    // A reload requires the confirmation as before.
     let refused = format!("{:#}", cli(&["reload"]).unwrap_err());
     assert!(
         refused.contains("loses scratch v1") && refused.contains("reload --reprep"),
         "{refused}"
     );
     assert_eq!(boot(&nodes[0])?, 1);
-    // One node that is named, and not the other.
+    // One node is confirmed, and the other is not.
     cli(&["node", "reprep", "r01n01", "--yes"])?;
     assert_eq!(boot(&nodes[0])?, 2);
     assert_eq!(boot(&nodes[1])?, 1);
-    // All of them; and what was said once is not asked again after a restart.
+    // All nodes are confirmed, and a restart requires no second confirmation.
     cli(&["reload", "--reprep"])?;
     cluster.daemon.stop()?;
     cluster.start_daemon()?;

@@ -1,4 +1,4 @@
-//! The NFS server on loopback, asked by real clients: the nfs3_client crate, libnfs' utilities, and raw calls.
+//! The NFS server on loopback, with real clients: the nfs3_client crate, libnfs' utilities, and calls written by hand.
 
 mod acls;
 mod filesystems;
@@ -27,7 +27,7 @@ use std::{
 use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-/// One export, `/tree`, that belongs to one address.
+/// One export, `/tree`, for one address.
 struct OneExport {
     owner: IpAddr,
     root: Arc<ExportRoot>,

@@ -1,4 +1,4 @@
-//! What was confirmed to anybody is there after `kill -9`, at whatever moment that comes.
+//! `kill -9` at any moment loses nothing that the daemon has confirmed.
 
 use super::dhcp::lab::message;
 use crate::backup::{Lab, add, name};
@@ -22,20 +22,20 @@ use testbed::{
 };
 
 const ROUNDS: u32 = 20;
-/// Nodes of one change.
+/// The number of nodes in one change.
 const TOGETHER: u32 = 3;
-/// Where the numbers of each administrator's nodes begin.
+/// The first number of each administrator's nodes.
 const ADMINISTRATORS: [u32; 2] = [0, 5_000];
-/// Leases of a round at most: the pool has 254 addresses.
+/// The largest number of leases of a round: the pool has 254 addresses.
 const LEASES: u8 = 12;
-/// Generous, as the machine may be busy.
+/// The limit of every wait. It is long as the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What was confirmed so far.
+/// Everything that was confirmed so far.
 #[derive(Default)]
 struct Confirmed {
     nodes: BTreeSet<u32>,
-    /// Last byte of the address, which is also the machine's.
+    /// The last byte of the address, which is also the last of the machine's hardware address.
     leases: BTreeSet<u8>,
 }
 
@@ -45,7 +45,7 @@ impl Confirmed {
     }
 }
 
-/// What the daemon has.
+/// The content of the daemon's store.
 struct Found {
     nodes: BTreeSet<String>,
     history: Vec<String>,
@@ -89,7 +89,7 @@ fn found(client: &Client) -> Result<Found> {
     Ok(found)
 }
 
-/// Adds nodes from `first` on until the daemon is gone.
+/// Adds nodes from number `first` until the daemon is gone.
 fn administer(client: &Client, first: u32, confirmed: &Mutex<Confirmed>) {
     for first in (first..).step_by(TOGETHER as usize) {
         if add(client, first, TOGETHER).is_err() {
@@ -99,7 +99,7 @@ fn administer(client: &Client, first: u32, confirmed: &Mutex<Confirmed>) {
     }
 }
 
-/// Takes leases from number `first` on; what is not answered is asked for again, until the daemon is gone.
+/// Requests leases from number `first`, with repetition, until the daemon is gone.
 fn boot(socket: &UdpSocket, first: u8, confirmed: &Mutex<Confirmed>, over: &AtomicBool) {
     for number in first..first + LEASES {
         let request = message(3, number.into(), &[54, 4, 10, 5, 0, 1, 50, 4, 10, 5, 255, number]);
@@ -150,7 +150,7 @@ fn check(client: &Client, confirmed: &Confirmed) -> Result {
         let count = (first..first + 5_000).take_while(present).count() as u32;
         assert_eq!(count % TOGETHER, 0, "half a change: {}", name(first + count));
     }
-    // And the daemon works with what is on disk.
+    // The daemon's answers match the store.
     let nodes: Vec<Node> = client.get(api::paths::NODES)?;
     let nodes: BTreeSet<String> = nodes.into_iter().map(|node| node.name).collect();
     assert!(nodes == found.nodes, "the daemon's memory and its store differ");
@@ -158,7 +158,7 @@ fn check(client: &Client, confirmed: &Confirmed) -> Result {
 }
 
 #[test]
-fn kill_9_loses_nothing_that_was_confirmed() -> Result {
+fn kill_9_loses_no_confirmed_change() -> Result {
     let lab = Lab::new()?;
     let machine = lab.namespace.client("52:54:00:09:00:00")?;
     let socket = socket(&machine)?;
@@ -172,7 +172,7 @@ fn kill_9_loses_nothing_that_was_confirmed() -> Result {
         let before = confirmed.lock().unwrap().counts();
         thread::scope(|scope| {
             for (client, first) in clients.into_iter().zip(ADMINISTRATORS) {
-                // A change that was not confirmed may have been made all the same.
+                // A change that was not confirmed may have been stored nevertheless.
                 let next = (first..).find(|n| !names.contains(&name(*n))).unwrap();
                 let confirmed = &confirmed;
                 scope.spawn(move || administer(&client, next, confirmed));
@@ -180,7 +180,7 @@ fn kill_9_loses_nothing_that_was_confirmed() -> Result {
             let first = 1 + round as u8 * LEASES;
             let (socket, confirmed, over) = (&socket, &confirmed, &over);
             scope.spawn(move || boot(socket, first, confirmed, over));
-            // Once something of each kind was confirmed, any moment will do, up to 131 ms later.
+            // Once one of each kind was confirmed, the daemon is killed at any moment up to 131 ms later.
             let end = Instant::now() + PATIENCE;
             let more = || {
                 let now = confirmed.lock().unwrap().counts();

@@ -1,5 +1,5 @@
-//! Racks that fill, with a whole daemon and machines that are no more than their packets: many at once, through relays,
-//! over restarts, in a flood, and in trouble.
+//! Filling racks, with a whole daemon and simulated machines: many at once, through relays, across restarts, in a flood, and
+//! with faults.
 
 #[path = "racking/flood.rs"]
 mod flood;
@@ -22,13 +22,13 @@ use testbed::{
     played::{Booted, Machine, Stage, Wire},
 };
 
-/// A rack to be filled, and what tells its machines from others.
+/// A rack that is filled, and its criterion for machines.
 struct Rack {
     number: u8,
     machines: Vec<Machine>,
-    /// Arguments of `discover start` beside its name.
+    /// Arguments of `discover start` after its name.
     told_by: Vec<&'static str>,
-    /// Its first position.
+    /// The first position.
     first: u8,
 }
 
@@ -58,7 +58,7 @@ impl Rack {
         lab.daemon.cli(&[&begin, &self.told_by[..], more].concat())
     }
 
-    /// What its machine `n`, from 0, has to become.
+    /// The node that machine `n`, from 0, must become.
     fn expected(&self, n: usize) -> Booted {
         let slot = self.first + n as u8;
         Booted {
@@ -68,7 +68,7 @@ impl Rack {
     }
 }
 
-/// Addresses by the machine that was given them, temporary ones and nodes'.
+/// The addresses that each machine got, temporary ones and nodes'.
 type Given = Mutex<BTreeMap<String, Vec<Ipv4Addr>>>;
 
 fn note(given: &Given, machine: &Machine, address: Ipv4Addr) {
@@ -79,7 +79,7 @@ fn note(given: &Given, machine: &Machine, address: Ipv4Addr) {
     }
 }
 
-/// Runs `f` for each rack at once; the first failure is answered.
+/// Runs `f` for all racks at once; returns the first failure.
 fn side_by_side(racks: &[Rack], f: impl Fn(&Rack) -> Result + Sync) -> Result {
     thread::scope(|scope| {
         let threads: Vec<_> = racks.iter().map(|rack| scope.spawn(|| f(rack))).collect();
@@ -89,7 +89,7 @@ fn side_by_side(racks: &[Rack], f: impl Fn(&Rack) -> Result + Sync) -> Result {
     })
 }
 
-/// Firmware asks, then iPXE, then iPXE's first script is fetched: a machine that has come to wait.
+/// Firmware sends DHCP, then iPXE, then iPXE's first script is fetched: the machine waits now.
 fn comes_to_wait(machine: &Machine, given: &Given) -> Result {
     for stage in [Stage::Firmware, Stage::Ipxe] {
         note(given, machine, machine.dhcp(stage)?.address);
@@ -108,7 +108,7 @@ fn five_hundred_machines_rack_themselves_into_five_racks_at_once() -> Result {
     let lab = Lab::start(1024)?;
     let nobody = String::new;
     let (alone, shared, ports) = (lab.relay(20, 254)?, lab.relay(24, 254)?, lab.relay(28, 254)?);
-    // Told apart by their subnets, by the switch, and by the ports of one switch.
+    // The racks differ by subnet, by switch, and by the ports of one switch.
     let racks = [
         Rack::new(20, EACH, &alone, &[], |n| (nobody(), format!("swp{n}"))),
         Rack::new(24, EACH, &shared, &["--switch", "sw24"], |n| {
@@ -124,7 +124,7 @@ fn five_hundred_machines_rack_themselves_into_five_racks_at_once() -> Result {
             ("sw28".into(), format!("2/{n}"))
         }),
     ];
-    // By the relay; it has three positions for five machines. Of the last one the relay is another.
+    // By the relay; the rack has three positions for five machines. The last machine is behind another relay.
     let mut small = Rack::new(
         32,
         5,
@@ -135,7 +135,7 @@ fn five_hundred_machines_rack_themselves_into_five_racks_at_once() -> Result {
     small.first = 252;
     let elsewhere = Machine::new(32, 99, &lab.relay(32, 254)?, "", "swp1");
 
-    // The first half comes before anybody says what they shall be.
+    // The first half arrives before the racks are started.
     let given = Given::default();
     lab.among_racks(|| {
         side_by_side(&racks, |rack| {
@@ -158,7 +158,7 @@ fn five_hundred_machines_rack_themselves_into_five_racks_at_once() -> Result {
     }
     small.start(&lab, &[])?;
 
-    // The second half comes while the racks fill, and all boot on.
+    // The second half arrives while the racks fill, and all boot.
     lab.among_racks(|| {
         side_by_side(&racks, |rack| {
             let (waits, boots_on) = std::sync::mpsc::channel();
@@ -179,7 +179,7 @@ fn five_hundred_machines_rack_themselves_into_five_racks_at_once() -> Result {
                     if n >= HALF {
                         note(&given, machine, machine.dhcp(Stage::Firmware)?.address);
                     }
-                    // Nobody boots on any more after a failure, which the end tells.
+                    // After a failure no machine goes on; the end of the test reports it.
                     if waits.send((n, machine)).is_err() {
                         break;
                     }
@@ -210,7 +210,7 @@ fn five_hundred_machines_rack_themselves_into_five_racks_at_once() -> Result {
     }
     assert_eq!(nodes.len(), 5 * usize::from(EACH) + 3);
 
-    // Three had a position; the others wait and say why, and the one behind another relay is not theirs at all.
+    // Three have a position. The others wait with the reason, and the one behind another relay does not belong to this rack.
     let waiting = lab.waiting()?;
     let rows: BTreeMap<&str, &serde_json::Value> = waiting
         .iter()
@@ -234,9 +234,9 @@ fn five_hundred_machines_rack_themselves_into_five_racks_at_once() -> Result {
     lab.daemon.stop()
 }
 
-/// Nothing that was said is forgotten, and the order goes on where it was.
+/// After a restart no position is lost, and the racks go on filling.
 #[test]
-fn racks_go_on_filling_after_kill_9() -> Result {
+fn racks_continue_to_fill_after_kill_9() -> Result {
     let lab = Lab::start(1024)?;
     let wire = lab.relay(24, 254)?;
     let place = |switch: &'static str| move |n| (switch.to_owned(), format!("Gi1/0/{n}"));
@@ -263,7 +263,7 @@ fn racks_go_on_filling_after_kill_9() -> Result {
     for machine in &asked.machines[..2] {
         accept(machine)?;
     }
-    // They wait behind the daemon's back: what it was not asked for is written within a fraction of a second.
+    // They wait without the daemon being asked: unrequested changes are stored within a fraction of a second.
     thread::sleep(std::time::Duration::from_secs(1));
     lab.among_racks(|| {
         filled.machines[..5]
@@ -287,7 +287,7 @@ fn racks_go_on_filling_after_kill_9() -> Result {
     }
     assert_eq!(order()?, macs(2..5), "who waits for your confirmation, in their order");
     lab.among_racks(|| {
-        // Everybody asks again, and new ones come.
+        // All machines ask again, and new ones arrive.
         for (n, machine) in filled.machines.iter().enumerate() {
             machine.dhcp(Stage::Firmware)?;
             assert_eq!(machine.walk(|_| ())?, filled.expected(n));

@@ -1,4 +1,4 @@
-//! A second DHCP server on the network: it is named wherever one looks, and what it takes away is not absent.
+//! A second DHCP server on the network: it is named in all places, and a node that boots from it is not shown as absent.
 
 use super::dnsmasq;
 use serde_json::Value;
@@ -15,7 +15,7 @@ const RIVAL: &str = "10.5.0.9";
 const RIVAL_MAC: &str = "52:54:00:00:09:09";
 const NODE_MAC: &str = "52:54:00:00:01:01";
 
-/// dnsmasq as somebody leaves it running: it offers addresses of the same network to whoever asks.
+/// dnsmasq as a forgotten server: it offers addresses of the same network to all machines.
 fn start_rival(server: &Namespace) -> Result<Running> {
     server.ip(&["address", "add", &format!("{RIVAL}/16"), "dev", "eth0"])?;
     dnsmasq(
@@ -41,7 +41,7 @@ fn rival_warnings(cluster: &Cluster) -> Result<Vec<Value>> {
     Ok(warnings.into_iter().filter(is_of_a_server).collect())
 }
 
-/// A packet of the node's firmware, by broadcast from no address.
+/// Sends a packet of the node's firmware, as a broadcast without a source address.
 fn send(host: &Namespace, kind: u8, options: &[u8]) -> Result {
     let message = Message::new(kind, [0x52, 0x54, 0, 0, 1, 1]).xid(0x0707_0707);
     let message = message.broadcast().firmware(0).options(options).build();
@@ -52,13 +52,14 @@ fn send(host: &Namespace, kind: u8, options: &[u8]) -> Result {
 }
 
 #[test]
-fn another_dhcp_server_is_named_and_its_victims_are_not_absent() -> Result {
+fn another_dhcp_server_is_reported_and_the_nodes_it_answers_are_not_absent() -> Result {
     let cluster = Cluster::start(Site::demo())?;
     cluster.daemon.cli(&["node", "add", "r01n01", "--hwaddr", NODE_MAC])?;
     let server = cluster.namespace.client(RIVAL_MAC)?;
     let host = cluster.namespace.client(NODE_MAC)?;
     assert_eq!(rival_warnings(&cluster)?, Vec::<Value>::new(), "alone so far");
-    // Heard: the node's firmware asks, and both answer. The daemon asked by itself when the other was not there.
+    // By its offer: the node's firmware asks, and both servers answer. The daemon's own probe ran before the other server
+    // started.
     let rival = start_rival(&server)?;
     let heard = poll(PATIENCE, || {
         send(&host, 1, &[])?;
@@ -67,7 +68,7 @@ fn another_dhcp_server_is_named_and_its_victims_are_not_absent() -> Result {
     })?;
     expect_named(&cluster, heard)?;
 
-    // The node takes the other's offer.
+    // The node takes the other server's offer.
     send(&host, 3, &[54, 4, 10, 5, 0, 9, 50, 4, 10, 5, 254, 7])?;
     let row = poll(PATIENCE, || {
         let row = cluster.daemon.json(&["status"])?["nodes"][0].clone();
@@ -81,7 +82,7 @@ fn another_dhcp_server_is_named_and_its_victims_are_not_absent() -> Result {
         "{row}"
     );
 
-    // Asked: nobody else says a word, and a new daemon finds the other by itself.
+    // By a probe: there is no other traffic, and a restarted daemon finds the other server.
     cluster.daemon.stop()?;
     cluster.daemon.start(&cluster.namespace)?;
     let found = poll(PATIENCE, || {
@@ -90,7 +91,11 @@ fn another_dhcp_server_is_named_and_its_victims_are_not_absent() -> Result {
     })?;
     expect_named(&cluster, found)?;
     let waiting = cluster.daemon.json(&["discover", "list"])?;
-    assert_eq!(waiting["machines"], serde_json::json!([]), "who asked is no machine");
+    assert_eq!(
+        waiting["machines"],
+        serde_json::json!([]),
+        "the probe itself is listed as a machine"
+    );
     drop(rival);
     cluster.daemon.stop()
 }

@@ -1,5 +1,5 @@
-//! A rollout to a thousand nodes, with a whole daemon and nodes that are no more than their packets: DHCP, script, kernel, plan,
-//! overlay, ready; some of which never get ready on the new version.
+//! A rollout to a thousand nodes, with a whole daemon and simulated nodes (DHCP, script, kernel, plan, overlay, ready). Some
+//! of them never become ready on the new version.
 
 #[path = "rollout/fleet.rs"]
 mod fleet;
@@ -20,10 +20,10 @@ use std::{
 };
 use testbed::{Result, played::Node};
 
-/// When to give up: the whole of it takes half a minute, on a machine that has nothing else to do.
+/// The limit of every wait. The whole test takes half a minute on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Between two looks at the rollout when there is nothing to do.
+/// The pause between two queries of the rollout when there is nothing to do.
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// A node of `rackstrap rollout status`.
@@ -56,12 +56,12 @@ fn status(fleet: &Fleet) -> Result<(Value, BTreeMap<String, Row>)> {
     Ok((rollout, nodes))
 }
 
-/// Nodes that fare so.
+/// The number of nodes in that state.
 fn count(rows: &BTreeMap<String, Row>, state: &str) -> usize {
     rows.values().filter(|row| row.state == state).count()
 }
 
-/// 3 % fail: most of them by never getting ready in three boots, five of the last batch by hanging in their first.
+/// 3 % fail: most never become ready in three boots, and five of the last batch hang in their first.
 fn lot(name: &str) -> Boots {
     let (rack, slot): (u32, u32) = (name[1..3].parse().unwrap(), name[4..].parse().unwrap());
     match (rack - 1) * 250 + slot {
@@ -121,7 +121,7 @@ fn a_thousand_nodes_are_promoted_in_batches_and_three_percent_fail() -> Result {
             rows.len()
         );
         for (name, row) in rows.iter().filter(|(_, row)| row.round < now) {
-            // None of them was switched off, so all were waited for.
+            // None of them was switched off, so the rollout waited for all.
             assert!(
                 ["ready", "failed", "gone-back"].contains(&row.state.as_str()),
                 "{name} of batch {} is {} in batch {now}",
@@ -134,7 +134,7 @@ fn a_thousand_nodes_are_promoted_in_batches_and_three_percent_fail() -> Result {
             break rows;
         }
         if !text(&rollout, "stopped").is_empty() {
-            // Failures have passed the limit: nobody who has not begun gets the version, until it goes on.
+            // Failures have exceeded the limit: no further node gets the version until the rollout is resumed.
             stops += 1;
             assert_eq!(stops, 1, "{rollout}");
             let failed = count(&rows, "failed") + count(&rows, "gone-back");
@@ -162,7 +162,7 @@ fn a_thousand_nodes_are_promoted_in_batches_and_three_percent_fail() -> Result {
             .map(|(name, _)| fleet.node(name));
         let due = due.collect::<Result<Vec<&Node>>>()?;
         if due.is_empty() {
-            // To ask a build without optimisation about a thousand nodes takes as long as the boots of ten.
+            // In a build without optimisation, the status of a thousand nodes takes as long as ten boots.
             thread::sleep(PAUSE);
             continue;
         }
@@ -191,7 +191,7 @@ fn a_thousand_nodes_are_promoted_in_batches_and_three_percent_fail() -> Result {
             "{name}"
         );
     }
-    // It is everybody's now, and those that went back stay there.
+    // The version is current for all nodes, and those that were rolled back keep theirs.
     fleet.boot(&[outsider], "debian@2")?;
     fleet.boot(&[fleet.node("r01n20")?], "debian@1")?;
     let explained = daemon.cli(&["explain", "r01n20"])?;

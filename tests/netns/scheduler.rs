@@ -1,4 +1,4 @@
-//! A real Slurm, told of a node by the hook: controller beside the daemon, `slurmd` on the node, and a job.
+//! A real Slurm, whose nodes the hook announces: the controller beside the daemon, `slurmd` on the node, and a job.
 
 use anyhow::Context;
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
@@ -24,7 +24,7 @@ use testbed::{
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// A Slurm without security, whose nodes are what `rackstrap export` says.
+/// A Slurm without security, with the nodes of `rackstrap export`.
 fn configure(dir: &Path, hostname: &str) -> Result {
     let at = dir.display();
     for folder in ["state", "spool"] {
@@ -45,7 +45,7 @@ fn configure(dir: &Path, hostname: &str) -> Result {
     Ok(())
 }
 
-/// A program of Slurm's, which finds names in the daemon's export of them.
+/// A program of Slurm, which resolves names by rackstrap's exported hosts file.
 fn slurm(namespace: &Namespace, dir: &Path, words: &[&str]) -> Command {
     let mut command = namespace.command("unshare");
     command.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]);
@@ -58,7 +58,7 @@ fn log(dir: &Path, name: &str) -> Result<fs::File> {
     Ok(fs::File::create(dir.join(name))?)
 }
 
-/// What the node's agent says of a machine: of this one. The answer is the memory that it was said to have, in MiB.
+/// Boots a node whose agent reports this machine's hardware. Returns the reported memory in MiB.
 fn boot(node: &Node) -> Result<u64> {
     let tmp = json!({"name": "tmp", "device": "/dev/vda2", "fs": "ext4", "uuid": "", "mount": "/tmp", "options": "",
         "size": 20_u64 << 30});
@@ -71,7 +71,7 @@ fn boot(node: &Node) -> Result<u64> {
 }
 
 #[test]
-fn slurm_knows_the_nodes_as_their_agents_found_them_and_runs_a_job() -> Result {
+fn slurm_gets_the_reported_hardware_of_the_nodes_and_runs_a_job() -> Result {
     let mut site = Site::demo();
     let mut cluster = Cluster::prepare(site.clone())?;
     let dir: PathBuf = cluster.dir().join("slurm");
@@ -96,7 +96,7 @@ fn slurm_knows_the_nodes_as_their_agents_found_them_and_runs_a_job() -> Result {
         .cli(&["node", "add", "r02n08", "--hwaddr", "52:54:00:00:02:08"])?;
     let memory = boot(&node)?;
 
-    // In one run or in two: what comes together is told together.
+    // The hook ran once or twice: changes at the same time are passed together.
     let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
     let told = poll(LIMIT, || {
         let known = read("nodes.conf").contains("NodeName=r02n07") && read("told").contains("+r02n");
@@ -106,13 +106,13 @@ fn slurm_knows_the_nodes_as_their_agents_found_them_and_runs_a_job() -> Result {
     assert!(told.starts_with("+ ~ -\n"), "once at the start: {told}");
     let nodes = read("nodes.conf");
     assert!(nodes.contains("before their first boot: r02n08"), "{nodes}");
-    // 95 % of its partition, which is what file systems leave.
+    // 95 % of its partition, the usable part of a file system.
     assert!(
         nodes.contains(&format!("RealMemory={memory} TmpDisk=19455 State=UNKNOWN")),
         "{nodes}"
     );
 
-    // The real readers of it: a controller, which refuses what it does not understand, and slurmd on the node.
+    // Slurm reads the export: a controller, which refuses invalid lines, and slurmd on the node.
     let hostname = output(Command::new("hostname").arg("-s"))?;
     configure(&dir, hostname.trim())?;
     let conf = dir.join("slurm.conf").display().to_string();
@@ -144,7 +144,7 @@ fn slurm_knows_the_nodes_as_their_agents_found_them_and_runs_a_job() -> Result {
     );
     assert_eq!(output(&mut command)?.trim(), "on r02n07");
 
-    // Genders' own reader, of the same nodes.
+    // The tool `nodeattr` of Genders, with the same nodes.
     cluster.daemon.cli(&["node", "set", "r02n[07-08]", "--join", "big"])?;
     cluster.daemon.cli(&[
         "export",
@@ -155,7 +155,7 @@ fn slurm_knows_the_nodes_as_their_agents_found_them_and_runs_a_job() -> Result {
     let mut command = Command::new("nodeattr");
     let found = output(command.arg("-f").arg(dir.join("genders")).args(["-c", "big"]))?;
     assert_eq!(found.trim(), "r02n07,r02n08");
-    // And dnsmasq's.
+    // dnsmasq reads its export.
     let dnsmasq = dir.join("dnsmasq.conf");
     cluster
         .daemon
@@ -165,8 +165,8 @@ fn slurm_knows_the_nodes_as_their_agents_found_them_and_runs_a_job() -> Result {
     Ok(())
 }
 
-/// A set of nodes as sites name them: racks with holes, one rack, one slot, widths that grow, words without numbers, and names
-/// that go on behind their last number.
+/// A set of nodes with names as sites have them: racks with holes, a single rack, a single slot, growing widths, words
+/// without numbers, and names with a suffix after their last number.
 fn some_names() -> impl Strategy<Value = BTreeSet<String>> {
     let racked = (1u32..13, 1u32..41).prop_map(|(rack, slot)| format!("r{rack:02}n{slot:02}"));
     let one_slot = (1u32..13).prop_map(|rack| format!("r{rack:02}n01"));
@@ -190,7 +190,7 @@ fn slurm_reads_the_names_of_random_sets_and_its_controller_starts_with_them() ->
     let namespace = Namespace::with_bridge()?;
     let hostname = output(Command::new("hostname").arg("-s"))?;
     configure(at, hostname.trim())?;
-    // It reads no list of names without a configuration.
+    // scontrol expands no hostlist without a configuration.
     fs::write(at.join("nodes.conf"), "")?;
     fs::write(at.join("hosts"), "")?;
     for names in &sets {
@@ -204,7 +204,7 @@ fn slurm_reads_the_names_of_random_sets_and_its_controller_starts_with_them() ->
         assert_eq!(&shown, names, "{list}");
     }
 
-    // The sets once more as nodes of unlike hardware, so that each line has a random part of them.
+    // The same sets as nodes of different hardware, so that each line has a random part of the set.
     let all: BTreeSet<&String> = sets[..6].iter().flatten().collect();
     let nodes: Vec<ExportNode> = (all.iter().zip(0u32..))
         .map(|(name, number)| ExportNode {
@@ -229,7 +229,7 @@ fn slurm_reads_the_names_of_random_sets_and_its_controller_starts_with_them() ->
     Ok(())
 }
 
-/// The names of the nodes that a controller knows, of which there shall be `count`. It runs as long as that takes.
+/// Starts a controller, waits until it knows `count` nodes, stops it, and returns their names.
 fn controller_knows(namespace: &Namespace, at: &Path, count: usize) -> Result<BTreeSet<String>> {
     let conf = at.join("slurm.conf").display().to_string();
     let mut command = slurm(namespace, at, &["slurmctld", "-D", "-f", &conf]);
@@ -251,7 +251,7 @@ fn controller_knows(namespace: &Namespace, at: &Path, count: usize) -> Result<BT
     })
 }
 
-/// Two equal nodes in two racks, at one position: their names fold to a list whose last dimension has one value.
+/// Two equal nodes in two racks, at the same position: their names fold to a list whose last dimension has one value.
 #[test]
 fn two_equal_nodes_in_two_racks_start_the_controller() -> Result {
     let cluster = Cluster::start(Site::demo())?;
@@ -271,7 +271,7 @@ fn two_equal_nodes_in_two_racks_start_the_controller() -> Result {
     let known = controller_knows(&cluster.namespace, &at, 2)?;
     assert_eq!(known, BTreeSet::from(["r01n01".to_owned(), "r02n01".to_owned()]));
 
-    // The line that was exported once: Slurm reads no text behind the last bracket, and does not start.
+    // The line of an earlier export: Slurm accepts no text after the last bracket, and does not start.
     let case = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/cases")
         .join("04-nodes.conf");
@@ -280,7 +280,7 @@ fn two_equal_nodes_in_two_racks_start_the_controller() -> Result {
     let refused = slurm(&cluster.namespace, &at, &["slurmctld", "-D", "-f", &conf]).output()?;
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && said.contains("r[01-02]n01"), "{refused:?}");
-    // What we read of that line is what was meant, as people write it too.
+    // rackstrap itself reads such a list correctly, as people write it too.
     let text = fs::read_to_string(case)?;
     let list = text
         .lines()

@@ -1,4 +1,4 @@
-//! The daemon as a whole, without a virtual machine: ordinary clients in namespaces walk the path of a boot.
+//! The whole daemon without a virtual machine: ordinary clients in namespaces take each step of a boot.
 
 use serde_json::{Value, json};
 use std::{
@@ -12,10 +12,10 @@ use testbed::{Binaries, Cluster, Daemon, Namespace, Result, Site, played::argume
 
 const MAC: &str = "52:54:00:00:01:01";
 
-/// What udhcpc got, by the names that it gives its script.
+/// The result of udhcpc, as the environment of its script.
 pub(super) fn udhcpc(client: &Namespace, cluster: &Cluster, more: &[&str]) -> Result<String> {
     let script = cluster.dir().join("udhcpc.sh");
-    // Configuring the interface is the script's job, printing what it got as well.
+    // Configuring the interface is the script's job, and so is printing the environment.
     let text = "#!/bin/sh\n[ \"$1\" = bound ] || exit 0\nip address flush dev $interface\n\
                 ip address add $ip/$mask dev $interface\nenv\n";
     fs::write(&script, text)?;
@@ -34,10 +34,10 @@ pub(super) fn variable<'a>(environment: &'a str, name: &str) -> &'a str {
     found.unwrap_or_default().trim_matches('\'')
 }
 
-/// What has curl ask as agents do: from a port that takes root's rights.
+/// Options that let curl ask from an agent's port, below 1024.
 pub(super) const AS_AGENT: [&str; 2] = ["--local-port", "512-1023"];
 
-/// The body of a `GET` or, with `body`, of a `POST`, and the status.
+/// Status and body of a `GET` or, with `body`, of a `POST`.
 pub(super) fn curl(client: &Namespace, url: &str, token: &str, body: Option<&Value>) -> Result<(u16, String)> {
     let mut command = client.command("curl");
     command.args([
@@ -70,7 +70,7 @@ fn steps(cluster: &Cluster) -> Result<Vec<String>> {
 }
 
 #[test]
-fn a_client_walks_the_whole_path_of_a_boot_and_nobody_else_can() -> Result {
+fn a_client_takes_each_step_of_a_boot_and_other_machines_cannot() -> Result {
     let cluster = Cluster::start(Site::demo())?;
     cluster.daemon.cli(&["node", "add", "r01n01", "--hwaddr", MAC])?;
     let node = cluster.namespace.client(MAC)?;
@@ -109,7 +109,7 @@ fn a_client_walks_the_whole_path_of_a_boot_and_nobody_else_can() -> Result {
         (status, plan["node"].as_str(), plan["image"].as_str()),
         (200, Some("r01n01"), Some("debian@1"))
     );
-    // Without its token, and with it from another machine, there is no plan.
+    // Without its token, and with it from another machine, the plan is refused.
     assert_eq!(curl(&node, &plan_url, "0", None)?.0, 403);
     let stranger = udhcpc(&other, &cluster, &[])?;
     assert!(variable(&stranger, "ip").starts_with("10.5.255."), "{stranger}");
@@ -155,7 +155,7 @@ fn a_client_walks_the_whole_path_of_a_boot_and_nobody_else_can() -> Result {
     }
     assert!(seen.iter().any(|step| step == "nfs mount"), "{seen:?}");
 
-    // Well after it was acknowledged, kill -9 loses nothing: not the boot, not the timeline.
+    // Long after it was acknowledged, the boot and the timeline survive kill -9.
     thread::sleep(Duration::from_secs(2));
     cluster.daemon.kill();
     cluster.start_daemon()?;
@@ -176,7 +176,7 @@ fn expect_nfs_for_the_node_only(node: &Namespace, other: &Namespace, kernel_of_i
     for name in ["bin", "etc", "usr"] {
         assert!(listing.lines().any(|line| line.ends_with(name)), "{listing}");
     }
-    // nfs-cat mounts what is before the last slash, and follows this link to /boot.
+    // nfs-cat mounts the path up to the last slash, and follows this link to /boot.
     let kernel = node.command("nfs-cat").arg(url("/vmlinuz")).output()?.stdout;
     assert!(
         kernel == fs::read(kernel_of_image)?,
@@ -189,7 +189,7 @@ fn expect_nfs_for_the_node_only(node: &Namespace, other: &Namespace, kernel_of_i
 }
 
 #[test]
-fn sighup_takes_a_good_site_file_and_keeps_the_old_one_instead_of_a_bad_one() -> Result {
+fn sighup_loads_a_valid_site_file_and_rejects_an_invalid_one() -> Result {
     let mut site = Site::demo();
     let cluster = Cluster::start(site.clone())?;
     let version = |cluster: &Cluster| -> Result<Option<u64>> {
@@ -231,7 +231,7 @@ fn sighup_takes_a_good_site_file_and_keeps_the_old_one_instead_of_a_bad_one() ->
 }
 
 #[test]
-fn what_keeps_the_daemon_from_starting_is_one_clear_line() -> Result {
+fn a_failed_start_is_reported_in_one_line() -> Result {
     let binaries = Binaries::get()?;
     let namespace = Namespace::with_bridge()?;
     let dir = tempfile::tempdir()?;
@@ -240,7 +240,7 @@ fn what_keeps_the_daemon_from_starting_is_one_clear_line() -> Result {
         expect_one_line(&command.args(["serve", "--config"]).arg(daemon.config()).output()?)
     };
 
-    // Another daemon has the ports; the same one has the state as well.
+    // Another daemon has the ports; a daemon with the same state directory is refused too.
     let (first, second) = (new("first")?, new("second")?);
     first.start(&namespace)?;
     let line = serve(&mut namespace.command(&binaries.daemon), &second)?;
@@ -253,7 +253,7 @@ fn what_keeps_the_daemon_from_starting_is_one_clear_line() -> Result {
     let line = serve(&mut Namespace::empty()?.command(&binaries.daemon), &second)?;
     assert!(line.contains("br0"), "{line}");
 
-    // Ports below 1024 are root's. The checkout may be where others cannot look.
+    // Ports below 1024 need root. Other users may have no access to the checkout.
     let copy = dir.path().join("rackstrap");
     fs::copy(&binaries.daemon, &copy)?;
     output(Command::new("chown").args(["-R", "65534"]).arg(dir.path()))?;
@@ -266,7 +266,7 @@ fn what_keeps_the_daemon_from_starting_is_one_clear_line() -> Result {
     Ok(())
 }
 
-/// Status 1, and one line on stderr that begins with the program's name.
+/// Checks for status 1 and one line on stderr that begins with the program's name.
 fn expect_one_line(done: &Output) -> Result<String> {
     let text = String::from_utf8_lossy(&done.stderr).trim().to_owned();
     assert_eq!(done.status.code(), Some(1), "{text}");
@@ -275,15 +275,15 @@ fn expect_one_line(done: &Output) -> Result<String> {
     Ok(text)
 }
 
-/// Firmware that rackstrap has no loader for: it asks for ever, and somebody has to be told why.
+/// Firmware without a boot loader in rackstrap: it asks for ever, so the reason must be visible.
 #[test]
-fn firmware_without_a_loader_is_named_wherever_one_looks() -> Result {
+fn firmware_without_a_loader_is_reported_everywhere() -> Result {
     let cluster = Cluster::start(Site::demo())?;
     cluster.daemon.cli(&["node", "add", "r01n01", "--hwaddr", MAC])?;
     let client = cluster.namespace.client(MAC)?;
     let unknown = "52:54:00:00:09:09";
     let waiting = cluster.namespace.client(unknown)?;
-    // Its architecture is in the vendor class only: 32-bit ARM.
+    // Only the vendor class names its architecture: 32-bit ARM.
     let class = ["-V", "PXEClient:Arch:00010:UNDI:003000"];
     for machine in [&client, &waiting] {
         let got = udhcpc(machine, &cluster, &class)?;
@@ -305,7 +305,7 @@ fn firmware_without_a_loader_is_named_wherever_one_looks() -> Result {
         let explained = cluster.daemon.cli(&["explain", name])?;
         assert!(explained.contains(said), "{explained}");
     }
-    // UEFI that rackstrap boots is explained as well.
+    // UEFI that rackstrap can boot is explained too.
     udhcpc(&client, &cluster, &["-V", "PXEClient:Arch:00007:UNDI:003016"])?;
     let explained = cluster.daemon.cli(&["explain", "r01n01"])?;
     assert!(
@@ -315,9 +315,9 @@ fn firmware_without_a_loader_is_named_wherever_one_looks() -> Result {
     cluster.daemon.stop()
 }
 
-/// An arm64 machine would load an amd64 kernel and stop without a word.
+/// An arm64 machine would load an amd64 kernel and hang without a message.
 #[test]
-fn a_machine_of_another_architecture_gets_no_kernel_and_its_node_says_why() -> Result {
+fn a_machine_of_another_architecture_gets_no_kernel_and_an_explanation() -> Result {
     let cluster = Cluster::start(Site::demo())?;
     cluster.daemon.cli(&["node", "add", "r01n01", "--hwaddr", MAC])?;
     let node = cluster.namespace.client(MAC)?;
@@ -344,7 +344,7 @@ fn a_machine_of_another_architecture_gets_no_kernel_and_its_node_says_why() -> R
     );
     let images = cluster.daemon.cli(&["image", "list"])?;
     assert!(images.contains("ARCH") && images.contains("amd64"), "{images}");
-    // In the machine's place comes one that can boot the image.
+    // A machine that can boot the image replaces it.
     let got = udhcpc(&node, &cluster, &["-x", "77:69505845", "-x", "93:0007"])?;
     let (_, script) = curl(&node, variable(&got, "boot_file"), "", None)?;
     assert!(

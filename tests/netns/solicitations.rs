@@ -1,4 +1,4 @@
-//! IPv6 router solicitations: hosts are answered, and get neither a route nor an address from it.
+//! IPv6 router solicitations: hosts get an answer, and with it neither a route nor an address.
 
 use super::dnsmasq;
 use anyhow::Context;
@@ -12,7 +12,7 @@ fn answered(cluster: &Cluster) -> Result<u64> {
     Ok(counters["ndp solicitations-answered"].as_u64().unwrap_or_default())
 }
 
-/// Waits until `times` solicitations were answered. Linux asks by itself when its link comes up.
+/// Waits until `times` solicitations were answered. Linux sends them when its link comes up.
 fn wait_answered(cluster: &Cluster, times: u64) -> Result {
     let reached = poll(PATIENCE, || Ok((answered(cluster)? >= times).then_some(())))?;
     assert!(reached.is_some(), "{}", cluster.daemon.json(&["counters"])?);
@@ -31,7 +31,7 @@ fn icmp6(host: &Namespace, counter: &str) -> Result<u64> {
     Ok(value.with_context(|| format!("no {counter}: {text}"))?.parse()?)
 }
 
-/// Waits until a host asked for routers `times` times. The answer is how many advertisements it got until then.
+/// Waits until a host has sent `times` solicitations. Returns the number of advertisements that it got until then.
 fn asked(host: &Namespace, times: u64) -> Result<u64> {
     let reached = poll(PATIENCE, || {
         Ok((icmp6(host, "Icmp6OutRouterSolicits")? >= times).then_some(()))
@@ -46,7 +46,7 @@ fn the_site_file_switches_the_answers_off_and_without_the_key_they_are_on() -> R
     site.answer_router_solicitations = Some(false);
     let cluster = Cluster::start(site)?;
     let silent = cluster.namespace.client("52:54:00:00:01:01")?;
-    // Linux waits for seconds before it asks again: the first question had all that time for an answer.
+    // Linux waits for seconds before it repeats: the answer to the first one had all that time.
     assert_eq!(asked(&silent, 2)?, 0, "nobody answers");
     assert_eq!(answered(&cluster)?, 0);
 
@@ -75,7 +75,7 @@ fn hosts_take_no_route_and_keep_that_of_a_real_router() -> Result {
     assert_eq!(default_route(&host)?, "");
     assert_eq!(host.ip(&["-6", "address", "show", "scope", "global"])?, "");
 
-    // A router of the network, as it were: its hosts have a route through it, whoever else answers.
+    // A router of the network: the hosts keep the route through it, whatever other answers they get.
     let router = cluster.namespace.client("52:54:00:00:09:01")?;
     router.ip(&["address", "add", "2001:db8:5::1/64", "dev", "eth0", "nodad"])?;
     let _router = dnsmasq(

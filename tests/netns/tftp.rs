@@ -1,4 +1,4 @@
-//! The TFTP engine over real sockets: tftp-hpa, atftp, and datagrams of our own, all on loopback.
+//! The TFTP engine with real sockets: tftp-hpa, atftp, and hand-written datagrams, all on loopback.
 
 use bytes::Bytes;
 use rackstrap_tftp::{
@@ -17,7 +17,7 @@ use std::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Files in memory; what was asked and how it ended.
+/// Files in memory, with a record of the requests and how they ended.
 struct Shelf {
     files: HashMap<&'static str, Bytes>,
     asked: Mutex<Vec<(IpAddr, String)>>,
@@ -36,7 +36,7 @@ impl Files for Shelf {
     }
 
     fn finished(&self, end: &TransferEnd) {
-        // The receiver is gone when a test is over.
+        // At the end of a test the receiver is gone.
         let _ = self.ends.send(end.clone());
     }
 }
@@ -115,7 +115,7 @@ impl Drop for Server {
     }
 }
 
-/// Runs a client, which must be installed; its output on both channels.
+/// Runs a client, which must be installed; returns its output on stdout and stderr.
 fn client(program: &str, package: &str, directory: &Path, arguments: &[&str]) -> String {
     // coreutils' timeout bounds a client that never ends.
     let output = Command::new("timeout")
@@ -152,7 +152,7 @@ fn atftp(directory: &Path, port: u16, arguments: &[&str]) -> String {
     client("atftp", "atftp", directory, &arguments)
 }
 
-/// Bytes that show every misplaced block.
+/// Bytes in which a misplaced block is detected.
 fn pattern(len: usize) -> Vec<u8> {
     (0..len as u64)
         .map(|n| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
@@ -228,7 +228,7 @@ fn atftp_gets_files_with_options() {
     assert!(said.contains("not served"), "{said}");
 }
 
-/// 34 MB in blocks of 512 bytes are 66,407 of them: the number rolls over, with and without windows.
+/// 34 MB are 66,407 blocks of 512 bytes: the block number rolls over, with and without windows.
 #[test]
 fn block_numbers_roll_over_with_real_clients() {
     let bytes = pattern(34_000_000);
@@ -259,7 +259,7 @@ fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     (buffer, from)
 }
 
-/// The next datagram that did not come before: on a slow machine, the server's timer repeats what is not yet answered.
+/// The next datagram that is not a repetition: on a slow machine the server's timer repeats blocks.
 fn receive_new(socket: &UdpSocket, seen: &mut Vec<(Vec<u8>, SocketAddr)>) -> (Vec<u8>, SocketAddr) {
     loop {
         let datagram = receive(socket);
@@ -280,7 +280,7 @@ fn request(name: &str, options: &[(&str, &str)]) -> Vec<u8> {
 }
 
 #[test]
-fn answers_come_from_the_address_that_was_asked() {
+fn answers_come_from_the_requested_address() {
     let server = Server::start("0.0.0.0", &[("f", pattern(100))], Limits::default());
     for last in [1, 2, 200] {
         let address = Ipv4Addr::new(127, 0, 0, last);
@@ -321,11 +321,11 @@ fn a_client_error_ends_a_transfer_and_its_port_is_free_for_the_next() {
     let end = server.end();
     assert_eq!(end.outcome, Outcome::ClientError(8, "not now".into()));
     assert!(end.only_asked_size());
-    // The first datagram after it is the next request's answer: the ERROR had none.
+    // The first datagram afterwards answers the next request: the ERROR got no answer.
     client.send_to(&request("f", &[]), to).unwrap();
     let (data, from) = receive_new(&client, &mut seen);
     assert_eq!(data[..4], [0, 3, 0, 1]);
-    // In the middle of that, a new request from the same port takes its place.
+    // During that transfer a new request from the same port replaces it.
     client.send_to(&ack(1), from).unwrap();
     assert_eq!(receive_new(&client, &mut seen).0[..4], [0, 3, 0, 2]);
     client.send_to(&request("f", &[]), to).unwrap();
@@ -338,7 +338,7 @@ fn a_client_error_ends_a_transfer_and_its_port_is_free_for_the_next() {
 }
 
 #[test]
-fn a_repeated_request_is_no_second_transfer() {
+fn a_repeated_request_starts_no_second_transfer() {
     let server = Server::with(&[("f", pattern(100))]);
     let to = local(Ipv4Addr::LOCALHOST, server.port);
     let client = socket();
@@ -385,7 +385,7 @@ fn malformed_packets_are_counted_and_answered() {
         (&request("n", &[("o", "v"); 40]), 4, "too-many-options"),
         (&request("a/../b", &[]), 2, "truncated"),
     ] {
-        // Neither of these is answered, so the answer that comes is the third packet's.
+        // The first two packets get no answer, so the answer belongs to the third.
         client.send_to(b"\0", to).unwrap();
         client.send_to(b"\0\x05\0\0hello\0", to).unwrap();
         client.send_to(packet, to).unwrap();
@@ -409,7 +409,7 @@ fn limits_are_kept_and_stopping_ends_transfers() {
     for client in &clients[..2] {
         client.send_to(&request("f", &[]), to).unwrap();
         let (_, from) = receive(client);
-        // Who never acknowledges anything would make room.
+        // A client that acknowledges nothing would free a place.
         client.send_to(&ack(1), from).unwrap();
         while receive(client).0[..4] != packet::data_header(2) {}
     }
@@ -429,7 +429,7 @@ fn limits_are_kept_and_stopping_ends_transfers() {
     }
 }
 
-/// A rack row is switched on: a thousand transfers run at the same time, each with one block on its way.
+/// A rack row is switched on: a thousand transfers at the same time, each with one block in transit.
 #[test]
 fn a_thousand_clients_at_once() {
     let bytes = pattern(3000);
@@ -439,11 +439,11 @@ fn a_thousand_clients_at_once() {
     };
     let server = Server::start("127.0.0.1", &[("f", bytes.clone())], limits);
     let to = local(Ipv4Addr::LOCALHOST, server.port);
-    // All are answered before any of them goes on.
+    // All requests are answered before any transfer continues.
     let mut clients = Vec::new();
     let mut servers = Vec::new();
     while clients.len() < 1000 {
-        // Bursts that fit a receive buffer of Linux's default size, for when the test does not run as root.
+        // Bursts that fit a receive buffer of Linux's default size, in case the test does not run as root.
         let burst: Vec<UdpSocket> = (0..100).map(|_| socket()).collect();
         for client in &burst {
             client
@@ -462,7 +462,7 @@ fn a_thousand_clients_at_once() {
         let mut next = 0u16;
         loop {
             client.send_to(&ack(next), from).unwrap();
-            // An OACK or a block that the timer repeated meanwhile is passed over.
+            // An OACK or a block that the timer repeated is skipped.
             let data = loop {
                 let (data, _) = receive(client);
                 if data[..4] == packet::data_header(next + 1) {

@@ -1,6 +1,6 @@
-//! The daemon and its hooks with the rights and in the sandbox of the systemd unit that is shipped.
+//! The daemon and its hooks with the rights and the sandbox of the shipped systemd unit.
 //!
-//! All other tests with a daemon give it the unit's capabilities as well ([`testbed::unit`]).
+//! All other tests with a daemon give it the unit's capabilities too ([`testbed::unit`]).
 
 use anyhow::Context;
 use std::{
@@ -21,7 +21,7 @@ fn script(path: &Path, text: &str) -> Result<String> {
 }
 
 #[test]
-fn systemd_reads_the_unit_without_a_complaint() -> Result {
+fn systemd_accepts_the_unit() -> Result {
     let dir = tempfile::tempdir()?;
     unit::verify(&Binaries::get()?.daemon, dir.path())
 }
@@ -32,7 +32,7 @@ fn the_daemon_and_its_hooks_work_in_the_units_sandbox() -> Result {
     let cluster = Cluster::prepare(site.clone())?;
     let dir = cluster.dir().to_owned();
     let at = dir.display();
-    // What sites do in hooks: become another user, ask rackstrap, write files of root's; and what the sandbox is to refuse.
+    // What hooks of sites do: change the user, ask rackstrap, write files as root; and what the sandbox must refuse.
     let rackstrap = env!("CARGO_BIN_EXE_rackstrap");
     let home = tempfile::Builder::new().tempdir_in("/root")?;
     let text = format!(
@@ -54,7 +54,7 @@ fn the_daemon_and_its_hooks_work_in_the_units_sandbox() -> Result {
         .collect();
     cluster.daemon.start_in_sandbox(&cluster.namespace, &programs)?;
 
-    // The hook did all, and was ended although what it waits for belongs to another user.
+    // The hook did all of it, and was killed although it waits for a process of another user.
     let log = || cluster.daemon.log();
     let ended = poll(LIMIT, || Ok(log().contains("was killed after 3 s").then_some(())))?;
     ended.with_context(|| format!("the hook was not ended: {}", cluster.daemon.log_tail(20)))?;
@@ -67,7 +67,7 @@ fn the_daemon_and_its_hooks_work_in_the_units_sandbox() -> Result {
     let sleeping = output(Command::new("ps").args(["-U", "nobody", "-o", "args="])).unwrap_or_default();
     assert!(!sleeping.contains("sleep 1000"), "{sleeping}");
 
-    // A node's boot, up to its root.
+    // The boot of a node, up to its root.
     let node = cluster.played("r01n01")?;
     node.boot()?.plan()?;
     let listed = output(

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Whether an event is as it should be, or a fault.
+/// Whether an event is normal or a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
-    /// As it should be.
+    /// Normal.
     Ok,
-    /// It works, with less than asked for (a degraded disk).
+    /// The node works, with less than was asked for (a degraded disk).
     Degraded,
     /// A failed attempt that is repeated.
     Retry,

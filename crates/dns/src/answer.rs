@@ -1,4 +1,4 @@
-//! Question and view in, records out.
+//! Finds the records that answer a question.
 
 use super::{
     View,
@@ -14,38 +14,40 @@ use hickory_proto::{
 };
 use std::net::Ipv4Addr;
 
-/// How long others may keep what we said, seconds. A node that was racked, renamed or deleted is to be found under its name within a minute;
-/// asking again costs a packet each way on the local network.
+/// How long resolvers may cache an answer, in seconds. A node that was racked, renamed or deleted is then found under its
+/// name within a minute; a repeated query costs one packet each way on the local network.
 pub const TTL: u32 = 60;
-/// How long others may keep that a name is not there (RFC 2308 section 5), seconds. People ask for a node shortly before they add it.
+/// How long resolvers may cache that a name does not exist (RFC 2308 section 5), in seconds: people look a node up shortly
+/// before they add it.
 pub const NEGATIVE_TTL: u32 = 5;
-/// For secondary servers, of which there are none: no zone is transferred. As RFC 1912 section 2.2 has it, for those who check.
+/// For secondary servers. There are none, because no zone is transferred; the values follow RFC 1912 section 2.2 for programs
+/// that check them.
 const REFRESH: i32 = 3600;
 const RETRY: i32 = 600;
 const EXPIRE: i32 = 1_209_600;
 
-/// What is known about a question.
+/// The result of a look-up.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
-    /// It is about a name that is not ours.
+    /// The name is in none of the zones.
     Elsewhere,
-    /// It is ours, and this is all there is.
+    /// The name is in a zone, and these are all its records.
     Ours {
         /// `NoError` or `NXDomain`.
         code: ResponseCode,
-        /// Answers; none with `NoError` is "no data".
+        /// Answers. None with `NoError` means "no data".
         answers: Vec<Record>,
-        /// SOA of a negative answer.
+        /// The SOA of a negative answer.
         authorities: Vec<Record>,
-        /// Addresses of name servers among the answers.
+        /// Addresses of the name servers in the answers.
         additionals: Vec<Record>,
     },
 }
 
-/// What `view` knows about `question`, which `client` asked.
+/// The result for `question`, which `client` asked.
 ///
 /// # Errors
-/// A name that does not fit DNS's bounds, which those that the site file allows do.
+/// A name is too long for DNS, which the checks of the site file rule out.
 pub fn find(view: &View, client: Ipv4Addr, question: &Query) -> Result<Found, ProtoError> {
     let name = question.name();
     let labels: Vec<&[u8]> = name.iter().collect();
@@ -59,7 +61,7 @@ pub fn find(view: &View, client: Ipv4Addr, question: &Query) -> Result<Found, Pr
     if !matches!(question.query_class(), DNSClass::IN | DNSClass::ANY) {
         return Ok(Found::Elsewhere);
     }
-    // Whoever asks for anything gets one kind (RFC 8482 section 4.1).
+    // A query for ANY gets one kind of records (RFC 8482 section 4.1).
     let wants = |kind: RecordType| [kind, RecordType::ANY].contains(&question.query_type());
     let record = |data| Record::from_rdata(name.clone(), TTL, data);
     let addresses = |owner: &Name| -> Vec<Record> {

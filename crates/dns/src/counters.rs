@@ -1,48 +1,49 @@
-//! How packets ended, counted.
+//! Counts how packets and connections ended.
 
 use rackstrap_base::counters::counted;
 
 counted! {
     /// How a packet or a connection ended.
     pub enum Outcome {
-        /// Records.
+        /// Answered with records.
         Answered = "answered",
-        /// The name is there, and has no such record.
+        /// The name exists, and has no such record.
         NoData = "no-data",
-        /// There is no such name.
+        /// The name does not exist.
         NoName = "no-name",
-        /// An answer that did not fit into the datagram that the client takes.
+        /// The answer was cut, because it did not fit into the datagram that the client accepts.
         Truncated = "truncated",
-        /// Passed on, and answered.
+        /// Forwarded, and answered.
         Forwarded = "forwarded",
-        /// Passed on, and no forwarder answered.
+        /// Forwarded, and no forwarder answered.
         ForwardFailed = "forward-failed",
-        /// Not passed on, as too many questions were under way.
+        /// Not forwarded, because too many questions were under way.
         ForwardBusy = "forward-busy",
-        /// A name that is not ours, by a client that is not ours.
+        /// The name is in none of the zones, and the client is in no subnet of the site.
         RefusedForeign = "refused-foreign",
-        /// A name that is not ours, where nothing is passed on: there is no forwarder, the client did not ask for recursion, or wants a zone transfer.
+        /// The name is in none of the zones and is not forwarded: there is no forwarder, the client did not ask for
+        /// recursion, or it wants a zone transfer.
         RefusedName = "refused-name",
-        /// Another operation than a query.
+        /// The operation is not a query.
         NotImplemented = "not-implemented",
-        /// An EDNS version that nobody knows.
+        /// The EDNS version is unknown.
         BadVersion = "bad-version",
-        /// Bytes that are no query, answered with FORMERR.
+        /// The bytes are not a query; answered with FORMERR.
         Malformed = "malformed",
-        /// Bytes that are no query, with too little of a header to answer.
+        /// The bytes are not a query, and too short to be answered.
         DroppedShort = "dropped-short",
-        /// A response, which nobody asked for. Answering it could go on for ever.
+        /// A response, which no query asked for. Answering it could cause an endless exchange.
         DroppedResponse = "dropped-response",
-        /// An answer that could not be made.
+        /// The answer could not be made.
         Failed = "failed",
         /// A connection was accepted.
         Connection = "connections",
-        /// A connection beyond what all of them or one address may have.
+        /// A connection was refused, because it exceeded the connection limit.
         ConnectionRefused = "connections-refused",
-        /// A connection that was closed as its client was silent, slow, or sent a query over the limit.
+        /// A connection was closed, because its client was silent, slow, or sent a query over the limit.
         ConnectionClosed = "connections-closed",
     }
 }
 
-/// One count per [`Outcome`], since the start; shared by all sockets.
+/// One count for each [`Outcome`] since the daemon started; shared by all sockets.
 pub type Counters = rackstrap_base::counters::Counters<Outcome>;

@@ -1,4 +1,4 @@
-//! A packet in; an answer, silence, or a question to pass on out, and why. Pure.
+//! Turns a packet into an answer, silence, or a question to forward, with the reason (pure).
 
 use super::{Found, Outcome, Relay, View, find};
 use hickory_proto::{
@@ -8,17 +8,17 @@ use hickory_proto::{
 };
 use std::net::Ipv4Addr;
 
-/// Bytes of a header (RFC 1035 section 4.1.1).
+/// Size of a header (RFC 1035 section 4.1.1).
 const HEADER: usize = 12;
-/// The most that goes into a datagram, and that we say we take: fits into Ethernet frames without fragments, also in tunnels (the DNS
-/// flag day of 2020, and what BIND, Unbound and Knot use since).
+/// The largest datagram that is sent and accepted. It fits into Ethernet frames without fragments, also in tunnels (the DNS
+/// flag day of 2020; BIND, Unbound and Knot use the same value).
 pub const MAX_UDP: u16 = 1232;
-/// What a client takes that does not say (RFC 1035 section 4.2.1).
+/// The size that a client accepts if it does not say (RFC 1035 section 4.2.1).
 const PLAIN_UDP: u16 = 512;
-/// Additional records of a query: OPT and TSIG.
+/// A query has at most these additional records: OPT and TSIG.
 const MOST_ADDITIONAL: u16 = 2;
 
-/// How a question came.
+/// How a question arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// In a datagram.
@@ -27,18 +27,18 @@ pub enum Transport {
     Tcp,
 }
 
-/// What a packet leads to.
+/// What follows from a packet.
 #[derive(Debug)]
 pub enum Reaction {
     /// Nothing is sent.
     Silence(Outcome),
-    /// This is sent back.
+    /// Send these bytes back.
     Reply(Vec<u8>, Outcome),
-    /// Somebody else may know.
+    /// Ask a forwarder.
     Forward(Box<Relay>),
 }
 
-/// What `packet` from `client` leads to.
+/// What follows from `packet`, which `client` sent.
 pub fn respond(view: &View, client: Ipv4Addr, transport: Transport, packet: &[u8]) -> Reaction {
     let Some(counts) = packet.get(4..HEADER) else {
         return Reaction::Silence(Outcome::DroppedShort);
@@ -58,7 +58,7 @@ pub fn respond(view: &View, client: Ipv4Addr, transport: Transport, packet: &[u8
     if metadata.op_code != OpCode::Query {
         return bare(reply, ResponseCode::NotImp, Outcome::NotImplemented);
     }
-    // The counts are looked at before anything is read by them: hickory makes room for as many questions as the header says.
+    // The counts are checked before they are used: hickory allocates room for as many questions as the header says.
     let [questions, answers, authorities, additionals] =
         [0, 2, 4, 6].map(|at| u16::from_be_bytes([counts[at], counts[at + 1]]));
     if questions != 1 || answers != 0 || authorities != 0 || additionals > MOST_ADDITIONAL {
@@ -123,7 +123,8 @@ fn decide(
             encoded(reply, limit, outcome)
         }
         Ok(Found::Elsewhere) if !view.zones.is_ours(client) => refuse(reply, Outcome::RefusedForeign),
-        // Without recursion this asks for what we know ourselves; other classes hold the names of servers' software and the like.
+        // Without recursion the client asks for our own names only. Other classes contain the names of server software and
+        // similar.
         Ok(Found::Elsewhere)
             if view.zones.forward.is_empty()
                 || !query.metadata.recursion_desired
@@ -139,14 +140,14 @@ fn decide(
     }
 }
 
-/// What we say of ourselves. RFC 3225 section 3 wants the client's DO bit back.
+/// Our EDNS record. RFC 3225 section 3 demands the client's DO bit in it.
 pub(super) fn our_edns(dnssec_ok: bool) -> Edns {
     let mut edns = Edns::new();
     edns.set_max_payload(MAX_UDP).set_version(0).set_dnssec_ok(dnssec_ok);
     edns
 }
 
-/// The reply as bytes: whole, or without what is only helpful, or with nothing but its question and TC.
+/// The reply as bytes: complete, or without additional records, or with only its question and TC.
 pub(super) fn encoded(mut reply: Message, limit: usize, outcome: Outcome) -> Reaction {
     let fits = |reply: &Message| reply.to_vec().ok().filter(|bytes| bytes.len() <= limit);
     if let Some(bytes) = fits(&reply) {

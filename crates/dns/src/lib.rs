@@ -2,19 +2,19 @@
 //!
 //! ```text
 //! task      sockets: UDP and TCP on each server address
-//! engine    packet -> answer, silence, or a question to pass on, and why; pure
+//! engine    packet -> answer, silence, or a question to forward, and why; pure
 //! answer    question, view -> records; pure
 //! zones     which names are ours; pure
-//! view      what one query is answered from: zones, nodes, serial number
-//! relay     the question that is passed on, and what comes back; pure
+//! view      the data of one query: zones, nodes, serial number
+//! relay     the question that is forwarded, and its answer; pure
 //! upstream  sockets to the forwarders
 //! ```
 //!
-//! It knows neither the site file nor the inventory: the program says which names and subnets are the site's ([`Zones::new`]), and answers
-//! what is asked of its nodes ([`Nodes`]).
+//! The package knows neither the site file nor the inventory. The program passes the site's names and subnets ([`Zones::new`]),
+//! and looks up nodes for it ([`Nodes`]).
 //!
-//! Messages are hickory-proto's. hickory-server (0.26) starts a task for every datagram and every connection, without a bound, and
-//! hickory-resolver takes answers apart and caches them, where passing them on as they are is all that is needed.
+//! Messages are hickory-proto's. hickory-server (0.26) starts a task for every datagram and every connection without a bound.
+//! hickory-resolver parses and caches answers; here they are forwarded unchanged.
 
 mod answer;
 mod counters;

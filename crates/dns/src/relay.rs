@@ -1,4 +1,4 @@
-//! A question that is passed on: ours to the forwarder, and its answer back to the client.
+//! A question that is forwarded, and its answer on the way back to the client.
 
 use super::{Outcome, Reaction, engine};
 use hickory_proto::{
@@ -7,26 +7,26 @@ use hickory_proto::{
     serialize::binary::{BinDecodable, BinDecoder},
 };
 
-/// A client's question on its way. It is asked again in our own words, so that nothing else of the client's bytes goes out.
+/// A client's question on its way. It is encoded again, so that no other bytes of the client are sent.
 #[derive(Clone, Debug)]
 pub struct Relay {
     question: Query,
     authentic_data: bool,
     checking_disabled: bool,
-    /// Whether the client speaks EDNS, and its DO bit.
+    /// The client's DO bit; none if it does not support EDNS.
     edns: Option<bool>,
-    /// What the client is told if there is no answer: its id, its question, our flags.
+    /// The reply if no answer comes: the client's id and question, and our flags.
     reply: Message,
-    /// Bytes that the client takes.
+    /// Size of the reply that the client accepts, in bytes.
     limit: usize,
 }
 
-/// What a forwarder said to one of our questions.
+/// The result of one of our questions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// An answer.
+    /// The forwarder answered.
     Answer,
-    /// It cannot or will not say; another one may.
+    /// The forwarder cannot or will not answer; another one may.
     Unable,
 }
 
@@ -47,7 +47,7 @@ impl Relay {
         &self.question
     }
 
-    /// The question as it is asked a forwarder.
+    /// The question as it is sent to a forwarder.
     ///
     /// # Errors
     /// None that can occur: the name came in a packet.
@@ -63,7 +63,8 @@ impl Relay {
         query.to_vec()
     }
 
-    /// Whether `bytes` answer the query with that id (RFC 5452 section 9.1); whoever guesses addresses and ports has to guess it too.
+    /// Whether `bytes` answer the query with this id (RFC 5452 section 9.1). A forger who guesses addresses and ports has to
+    /// guess the id, too.
     pub fn read(&self, id: u16, bytes: &[u8]) -> Option<Verdict> {
         let mut decoder = BinDecoder::new(bytes);
         let header = Header::read(&mut decoder).ok()?;
@@ -77,14 +78,14 @@ impl Relay {
         );
         match header.counts.queries {
             1 => (Query::read(&mut decoder).ok()? == self.question).then_some(())?,
-            // Some leave the question out of a refusal.
+            // Some servers leave the question out of a refusal.
             0 if unable => {}
             _ => return None,
         }
         Some(if unable { Verdict::Unable } else { Verdict::Answer })
     }
 
-    /// What the client gets of a forwarder's answer: all of it, under its own id, or TC if that is more than it takes.
+    /// The reply with a forwarder's answer: the whole answer under the client's id, or TC if it is too large for the client.
     pub fn answer(self, mut bytes: Vec<u8>) -> Reaction {
         if bytes.len() > self.limit || bytes.len() < 2 {
             return engine::encoded(self.reply.truncate(), self.limit, Outcome::Truncated);
@@ -93,7 +94,7 @@ impl Relay {
         Reaction::Reply(bytes, Outcome::Forwarded)
     }
 
-    /// What the client gets without one.
+    /// The reply without an answer.
     pub fn failed(mut self, outcome: Outcome) -> Reaction {
         self.reply.metadata.response_code = ResponseCode::ServFail;
         engine::encoded(self.reply, self.limit, outcome)

@@ -1,4 +1,4 @@
-//! Sockets: datagrams and connections on one address, and the questions that are under way to the forwarders.
+//! Sockets: datagrams and connections on one address, and the questions that are forwarded.
 
 use super::{
     Counters, Outcome, Reaction, Relay, Transport, View, Views,
@@ -25,31 +25,32 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Room for a query in a datagram: a name of 255 bytes and EDNS options take some 300. What is longer is cut off, and no query.
+/// Room for a query in a datagram. A name of 255 bytes and EDNS options take about 300; longer data is cut off, and is not a
+/// query.
 const QUERY: usize = 1500;
-/// Receive buffer, bytes: a job that starts on all nodes looks up all nodes at once.
+/// Receive buffer in bytes: a job that starts on all nodes looks up all nodes at the same time.
 const RECEIVE_BUFFER: usize = 4 << 20;
 
-/// Bounds, of all addresses of the server together.
+/// Bounds for all addresses of the server together.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections.
+    /// Connections at once.
     pub connections: usize,
-    /// Connections among them of clients that are no nodes.
+    /// Connections among them of clients that are not nodes.
     pub connections_of_strangers: usize,
-    /// Connections of one client. One more ends an idle one.
+    /// Connections of one client at once. One more ends an idle one.
     pub connections_per_client: usize,
-    /// Questions under way to the forwarders.
+    /// Questions at once to the forwarders.
     pub forwards: usize,
-    /// Questions among them of clients that are no nodes.
+    /// Questions among them of clients that are not nodes.
     pub forwards_of_strangers: usize,
-    /// Questions of one client among them.
+    /// Questions among them of one client.
     pub forwards_per_client: usize,
-    /// How long each of them may take.
+    /// How long each question may take.
     pub patience: Patience,
-    /// Bytes of a query on a connection; there is none that needs more than those of a datagram.
+    /// Largest query on a connection, in bytes; no query needs more than in a datagram.
     pub query: u16,
-    /// How long a client may be silent between two queries, take for one of them, or leave an answer untaken.
+    /// How long a client may be silent between two queries, take to send a query, or not read an answer.
     pub idle: Duration,
 }
 
@@ -111,12 +112,12 @@ impl Server {
         self.views.view()
     }
 
-    /// A place for a question of `client` to the forwarders.
+    /// A permit for a question of `client` to the forwarders.
     fn permit(&self, client: Ipv4Addr, view: &View) -> Result<Permit, Full> {
         self.forwards.take(client.into(), class(client, view))
     }
 
-    /// A question passed on, and what its client gets. It is under way as long as its permit is held.
+    /// Forwards a question, and returns the reply to its client. The question counts as under way while its permit is held.
     async fn forward(&self, view: &View, relay: Relay, transport: Transport, permit: Permit) -> Reaction {
         let asked = upstream::ask(
             &relay,
@@ -135,16 +136,16 @@ impl Server {
         }
     }
 
-    /// Counts how a packet ended, and returns what is to be sent.
+    /// Counts how a packet ended, and returns the bytes to send.
     fn settle(&self, client: Ipv4Addr, reaction: Reaction) -> Option<Vec<u8>> {
         let (bytes, outcome) = match reaction {
             Reaction::Reply(bytes, outcome) => (Some(bytes), outcome),
             Reaction::Silence(outcome) => (None, outcome),
-            // Only a question with a permit is passed on, and this one has none.
+            // Only a question with a permit is forwarded, and this one has none.
             Reaction::Forward(relay) => return self.settle(client, relay.failed(Outcome::ForwardBusy)),
         };
         let times = self.counters.add(outcome, 1);
-        // Every first, second, fourth … of them: trouble is to be seen, and not to fill the disk.
+        // Only the first, second, fourth, eighth and so on are logged, so that failures cannot fill the disk.
         let trouble = matches!(outcome, Outcome::ForwardFailed | Outcome::ForwardBusy | Outcome::Failed);
         if trouble && times.is_power_of_two() {
             tracing::warn!(%client, ?outcome, times, "dns");
@@ -155,15 +156,15 @@ impl Server {
     }
 }
 
-/// Whose question it is.
+/// The class of a client, for the connection limit.
 fn class(client: Ipv4Addr, view: &View) -> ClientClass {
     ClientClass::of(view.nodes.name_of(client).is_some())
 }
 
-/// Answers on `udp` and `tcp`, which are bound to the same address of the server, until `cancel`.
+/// Answers on `udp` and `tcp`, which are bound to the same address, until `cancel`.
 ///
 /// # Errors
-/// Only those of setting the sockets up.
+/// Only errors of setting the sockets up.
 pub async fn serve(
     udp: std::net::UdpSocket,
     tcp: std::net::TcpListener,
@@ -184,7 +185,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// Best effort: beyond net.core.rmem_max with CAP_NET_ADMIN, up to it without.
+/// Tries to enlarge the receive buffer: beyond net.core.rmem_max with CAP_NET_ADMIN, otherwise up to it.
 fn enlarge_receive_buffer(socket: &std::net::UdpSocket) {
     if set_socket_recv_buffer_size_force(socket, RECEIVE_BUFFER).is_err()
         && let Err(error) = set_socket_recv_buffer_size(socket, RECEIVE_BUFFER)
@@ -211,7 +212,7 @@ async fn datagrams(socket: Arc<UdpSocket>, server: &Arc<Server>, tasks: &TaskTra
                 continue;
             }
         };
-        // Nobody can be answered at port 0.
+        // No reply can be sent to port 0.
         let Some(client) = ipv4(peer).filter(|_| peer.port() != 0) else {
             continue;
         };
@@ -238,7 +239,7 @@ async fn datagrams(socket: Arc<UdpSocket>, server: &Arc<Server>, tasks: &TaskTra
     }
 }
 
-/// A client that cannot be reached is its own trouble: it asks again.
+/// If a client cannot be reached, only that client is affected, and it asks again.
 async fn send(socket: &UdpSocket, bytes: Option<Vec<u8>>, peer: SocketAddr) {
     if let Some(bytes) = bytes
         && let Err(error) = socket.send_to(&bytes, peer).await
@@ -277,7 +278,7 @@ async fn connections(listener: TcpListener, server: &Arc<Server>, tasks: &TaskTr
                     }
                 });
             }
-            // Out of descriptors, or the client went away between SYN and accept: neither is the listener's end.
+            // The process is out of descriptors, or the client closed between SYN and accept. Neither ends the listener.
             Err(error) => {
                 if let Some(times) = troubles.tell() {
                     tracing::warn!(times, "dns: a connection could not be accepted: {error}");
@@ -288,7 +289,7 @@ async fn connections(listener: TcpListener, server: &Arc<Server>, tasks: &TaskTr
     }
 }
 
-/// One query after the other (RFC 7766), until the client is done.
+/// Answers one query after the other (RFC 7766), until the client closes the connection.
 async fn connection(mut stream: TcpStream, client: Ipv4Addr, server: &Server, permit: &Permit) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let limits = server.limits;
@@ -315,7 +316,7 @@ async fn connection(mut stream: TcpStream, client: Ipv4Addr, server: &Server, pe
             };
         }
         let Some(bytes) = server.settle(client, reaction) else {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "bytes that are no query"));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "bytes that are not a query"));
         };
         timeout(limits.idle, stream.write_all(&framed(&bytes))).await??;
     }

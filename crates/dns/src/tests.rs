@@ -1,4 +1,4 @@
-//! What the zones say. The folder's file has the packets that say it.
+//! Tests of the zones' content. The tests in the folder have the packets.
 
 mod forwarding;
 mod packets;
@@ -14,7 +14,8 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-/// A /16 with nodes, a /24 and a /22 of other networks, and two small ones that share a zone with somebody else.
+/// A /16 with nodes, a /24 and a /22 of other networks, and two small subnets that share a zone with networks of other
+/// owners.
 const SUBNETS: [(&str, &str); 5] = [
     ("10.5.0.0/16", "10.5.0.1"),
     ("10.6.7.0/24", "10.6.7.1"),
@@ -82,7 +83,7 @@ fn query(name: &str, kind: RecordType) -> Message {
     query
 }
 
-/// The answer to a question of `client` by UDP, and how it ended.
+/// The answer to a question that `client` sent by UDP, and how it ended.
 fn asked(view: &View, client: Ipv4Addr, query: &Message) -> (Message, Outcome) {
     match respond(view, client, Transport::Udp, &query.to_vec().unwrap()) {
         Reaction::Reply(bytes, outcome) => {
@@ -95,7 +96,7 @@ fn asked(view: &View, client: Ipv4Addr, query: &Message) -> (Message, Outcome) {
     }
 }
 
-/// `NoError aa: name ttl type data; …`, what a question of a node by UDP is answered.
+/// `NoError aa: name ttl type data; …`: the answer to a question that a node sent by UDP.
 fn say(name: &str, kind: RecordType) -> String {
     let (reply, _) = asked(&view(), NODE, &query(name, kind));
     let list = |all: &[Record]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
@@ -123,7 +124,7 @@ fn nodes_and_the_server_have_addresses() {
         say("r01n03.cluster.example.", RecordType::A),
         "NoError aa: r01n03.cluster.example. 60 IN A 10.5.1.3"
     );
-    // Names are the same in every case, and come back as they were asked: resolvers check it (0x20).
+    // Names are case-insensitive, and are returned as they were asked: resolvers check this (0x20).
     assert_eq!(
         say("R12N254.Cluster.EXAMPLE.", RecordType::A),
         "NoError aa: R12N254.Cluster.EXAMPLE. 60 IN A 10.5.12.254"
@@ -138,7 +139,7 @@ fn nodes_and_the_server_have_addresses() {
         "{all}"
     );
     assert_eq!(all.matches(" A ").count(), 5, "{all}");
-    // A client behind another card gets the address there first.
+    // A client behind another interface gets the address in its network first.
     let (reply, _) = asked(
         &view(),
         [10, 8, 0, 130].into(),
@@ -168,7 +169,7 @@ fn addresses_have_names() {
 }
 
 #[test]
-fn what_is_not_there_is_denied_with_the_zones_soa() {
+fn missing_names_are_denied_with_the_zones_soa() {
     let no_data = |zone: &str| format!("NoError aa: authority {zone} {SOA}");
     let no_name = |zone: &str| format!("NXDomain aa: authority {zone} {SOA}");
     let (domain, racks) = ("cluster.example.", "5.10.in-addr.arpa.");
@@ -185,7 +186,7 @@ fn what_is_not_there_is_denied_with_the_zones_soa() {
         ("x.3.1.5.10.in-addr.arpa.", RecordType::PTR, no_name(racks)),
         ("256.1.5.10.in-addr.arpa.", RecordType::PTR, no_name(racks)),
         ("03.1.5.10.in-addr.arpa.", RecordType::PTR, no_name(racks)),
-        // Names between a zone and its addresses are there, although they have nothing (RFC 8020).
+        // Names between a zone and its addresses exist, although they have no records (RFC 8020).
         ("1.5.10.in-addr.arpa.", RecordType::PTR, no_data(racks)),
         ("5.10.in-addr.arpa.", RecordType::PTR, no_data(racks)),
         (
@@ -210,7 +211,7 @@ fn what_is_not_there_is_denied_with_the_zones_soa() {
 }
 
 #[test]
-fn zones_say_who_answers_for_them() {
+fn zones_have_soa_and_name_servers() {
     let zones = [
         "cluster.example.",
         "5.10.in-addr.arpa.",
@@ -233,7 +234,7 @@ fn zones_say_who_answers_for_them() {
 }
 
 #[test]
-fn other_names_are_passed_on_for_our_own_machines_only() {
+fn other_names_are_forwarded_for_machines_of_the_site_only() {
     let view = view();
     let elsewhere = [
         "www.example.",
@@ -245,7 +246,7 @@ fn other_names_are_passed_on_for_our_own_machines_only() {
         "7.10.in-addr.arpa.",
         "8.7.10.in-addr.arpa.",
         "1.2.0.192.in-addr.arpa.",
-        // In the zone that two of the subnets share with somebody else.
+        // In the zone that two of the subnets share with networks of other owners.
         "63.0.8.10.in-addr.arpa.",
         "200.0.8.10.in-addr.arpa.",
     ];
@@ -265,7 +266,7 @@ fn other_names_are_passed_on_for_our_own_machines_only() {
             (ResponseCode::Refused, Outcome::RefusedName)
         );
     }
-    // The zones are everybody's.
+    // The zones are answered for all clients.
     let (reply, outcome) = asked(&view, FOREIGN, &query("r01n03.cluster.example.", RecordType::A));
     assert_eq!((reply.answers.len(), outcome), (1, Outcome::Answered));
     let (reply, _) = asked(&view, NODE, &query("r01n03.cluster.example.", RecordType::A));

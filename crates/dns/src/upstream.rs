@@ -18,7 +18,7 @@ use tokio::{
 pub struct Patience {
     /// For one forwarder.
     pub each: Duration,
-    /// For all of them, whoever has not been asked by then.
+    /// For all of them, even if some were not asked yet.
     pub all: Duration,
 }
 
@@ -32,14 +32,16 @@ impl Default for Patience {
     }
 }
 
-/// Room for a datagram. We say that we take 1,232 bytes; a forwarder that sends more is understood, and the client asks again by TCP.
+/// Room for a datagram. We announce 1,232 bytes; if a forwarder sends more, it is understood, and the client asks again by
+/// TCP.
 const DATAGRAM: usize = 4096;
 
-/// Which forwarder to ask first: the one that answered last, so that one that is down costs its time once and not with every question.
+/// Which forwarder to ask first: the one that answered last, so that a forwarder that is down costs its time once and not
+/// with every question.
 #[derive(Debug, Default)]
 pub struct Favourite(AtomicUsize);
 
-/// The answer of the first of `servers` that has one, on the transport that the client uses. None if all of them failed.
+/// The answer of the first of `servers` that has one, by the transport that the client uses. None if all failed.
 pub async fn ask(
     relay: &Relay,
     transport: Transport,
@@ -75,12 +77,12 @@ pub async fn ask(
     answer.or(unable)
 }
 
-/// A socket of its own for each question has a port that nobody knows (RFC 5452 section 9.2).
+/// Each question has its own socket, and so a port that a forger does not know (RFC 5452 section 9.2).
 async fn by_udp(relay: &Relay, server: SocketAddrV4) -> io::Result<(Verdict, Vec<u8>)> {
     let id = rand::random();
     let query = relay.query(id).map_err(io::Error::other)?;
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
-    // From here on the kernel drops what comes from others, and says if nobody listens there.
+    // From now on the kernel drops packets from other addresses, and reports if no program listens there.
     socket.connect(server).await?;
     socket.send(&query).await?;
     let mut bytes = vec![0; DATAGRAM];
@@ -105,7 +107,7 @@ async fn by_tcp(relay: &Relay, server: SocketAddrV4) -> io::Result<(Verdict, Vec
         Some(verdict) => Ok((verdict, bytes)),
         None => Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "that is no answer to the question",
+            "that is not an answer to the question",
         )),
     }
 }

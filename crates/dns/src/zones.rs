@@ -1,10 +1,10 @@
-//! Which names are ours: the domain, and the reverse names of the site's own subnets.
+//! The names of the zones: the domain, and the reverse names of the site's own subnets.
 
 use hickory_proto::{ProtoError, rr::Name};
 use ipnet::Ipv4Net;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-/// The zones of a site, made once per site file.
+/// The zones of a site, made once for each site file.
 #[derive(Clone, Debug)]
 pub struct Zones {
     /// `cluster.example.`
@@ -13,17 +13,17 @@ pub struct Zones {
     pub server: String,
     /// `rackstrap.cluster.example.`
     pub server_name: Name,
-    /// `hostmaster.cluster.example.`, the mailbox that RFC 2142 section 7 has for a zone.
+    /// `hostmaster.cluster.example.`, the mailbox of a zone in RFC 2142 section 7.
     pub contact: Name,
-    /// Where other questions go.
+    /// The servers that other questions are forwarded to.
     pub forward: Vec<SocketAddrV4>,
-    /// Ordered by address; they do not overlap.
+    /// Subnets with the server's address in each, ordered by address; they do not overlap.
     subnets: Vec<(Ipv4Net, Ipv4Addr)>,
-    /// The server's addresses, in order, each once.
+    /// The server's addresses, in order and without duplicates.
     servers: Vec<Ipv4Addr>,
 }
 
-/// Where a name lies.
+/// The place of a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place<'q> {
     /// In none of the zones.
@@ -32,7 +32,7 @@ pub enum Place<'q> {
     Domain,
     /// One label below the domain.
     Host(&'q [u8]),
-    /// Deeper below the domain, where nothing is.
+    /// Deeper below the domain, where no names exist.
     BelowHost,
     /// In a reverse zone.
     Reverse(ReverseZone, ReverseName),
@@ -50,21 +50,21 @@ pub struct ReverseZone {
 pub enum ReverseName {
     /// The zone itself.
     Apex,
-    /// Between the zone and its addresses. Something is below it, or may be at the next question: RFC 8020 lets resolvers conclude from
-    /// NXDOMAIN that nothing is, so it is never said of these.
+    /// Between the zone and its addresses. Names exist below it, or may exist at the next question. RFC 8020 lets resolvers
+    /// conclude from NXDOMAIN that there are none, so NXDOMAIN is never sent for these.
     Between,
     /// A whole address, in one of the subnets.
     Address(Ipv4Addr),
-    /// Nothing that an address has.
+    /// A name that no address has.
     Nothing,
 }
 
 impl Zones {
-    /// The zones of a site with this `domain`, in which `server` is the server's own label. Each of its subnets comes with the server's
-    /// address in it; `forward` is where other questions go.
+    /// The zones of a site with this `domain`, in which `server` is the server's own label. Each subnet comes with the server's
+    /// address in it. Other questions go to the servers in `forward`.
     ///
     /// # Errors
-    /// A name that DNS cannot carry.
+    /// A name is too long for DNS.
     pub fn new(
         domain: &str,
         server: &str,
@@ -88,24 +88,25 @@ impl Zones {
         })
     }
 
-    /// True if `address` is in one of the site's subnets.
+    /// Whether `address` is in one of the site's subnets.
     pub fn is_ours(&self, address: Ipv4Addr) -> bool {
         self.subnet_of(address).is_some()
     }
 
-    /// True if `address` is one of the server's.
+    /// Whether `address` is one of the server's.
     pub fn is_server(&self, address: Ipv4Addr) -> bool {
         self.servers.binary_search(&address).is_ok()
     }
 
-    /// The server's addresses as `client` should try them: first the one in its own subnet, which needs no router.
+    /// The server's addresses in the order in which `client` should try them: first the one in its own subnet, which needs no
+    /// router.
     pub fn server_addresses(&self, client: Ipv4Addr) -> impl Iterator<Item = Ipv4Addr> {
         let near = self.subnet_of(client).map(|(_, server)| server);
         let others = self.servers.iter().copied().filter(move |s| Some(*s) != near);
         near.into_iter().chain(others)
     }
 
-    /// Where the name with these labels lies.
+    /// The place of the name with these labels.
     pub fn place<'q>(&self, labels: &[&'q [u8]]) -> Place<'q> {
         let domain = self.domain.iter();
         let above = labels.len().checked_sub(domain.len());
@@ -160,8 +161,8 @@ impl Zones {
         Place::Reverse(zone, name)
     }
 
-    /// The subnet that holds `address`, of which `known` octets were given. A subnet smaller than 256 addresses has a share in the zone of its
-    /// first three octets.
+    /// The subnet that contains `address`, of which `known` octets were given. A subnet of fewer than 256 addresses has a
+    /// part of the zone of its first three octets.
     fn subnet_around(&self, address: Ipv4Addr, known: usize) -> Option<Ipv4Net> {
         if let Some((network, _)) = self.subnet_of(address) {
             return Some(network);
@@ -199,12 +200,12 @@ impl ReverseZone {
     }
 }
 
-/// Zones are cut at whole octets: 10.5.0.0/16 is one zone, 10.5.4.0/22 four of them, 10.5.1.0/26 has its share of one.
+/// Zones end at whole octets: 10.5.0.0/16 is one zone, 10.5.4.0/22 is four zones, and 10.5.1.0/26 has a part of one.
 fn zone_octets(network: Ipv4Net) -> usize {
     usize::from(network.prefix_len()).div_ceil(8).min(3)
 }
 
-/// 0 to 255 as RFC 1035 section 3.5 writes them, without zeros in front: each address has one name.
+/// 0 to 255 as in RFC 1035 section 3.5, without leading zeros, so that each address has one name.
 fn octet(label: &[u8]) -> Option<u8> {
     let plain = !label.is_empty() && label.len() <= 3 && label.iter().all(u8::is_ascii_digit);
     let text = std::str::from_utf8(label)

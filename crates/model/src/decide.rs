@@ -1,7 +1,7 @@
-//! The one question: who is this, and what shall it boot?
+//! The decision about a machine: which node it is, and what it boots.
 //!
-//! DHCP, TFTP, HTTP and NFS ask it; none of them knows why. It is pure: a [`World`], a
-//! [`Requester`], an answer with its reasons, no clock, no file, no lock.
+//! DHCP, TFTP, HTTP and NFS ask it; none of them knows the reasons. It is pure: a [`World`] and a [`Requester`] go in, an
+//! answer with its reasons comes out. It uses no clock, no file and no lock.
 
 mod assignments;
 mod holds;
@@ -18,7 +18,7 @@ use rackstrap_site::Site;
 use rackstrap_wire::{Check, DiskPlan, Health, HwAddr, LOGIN, NetPlan, NfsRoot, Plan, Root, WIRE_VERSION};
 use std::{net::Ipv4Addr, sync::Arc};
 
-/// Everything that decisions are made from; immutable, swapped as a whole when anything changes.
+/// Everything that decisions are made from; immutable, and replaced as a whole when anything changes.
 #[derive(Clone, Debug)]
 pub struct World {
     /// The checked site file.
@@ -27,14 +27,14 @@ pub struct World {
     pub inventory: Arc<Inventory>,
     /// All sealed images.
     pub images: Arc<Catalog>,
-    /// Which version for whom.
+    /// Which version each node is given.
     pub assignments: Arc<Assignments>,
-    /// The site file with the rules for disks that were confirmed last, while those of `site` wait for somebody's word.
+    /// The site file with the rules for disks that were last confirmed, while those of `site` wait for a confirmation.
     pub confirmed: Option<Arc<Site>>,
 }
 
 impl World {
-    /// By which rules nodes' disks are treated.
+    /// The rules for nodes' disks.
     pub fn disk_rules(&self) -> DiskRules<'_> {
         DiskRules {
             site: &self.site,
@@ -43,39 +43,39 @@ impl World {
     }
 }
 
-/// The world that every task reads; a reader takes a snapshot once a packet.
+/// The world that every task reads. A reader takes one snapshot for each packet.
 pub type SharedWorld = Arc<arc_swap::ArcSwap<World>>;
 
-/// What is known of whoever asks.
+/// The known properties of a request's sender.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requester {
     /// Hardware address: chaddr of DHCP, or the one in a boot script's URL.
     pub hwaddr: Option<HwAddr>,
     /// Sender address, where there is one.
     pub ipaddr: Option<Ipv4Addr>,
-    /// Client architecture (RFC 4578 option 93, first value), where it was said.
+    /// Client architecture (RFC 4578 option 93, first value); none if it was not sent.
     pub arch: Option<u16>,
-    /// True if the sender is iPXE (user class 77 `iPXE`, or its options 175).
+    /// Whether the sender is iPXE (user class 77 `iPXE`, or its options 175).
     pub ipxe: bool,
-    /// True if the sender asked for HTTP boot (vendor class `HTTPClient`).
+    /// Whether the sender asked for HTTP boot (vendor class `HTTPClient`).
     pub http_client: bool,
 }
 
 impl Requester {
-    /// The loader that its firmware gets first.
+    /// The loader that the machine's firmware gets first.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why there is none.
     pub fn first_loader(&self) -> Result<&'static str, String> {
         firmware::first_loader(self.arch)
     }
 
-    /// What its processor runs, where its firmware said that.
+    /// The architecture of its processor; none if its firmware did not report it.
     fn architecture(&self) -> Option<Architecture> {
         self.arch.and_then(Architecture::of_firmware)
     }
 
-    /// One line about its firmware, where that said what it is.
+    /// One line about its firmware; none if it did not report itself.
     fn about_firmware(&self) -> Option<String> {
         let arch = self.arch?;
         Some(match self.first_loader() {
@@ -88,54 +88,54 @@ impl Requester {
     }
 }
 
-/// The answer.
+/// The answer to [`decide`].
 #[derive(Clone, Debug)]
 pub enum Decision {
     /// A node of the inventory.
     Node(Box<NodeDecision>),
-    /// Nobody that we know.
+    /// The machine is not a node.
     Unknown {
-        /// How that came about, one line a step.
+        /// How the decision was made, one line for each step.
         why: Vec<String>,
     },
 }
 
-/// What a node shall boot.
+/// The boot decision for a node.
 #[derive(Clone, Debug)]
 pub struct NodeDecision {
     /// The node.
     pub node: Arc<Node>,
     /// The subnet of its address.
     pub subnet: Subnet,
-    /// Image version; `Err` says why there is none.
+    /// The image version; `Err` says why there is none.
     pub image: Result<Arc<ImageVersion>, String>,
-    /// The disk.
+    /// The plan for the disk; none if disks are left alone.
     pub disk: Option<DiskPlan>,
     /// Kernel arguments of the site for this node.
     pub kernel_args: String,
     /// Overlay trees, in order.
     pub templates: Vec<String>,
-    /// Public keys for root.
+    /// Public SSH keys for root.
     pub authorized_keys: Vec<String>,
-    /// Serial console or empty.
+    /// The serial console; empty if there is none.
     pub console: String,
-    /// PID 1.
+    /// The path of PID 1.
     pub init: String,
     /// Size limit of the writable layer.
     pub ram_size: String,
-    /// What must be true of the running node: what its profile says, and that the mounts are there which it cannot do without.
+    /// The checks that a ready node passes: those of its profile, and one for each required mount.
     pub checks: Vec<String>,
-    /// Whether the agent also looks at whether one can log in.
+    /// Whether the agent also checks that users can log in.
     pub check_login: bool,
-    /// Where these are: the agent mounts what is not.
+    /// The mount points of required mounts: the agent mounts those that are missing.
     pub required_mounts: Vec<String>,
-    /// How it came about, one line a step, for `rackstrap explain`.
+    /// How the decision was made, one line for each step, for `rackstrap explain`.
     pub why: Vec<String>,
 }
 
-/// Who is this, and what shall it boot?
+/// Decides which machine this is, and what it boots.
 ///
-/// The hardware address decides where there is one; the sender's address otherwise.
+/// The hardware address decides; if there is none, the sender's address does.
 pub fn decide(world: &World, requester: &Requester) -> Decision {
     let mut why = Vec::new();
     let found = identify(&world.inventory, requester, &mut why);
@@ -201,13 +201,13 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
     }))
 }
 
-/// Mount options of a root. A sealed image never changes, so the client may believe what it knows of
-/// files for ten minutes: that halved the calls of a Debian boot (4,700 to 2,290). 1 MiB reads are
-/// the most that Linux asks for. `hard` waits for a restarted daemon for as long as it takes.
+/// Mount options of a root. A sealed image never changes, so the client may cache attributes of files for ten minutes: that
+/// halved the calls of a Debian boot (4,700 to 2,290). 1 MiB is the largest read that Linux makes. With `hard` the client
+/// waits for a restarted daemon without a time limit.
 const ROOT_OPTIONS: &str = "hard,nocto,acregmin=600,acregmax=600,acdirmin=600,acdirmax=600,rsize=1048576";
 
 impl NodeDecision {
-    /// Treats the disk by the rules that were confirmed last, if those of the site file are held back for this node.
+    /// Treats the disk by the rules that were last confirmed, if those of the site file are held back for this node.
     pub fn hold_disk(&mut self, rules: DiskRules<'_>, disk: Option<&NodeDisk>) {
         let Some(confirmed) = rules.instead(&self.node, disk) else {
             return;
@@ -219,7 +219,7 @@ impl NodeDecision {
         self.disk = choose_disk(confirmed, &settings, &mut self.why);
     }
 
-    /// All that its node will check, for people.
+    /// All checks of the node, for people.
     pub fn all_checks(&self) -> Vec<String> {
         let login = self.check_login.then(|| LOGIN.to_owned());
         self.checks.iter().cloned().chain(login).collect()
@@ -290,7 +290,7 @@ fn choose_image(
     why: &mut Vec<String>,
 ) -> Result<Arc<ImageVersion>, String> {
     let setting =
-        wanted.ok_or_else(|| "its profile names no image; write image = \"NAME\" into [profile.default]".to_owned());
+        wanted.ok_or_else(|| "its profile names no image; write image = \"NAME\" in [profile.default]".to_owned());
     let limit = world.site.limits.boots_before_going_back;
     let choice = setting.and_then(|setting| world.assignments.choose(node, setting, &world.images, limit));
     choice.and_then(|choice| {
@@ -323,7 +323,7 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
         why.push("no disk layout: local disks are left alone".to_owned());
         return None;
     };
-    // The checked site has every layout that a profile names.
+    // A checked site has every layout that a profile names.
     let policy = site.layouts.get(name)?;
     let device = settings.text(|p| &p.disk).unwrap_or("auto").to_owned();
     why.push(format!("disk layout {name} v{} on {device}", policy.layout.version));
@@ -332,7 +332,7 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
         digest: policy.digest.clone(),
         device,
         wipe: policy.wipe,
-        // Facts of the node and not of the decision; the server does not keep them yet.
+        // Facts of the node, which the registry of disks adds.
         seen: None,
         again: false,
         loader: None,

@@ -1,11 +1,11 @@
-//! What tests stand on, of this package and of those that depend on it: a site file and nodes. The program does not use it.
+//! A site file and nodes for the tests of this package, and of packages that depend on it. The program does not use them.
 
 use crate::inventory::{Change, NewNode, Node};
 use rackstrap_site::{Site, parse};
 use rackstrap_wire::HwAddr;
 use std::path::Path;
 
-/// A cluster whose racks are 10.5.RACK.SLOT, with one subnet that is reached by way of a relay. Everything else has its default.
+/// A cluster whose racks are 10.5.RACK.SLOT, with one subnet behind a relay. All other settings have their defaults.
 pub const CLUSTER: &str = r#"
 [cluster]
 name = "lab"
@@ -25,12 +25,12 @@ pub fn site(text: &str) -> Site {
     site
 }
 
-/// [`CLUSTER`], and `more` of a site file.
+/// [`CLUSTER`] with the further lines `more`.
 pub fn cluster(more: &str) -> Site {
     site(&[CLUSTER, more].concat())
 }
 
-/// The example's site file, as `change` leaves it.
+/// The example's site file, after `change`.
 pub fn example(change: impl Fn(String) -> String) -> Site {
     site(&change(include_str!("../../../rackstrap.example.toml").to_owned()))
 }
@@ -42,13 +42,13 @@ fn position(name: &str) -> (u8, u8) {
     parsed.unwrap_or_else(|| panic!("{name} is not named as r01n03 is"))
 }
 
-/// The network card of the node of that name.
+/// The address of the network card of the node with that name.
 pub fn card(name: &str) -> HwAddr {
     let (rack, slot) = position(name);
     HwAddr([0x52, 0x54, 0, 0, rack, slot])
 }
 
-/// A node in the place that its name says: r01n03 has 10.5.1.3 and 52:54:00:00:01:03. No profiles, no groups.
+/// A node at the position in its name: r01n03 has 10.5.1.3 and 52:54:00:00:01:03. It has no profiles and no groups.
 pub fn node(name: &str) -> Node {
     let (rack, slot) = position(name);
     Node {
@@ -61,7 +61,7 @@ pub fn node(name: &str) -> Node {
     }
 }
 
-/// The same with another network card: `number` is the last byte of its address.
+/// The same with another network card; `number` is the last byte of its address.
 pub fn node_with_card(name: &str, number: u8) -> Node {
     Node {
         hwaddrs: vec![HwAddr([0x52, 0x54, 0, 1, 1, number])],
@@ -69,7 +69,7 @@ pub fn node_with_card(name: &str, number: u8) -> Node {
     }
 }
 
-/// The order to add that node to an inventory.
+/// The change that adds that node to an inventory.
 pub fn add(name: &str) -> Change {
     Change::Add(NewNode {
         name: name.to_owned(),

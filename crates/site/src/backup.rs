@@ -1,4 +1,4 @@
-//! `[backup]`: backups of the store that the daemon makes by itself every night.
+//! `[backup]`: nightly backups of the store, which the daemon makes by itself.
 
 use super::{
     Backup,
@@ -9,7 +9,7 @@ use super::{
 use rackstrap_base::NIGHTLY_DIR;
 use std::path::Path;
 
-/// Most backups that are kept: some years of them.
+/// At most this many backups are kept: those of some years.
 const MOST: u64 = 1_000;
 
 pub(super) fn read(

@@ -12,10 +12,10 @@ use std::{net::Ipv4Addr, ops::Range};
 pub(super) const EXAMPLE: &str =
     "write [cluster], and below it node-name = \"r{rack:02}n{slot:02}\" and node-address = \"10.5.{rack}.{slot}\"";
 
-/// More reserved ranges than this are a mistake.
+/// More reserved ranges than this are an error.
 const MOST_RESERVED: usize = 256;
 
-/// The checked section, and where the part that other checks point at stands.
+/// The checked section, with the places of values that other checks refer to.
 pub(super) struct Read {
     pub value: Cluster,
     pub node_address: Range<usize>,
@@ -58,7 +58,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
                     PatternKind::Name => &node_name,
                     PatternKind::Address => &node_address,
                 };
-                // Inside a plainly quoted string the caret can stand under the very characters.
+                // If the string is plainly quoted, the caret can point at the wrong characters inside it.
                 let span = pattern.span();
                 let plain = report
                     .source(&span)
@@ -96,7 +96,7 @@ fn read_domain(text: &str) -> Result<String, (String, String)> {
             && !l.ends_with('-')
             && l.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
     };
-    // With the longest node name (63) and its dot the whole is to fit 253 characters (RFC 1035 section 2.3.4).
+    // With the longest node name (63) and its dot, the whole name must fit in 253 characters (RFC 1035 section 2.3.4).
     if text.is_empty() || (text.len() <= 189 && text.split('.').all(label)) {
         return Ok(text.to_owned());
     }
@@ -110,7 +110,7 @@ fn read_domain(text: &str) -> Result<String, (String, String)> {
     Err((format!("{} is not a DNS domain", quote(text)), help))
 }
 
-/// A network in CIDR notation without host bits; a bare address is a network of one.
+/// A network in CIDR notation without host bits. A single address is a network of one address.
 pub(super) fn read_network(text: &str, example: &str) -> Result<Ipv4Net, (String, String)> {
     if let Ok(address) = text.parse::<Ipv4Addr>() {
         return Ok(address.into());
@@ -119,7 +119,7 @@ pub(super) fn read_network(text: &str, example: &str) -> Result<Ipv4Net, (String
         Ok(network) if network == network.trunc() => Ok(network),
         Ok(network) => Err((
             format!(
-                "'{network}' has bits set behind its prefix of {} bits",
+                "'{network}' has bits set after its prefix of {} bits",
                 network.prefix_len()
             ),
             format!("write \"{}\"", network.trunc()),

@@ -1,10 +1,10 @@
-//! What is said about a site file: where, what was found, what to write instead.
+//! Problems of a site file: the place, the finding and the correction.
 
 use rackstrap_base::text;
 use serde::Serialize;
 use std::{fmt, io, ops::Range, path::PathBuf};
 
-/// At most this many problems are kept; the rest is counted. Nobody mends more at once.
+/// At most this many problems are kept; the rest is counted. A person does not correct more at once.
 const MOST: usize = 50;
 /// At most this many characters of a line are shown.
 const WIDTH: usize = 120;
@@ -14,36 +14,36 @@ const LONGEST: usize = 600;
 /// One problem, or one warning, at one place of the site file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
-    /// The file, as it was given.
+    /// The file, as the user named it.
     pub file: String,
-    /// Line, from 1; 0 if it is about the file as a whole.
+    /// Line, from 1; 0 if the problem concerns the whole file.
     pub line: usize,
-    /// Column, from 1, in characters; 0 if it is about the file as a whole.
+    /// Column, from 1, in characters; 0 if the problem concerns the whole file.
     pub column: usize,
-    /// What is wrong, with the value that was found.
+    /// The problem, with the value in the file.
     pub message: String,
     /// What to write instead, with an example.
     pub help: String,
-    /// The line and what is meant in it.
+    /// The line, and the part of it that is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub excerpt: Option<Excerpt>,
 }
 
-/// A line of the site file, made safe to print, with the part that is meant.
+/// A line of the site file that is safe to print, with the part that is wrong marked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Excerpt {
     /// The line, shortened, with control characters replaced.
     pub text: String,
-    /// First character that is meant, from 0.
+    /// First marked character, from 0.
     pub start: usize,
-    /// Number of characters that are meant, at least 1.
+    /// Number of marked characters, at least 1.
     pub length: usize,
 }
 
-/// A warning: the file is in force, and yet this deserves a look.
+/// A warning: the file is valid, but a value is probably not intended.
 pub type Warning = Diagnostic;
 
-/// Why a site file is not in force.
+/// Why a site file is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -58,20 +58,20 @@ pub enum ConfigError {
         /// Error of the operating system.
         source: io::Error,
     },
-    /// It was read, and has problems.
+    /// The file was read, and has problems.
     #[error("{}", Problems(problems, *omitted))]
     Invalid {
-        /// All of them, in the order of the file; at least one.
+        /// All problems, in the order of the file; at least one.
         problems: Vec<Diagnostic>,
         /// Number of further problems that are not shown.
         omitted: usize,
-        /// What would be warned of if there were no problems.
+        /// The warnings that a file without problems would cause.
         warnings: Vec<Warning>,
     },
 }
 
 impl Diagnostic {
-    /// All of it but the excerpt, on one line.
+    /// The diagnostic without the excerpt, on one line.
     pub fn brief(&self) -> String {
         let Diagnostic {
             file,
@@ -128,11 +128,11 @@ impl fmt::Display for Problems<'_> {
     }
 }
 
-/// Collects what is said while a file is checked.
+/// Collects problems and warnings while a file is checked.
 pub(super) struct Report<'t> {
     text: &'t str,
     file: String,
-    /// Byte at which each line begins.
+    /// The byte at which each line begins.
     lines: Vec<usize>,
     problems: Vec<(usize, Diagnostic)>,
     warnings: Vec<(usize, Diagnostic)>,
@@ -161,7 +161,7 @@ impl<'t> Report<'t> {
         self.text.get(at.clone()).unwrap_or_default()
     }
 
-    /// Something that keeps the file from being used.
+    /// Reports a problem, which makes the file invalid.
     pub(super) fn error(&mut self, at: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
         if self.problems.len() == MOST {
             self.omitted += 1;
@@ -171,7 +171,7 @@ impl<'t> Report<'t> {
         self.problems.push((at.start, diagnostic));
     }
 
-    /// Something that is missing from the file as a whole.
+    /// Reports that something is missing in the whole file.
     pub(super) fn missing(&mut self, message: impl Into<String>, help: impl Into<String>) {
         let diagnostic = Diagnostic {
             file: self.file.clone(),
@@ -184,7 +184,7 @@ impl<'t> Report<'t> {
         self.problems.push((0, diagnostic));
     }
 
-    /// Something that deserves a look.
+    /// Reports a warning.
     pub(super) fn warn(&mut self, at: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
         if self.warnings.len() < MOST {
             let diagnostic = self.place(&at, message.into(), help.into());
@@ -236,7 +236,7 @@ impl<'t> Report<'t> {
     }
 }
 
-/// A terminal obeys control characters, and turns text round for some others: none is passed on.
+/// The character, or a blank: control characters change the state of a terminal, and some other characters reverse the text.
 pub fn harmless(c: char) -> char {
     match c {
         '\t' => ' ',
@@ -246,7 +246,7 @@ pub fn harmless(c: char) -> char {
     }
 }
 
-/// A message of one line, whatever of the file's text is in it.
+/// The message on one line, even if it contains text of the file with line breaks.
 pub fn one_line(text: &str) -> String {
     let mut line: String = text.chars().take(LONGEST).map(harmless).collect();
     if text.chars().nth(LONGEST).is_some() {
@@ -255,7 +255,7 @@ pub fn one_line(text: &str) -> String {
     line
 }
 
-/// The line with a window around what is meant.
+/// The line, cut to a window around the marked part.
 pub fn excerpt(content: &str, column: usize, length: usize) -> Excerpt {
     let skipped = if column < WIDTH * 2 / 3 { 0 } else { column - WIDTH / 3 };
     let mut text: String = content.chars().skip(skipped).take(WIDTH).map(harmless).collect();
@@ -271,12 +271,12 @@ pub fn excerpt(content: &str, column: usize, length: usize) -> Excerpt {
     }
 }
 
-/// `text` in quotes, shortened, with nothing in it that a terminal would obey.
+/// `text` in quotes, shortened, without characters that a terminal would interpret.
 pub(super) fn quote(text: &str) -> String {
     format!("'{}'", shown(text))
 }
 
-/// `text`, shortened, with nothing in it that a terminal would obey.
+/// `text`, shortened, without characters that a terminal would interpret.
 pub(super) fn shown(text: &str) -> String {
     text::quoted(text, 60)
 }

@@ -1,4 +1,4 @@
-//! `[dns]`: the daemon as name server of the cluster, and what that means for the subnets.
+//! `[dns]`: the daemon as the cluster's name server, and the effect on subnets.
 
 use super::{
     Cluster, Dns,
@@ -13,14 +13,14 @@ use std::{
 };
 use toml::Spanned;
 
-/// The server's name unless the section says otherwise; `templates/base/etc/hosts.j2` knows it by that one as well.
+/// The server's name if the section names none; `templates/base/etc/hosts.j2` uses the same name.
 const NAME: &str = "rackstrap";
 /// Port of DNS (RFC 1035 section 4.2).
 const PORT: u16 = 53;
-/// More forwarders than this are a mistake: a question that they all leave unanswered is given up before the fourth.
+/// More forwarders than this are an error: a question that no forwarder answers is given up before the fourth one is asked.
 const MOST_FORWARDERS: usize = 8;
 
-/// The section, and where its parts stand.
+/// The section, with the places of its values.
 pub(super) struct Read {
     at: Range<usize>,
     name: String,
@@ -53,11 +53,11 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Read {
     }
 }
 
-/// The checks that need the rest of the site. Subnets that do not name their name servers get their own server's address.
+/// The checks that need the rest of the site. Subnets without a list of name servers get their own server's address.
 pub(super) fn settle(report: &mut Report<'_>, read: Read, cluster: &Cluster, subnets: &mut [subnet::Read]) -> Dns {
     if cluster.domain.is_empty() {
-        let message = "[dns] answers for the names in the cluster's domain, and there is none";
-        let help = "write domain = \"cluster.example\" in [cluster], with a domain of your own";
+        let message = "[dns] answers for the names in the cluster's domain, but [cluster] has no 'domain'";
+        let help = "write domain = \"cluster.example\" in [cluster], with your own domain";
         report.error(read.at.clone(), message, help);
     }
     if cluster.domain == "arpa" || cluster.domain.ends_with(".arpa") {
@@ -102,7 +102,7 @@ pub(super) fn settle(report: &mut Report<'_>, read: Read, cluster: &Cluster, sub
     }
 }
 
-/// One label of a host's name (RFC 1123 section 2.1), in lower case.
+/// One label of a host name (RFC 1123 section 2.1), in lower case.
 fn read_label(text: &str) -> Result<String, (String, String)> {
     let fits = (1..=63).contains(&text.len()) && !text.starts_with('-') && !text.ends_with('-');
     let clean = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-');
@@ -116,7 +116,7 @@ fn read_label(text: &str) -> Result<String, (String, String)> {
     Err((format!("{} is not a host's name", quote(text)), help.to_owned()))
 }
 
-/// An address, with a port or without.
+/// An address, with or without a port.
 fn read_forwarder(text: &str) -> Result<SocketAddrV4, (String, String)> {
     let help =
         || "write an address, with a port if it is not 53, such as \"10.0.0.53\" or \"10.0.0.53:5353\"".to_owned();
@@ -155,7 +155,7 @@ server = "10.5.0.1"
         (site, warnings.iter().map(ToString::to_string).collect())
     }
 
-    /// What is said about the small file with `from` replaced and `more` at its end.
+    /// The diagnostics of the small file with `from` replaced and `more` appended.
     fn said(from: &str, to: &str, more: &str) -> String {
         let text = format!("{}{more}\n", SMALL.replace(from, to));
         match parse(&text, Path::new("site.toml")) {
@@ -172,7 +172,7 @@ server = "10.5.0.1"
     }
 
     #[test]
-    fn subnets_without_name_servers_of_their_own_get_this_one() {
+    fn subnets_without_dns_servers_use_this_one() {
         let text = format!(
             "{SMALL}[[subnet]]\nnetwork = \"10.6.0.0/16\"\ninterface = \"eth2\"\nserver = \"10.6.0.1\"\ndns = [\"10.6.0.53\"]\n\
              [[subnet]]\nnetwork = \"10.7.0.0/16\"\ninterface = \"eth3\"\nserver = \"10.7.0.1\"\ndns = []\n\
@@ -204,7 +204,7 @@ server = "10.5.0.1"
             "only this server, by its address"
         );
         assert_eq!(with("\"10.5.0.1\", \"10.5.0.53\""), "");
-        // They resolve nothing by DNS, as before.
+        // These nodes resolve no names by DNS, as before.
         assert_eq!(with(""), "");
         assert_eq!(said("", "", "[dns]\nforward = [\"10.0.0.53\"]"), "");
     }
@@ -255,7 +255,7 @@ server = "10.5.0.1"
 #[cfg(all(test, not(feature = "dns")))]
 mod tests {
     #[test]
-    fn a_build_without_it_says_so() {
+    fn a_build_without_dns_refuses_the_section() {
         let text = format!("{}\n[dns]\n", include_str!("../../../rackstrap.example.toml"));
         let error = crate::parse(&text, std::path::Path::new("site.toml"))
             .unwrap_err()

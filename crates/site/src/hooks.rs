@@ -23,7 +23,7 @@ pub(super) fn read(report: &mut Report<'_>, section: Option<&Section<'_>>, direc
     hooks
 }
 
-/// A program with its arguments; empty where none is named.
+/// A program with its arguments; empty if none is named.
 fn program(report: &mut Report<'_>, section: &Section<'_>, key: &str, directory: &Path) -> Vec<String> {
     let example = format!("[\"/etc/rackstrap/{key}\"]");
     let word = |text: &str| match text.contains('\0') {
@@ -33,12 +33,12 @@ fn program(report: &mut Report<'_>, section: &Section<'_>, key: &str, directory:
     let spanned = section.list(report, key, &example, word).unwrap_or_default();
     let mut words: Vec<String> = spanned.iter().map(|word| word.get_ref().clone()).collect();
     let Some(program) = spanned.first() else { return words };
-    // A service's PATH is not the administrator's: the program is named in full.
+    // The PATH of a service differs from the administrator's, so the program must be named by its full path.
     match program.get_ref() {
         text if text.contains(char::is_whitespace) && !text.starts_with('/') => report.error(
             program.span(),
             format!("{} is a command line, but no shell runs it", quote(text)),
-            "write each word as an item of its own, such as [\"/usr/bin/make\", \"-C\", \"/etc/slurm\"]; or the path of a script",
+            "write each word as a separate item, such as [\"/usr/bin/make\", \"-C\", \"/etc/slurm\"]; or the path of a script",
         ),
         text if !text.contains('/') => report.error(
             program.span(),

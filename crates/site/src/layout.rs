@@ -11,21 +11,22 @@ use std::ops::Range;
 use toml::Spanned;
 
 const MIB: u64 = 1 << 20;
-/// mkfs.xfs refuses less (xfsprogs 5.19, "Filesystem must be larger than 300MB").
+/// mkfs.xfs refuses smaller file systems (xfsprogs 5.19, "Filesystem must be larger than 300MB").
 const SMALLEST_XFS: u64 = 300 * MIB;
-/// Below this mke2fs leaves the journal out or fails.
+/// Below this size, mke2fs makes no journal or fails.
 const SMALLEST_EXT4: u64 = 8 * MIB;
 /// The MBR counts sectors of 512 bytes in 32 bits.
 const LARGEST_MBR: u64 = 1 << 41;
-/// The fourth entry of the MBR is the marker.
+/// The fourth entry of the MBR contains the marker.
 const MOST_MBR: usize = 3;
-/// GPT has room for 128 entries; nobody needs that many on a scratch disk, and one is the marker.
+/// GPT has room for 128 entries. A scratch disk does not need that many, and one is the marker.
 const MOST_GPT: usize = 32;
-/// Where a file system of the local disk may be mounted, as the help, the example and docs/reference/site-file.md say it. [`system_path`] is the rule.
+/// Where a file system of the local disk may be mounted, in the words of the help, the example and
+/// docs/reference/site-file.md. [`system_path`] is the rule.
 pub(super) const MAY_BE_MOUNTED: &str = "any directory except / itself, and except /bin, /dev, /etc, /lib, /lib32, /lib64, /libx32, \
      /proc, /run, /sbin, /sys, /usr and all below them; /usr/local and /usr/src are allowed";
 
-/// A partition, and where its parts stand.
+/// A partition, with the places of its values.
 struct Read {
     value: Partition,
     name_at: Range<usize>,
@@ -34,7 +35,7 @@ struct Read {
 }
 
 pub(super) fn read(report: &mut Report<'_>, name: &str, section: &Section<'_>) -> Option<LayoutPolicy> {
-    let mut good = true;
+    let mut complete = true;
     if !valid(name, 16) {
         let message = format!("{} is not a layout name", quote(name));
         report.error(
@@ -42,7 +43,7 @@ pub(super) fn read(report: &mut Report<'_>, name: &str, section: &Section<'_>) -
             message,
             "write 1 to 16 characters of a-z, 0-9 and -, such as [layout.scratch]",
         );
-        good = false;
+        complete = false;
     }
     section.require(report, "version", "1");
     let version = section.integer(report, "version", 1..=u64::from(u32::MAX), 1);
@@ -65,12 +66,12 @@ pub(super) fn read(report: &mut Report<'_>, name: &str, section: &Section<'_>) -
             "write wipe = \"ours\" once the disks are rackstrap's",
         );
     }
-    let partitions = partitions(report, name, section, &mut good)?;
+    let partitions = partitions(report, name, section, &mut complete)?;
     if let Some(table) = &table {
-        good &= check_table(report, section, *table.get_ref(), &partitions);
+        complete &= check_table(report, section, *table.get_ref(), &partitions);
     }
-    good &= check_all(report, &partitions);
-    if !good {
+    complete &= check_all(report, &partitions);
+    if !complete {
         return None;
     }
     let layout = Layout {
@@ -86,8 +87,8 @@ pub(super) fn read(report: &mut Report<'_>, name: &str, section: &Section<'_>) -
     })
 }
 
-/// `[[layout.NAME.partition]]`. `good` becomes false if one had to be left out.
-fn partitions(report: &mut Report<'_>, name: &str, section: &Section<'_>, good: &mut bool) -> Option<Vec<Read>> {
+/// Reads `[[layout.NAME.partition]]`. Sets `complete` to false if a partition had to be left out.
+fn partitions(report: &mut Report<'_>, name: &str, section: &Section<'_>, complete: &mut bool) -> Option<Vec<Read>> {
     let title = format!("[[layout.{name}.partition]]");
     let example =
         format!("write {title}, and below it name = \"tmp\", size = \"rest\", fs = \"ext4\" and mount = \"/tmp\"");
@@ -122,7 +123,7 @@ fn partitions(report: &mut Report<'_>, name: &str, section: &Section<'_>, good: 
         let section = Section::new(report, "[[layout.NAME.partition]]", title.clone(), value.span(), value);
         match section.and_then(|section| partition(report, &section)) {
             Some(partition) => partitions.push(partition),
-            None => *good = false,
+            None => *complete = false,
         }
     }
     Some(partitions)
@@ -147,7 +148,7 @@ fn partition(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
     });
     let size = section.parsed(report, "size", "\"20GiB\"", |text| {
         text.parse::<Size>().map_err(|_| {
-            // Powers of ten are what people write and not what they get.
+            // People often write powers of ten, which are not supported.
             let binary = text
                 .strip_suffix('B')
                 .map(|t| format!("{t}iB"))
@@ -163,7 +164,7 @@ fn partition(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
     let fs = section.parsed(report, "fs", "\"ext4\"", |text| choose("fs", text, &kinds));
     let mount = section.parsed(report, "mount", "\"/tmp\"", read_mount);
     let options = section.parsed(report, "options", "\"noatime\"", |text| {
-        // fstab(5): blanks end the field; the rest could only be a mistake.
+        // fstab(5): a blank ends the field; the remaining characters could only be an error.
         match text.len() <= 200 && text.chars().all(|c| c.is_ascii_graphic() && !"\"'\\#".contains(c)) {
             true => Ok(text.to_owned()),
             false => Err((
@@ -238,7 +239,7 @@ fn partition(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
     })
 }
 
-/// Why `text` cannot be a mount point of local scratch; `None` if it can.
+/// The mount point in `text`; an error if it cannot be one.
 fn read_mount(text: &str) -> Result<String, (String, String)> {
     let wrong = |why: &str, help: String| Err((format!("{} {why}", quote(text)), help));
     let place = plain_path(text, "mount", "mount = \"/scratch\"")?;
@@ -252,7 +253,7 @@ fn read_mount(text: &str) -> Result<String, (String, String)> {
     }
 }
 
-/// An absolute path that can stand in fstab as it is; `key` and `example` are for the help.
+/// An absolute path that can be written to fstab unchanged. `key` and `example` are for the help.
 pub(super) fn plain_path(text: &str, key: &str, example: &str) -> Result<String, (String, String)> {
     let wrong = |why: &str, help: String| Err((format!("{} {why}", quote(text)), help));
     if !text.starts_with('/') {
@@ -261,7 +262,7 @@ pub(super) fn plain_path(text: &str, key: &str, example: &str) -> Result<String,
             format!("write {key} = \"/{}\"", text.trim_start_matches("./")),
         );
     }
-    // Blanks, # and \ would have to be escaped in fstab, and nobody's scratch is called so.
+    // Blanks, # and \ would have to be escaped in fstab, and no real mount point contains them.
     let clean = text.len() <= 255 && text.chars().all(|c| c.is_ascii_graphic() && !"\"'\\#".contains(c));
     if !clean {
         return wrong(
@@ -284,7 +285,7 @@ pub(super) fn plain_path(text: &str, key: &str, example: &str) -> Result<String,
     Ok(text.to_owned())
 }
 
-/// Why nothing can be mounted on `place`, a plain path, if that would break the system.
+/// Why nothing can be mounted on `place`, a plain path; none if mounting there does not break the system.
 pub(super) fn system_path(place: &str) -> Option<&'static str> {
     let mut parts = place.trim_start_matches('/').split('/');
     match (parts.next().unwrap_or_default(), parts.next()) {
@@ -296,20 +297,20 @@ pub(super) fn system_path(place: &str) -> Option<&'static str> {
     }
 }
 
-/// The table can hold the partitions.
+/// Whether the partition table can hold the partitions.
 fn check_table(report: &mut Report<'_>, section: &Section<'_>, table: PartitionTable, all: &[Read]) -> bool {
     let total = all.iter().try_fold(0u64, |sum, p| match p.value.size {
         Size::Bytes(bytes) => sum.checked_add(bytes),
         Size::Rest => Some(sum),
     });
-    let mut good = true;
+    let mut complete = true;
     let mut error = |message: String, help: &str| {
         report.error(section.key_at("table"), message, help);
-        good = false;
+        complete = false;
     };
     if table == PartitionTable::Mbr && all.len() > MOST_MBR {
         let message = format!(
-            "an MBR has room for {MOST_MBR} partitions beside the marker, and there are {}",
+            "an MBR has room for {MOST_MBR} partitions in addition to the marker, but the layout has {}",
             all.len()
         );
         error(message, "write table = \"gpt\", or leave some out");
@@ -327,21 +328,21 @@ fn check_table(report: &mut Report<'_>, section: &Section<'_>, table: PartitionT
         }
         Some(_) => {}
     }
-    good
+    complete
 }
 
-/// Names, mounts and "rest" across the partitions of one layout.
+/// Checks names, mount points and "rest" across the partitions of one layout.
 fn check_all(report: &mut Report<'_>, all: &[Read]) -> bool {
-    let mut good = true;
+    let mut complete = true;
     let mut error = |at: &Range<usize>, message: String, help: String| {
         report.error(at.clone(), message, help);
-        good = false;
+        complete = false;
     };
     for (i, this) in all.iter().enumerate() {
         let earlier = &all[..i];
         if earlier.iter().any(|p| p.value.name == this.value.name) {
             let message = format!("two partitions are called '{}'", this.value.name);
-            error(&this.name_at, message, "give each a name of its own".to_owned());
+            error(&this.name_at, message, "give each its own name".to_owned());
         }
         if this.value.size == Size::Rest && earlier.iter().any(|p| p.value.size == Size::Rest) {
             let message = "a second partition takes the rest of the disk".to_owned();
@@ -369,7 +370,7 @@ fn check_all(report: &mut Report<'_>, all: &[Read]) -> bool {
             }
         }
     }
-    good
+    complete
 }
 
 fn valid(name: &str, longest: usize) -> bool {
@@ -378,7 +379,7 @@ fn valid(name: &str, longest: usize) -> bool {
         && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
-/// One of a few words.
+/// The value of one of a few words.
 fn choose<T: Copy>(key: &str, text: &str, words: &[(&str, T)]) -> Result<T, (String, String)> {
     if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
         return Ok(*value);
@@ -391,11 +392,12 @@ fn choose<T: Copy>(key: &str, text: &str, words: &[(&str, T)]) -> Result<T, (Str
     Err((format!("'{key}' cannot be {}", quote(text)), help))
 }
 
-/// Digest of what preparing a disk by `layout` puts on it: the first 16 bytes of a BLAKE3 hash, as 32 hex digits.
+/// The digest of what preparing a disk by `layout` writes to it: the first 16 bytes of a BLAKE3 hash, as 32 hex digits.
 ///
-/// Hashed is a list of texts, each as `LENGTH:TEXT,` (a netstring, so that no text can pass for two): `rackstrap layout 1`,
-/// name, version, table, and for each partition in order its name, its size (bytes in decimal, or `rest`) and its file
-/// system. Mount points and options are left out on purpose: they are no property of the disk, and changing them costs nobody their scratch data.
+/// The hash is over a list of texts, each as `LENGTH:TEXT,` (a netstring, so that no two lists are equal as bytes):
+/// `rackstrap layout 1`, name, version, table, and for each partition in order its name, its size (bytes in decimal, or
+/// `rest`) and its file system. Mount points and options are left out: they are not on the disk, so changing them must not
+/// erase data.
 pub fn digest(layout: &Layout) -> String {
     let mut hasher = blake3::Hasher::new();
     let mut add = |text: &str| {

@@ -1,8 +1,8 @@
-//! The site file: `rackstrap.toml`, checked as a whole. Services see only the checked [`Site`].
+//! The site file `rackstrap.toml`, which is checked as a whole. Services use only the checked [`Site`].
 //!
-//! Reading goes text -> tables with their places -> checked values, one file a section. Every
-//! check goes on after a problem where it can, so that one run names all of them. Syntax comes
-//! first: a file that is not TOML is only checked for that.
+//! Reading goes from text to tables with their places to checked values, with one file for each section. Every check
+//! continues after a problem if it can, so that one run names all problems. Syntax comes first: a file that is not TOML is
+//! checked for that only.
 
 mod backup;
 mod cluster;
@@ -41,35 +41,35 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// Where the site file is unless `--config` says otherwise.
+/// The path of the site file, unless `--config` names another one.
 pub const DEFAULT_PATH: &str = "/etc/rackstrap/rackstrap.toml";
 
-/// A larger site file is refused unread: it is a mistake (an image, a log), not a configuration.
+/// A larger site file is refused without reading it: it is an image or a log, not a configuration.
 pub const MAX_BYTES: u64 = 1 << 20;
 
 /// At most this many subnets, profiles and layouts each.
 const MOST_SECTIONS: usize = 1000;
 
-/// Where the daemon keeps its state, unless the site file says otherwise.
+/// The daemon's state directory, unless the site file names another one.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/rackstrap";
 
-/// What a cluster is called whose site file does not say it.
+/// The name of a cluster whose site file has none.
 pub const DEFAULT_CLUSTER: &str = "cluster";
 
-/// The path of `[server]` that is written as `text` in the site file at `path`, made absolute as [`load`] does it.
+/// The absolute path for a path `text` of `[server]` in the site file at `path`, as [`load`] makes it.
 ///
 /// # Errors
-/// What is wrong with it, and what to write instead.
+/// The problems, with their corrections.
 pub fn server_path(text: &str, path: &Path) -> Result<PathBuf, String> {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let directory = whole.parent().unwrap_or(Path::new("/"));
     server::read_path(text, directory).map_err(|(what, help)| format!("{what}; {help}"))
 }
 
-/// Reads and checks the site file at `path`. Relative paths in it are taken from its directory.
+/// Reads and checks the site file at `path`. Relative paths in it start at its directory.
 ///
 /// # Errors
-/// It cannot be read, is larger than [`MAX_BYTES`], or has problems: all of them, each with its place.
+/// The file cannot be read, is larger than [`MAX_BYTES`], or has problems: all of them, each with its place.
 pub fn load(path: &Path) -> Result<(Site, Vec<Warning>), ConfigError> {
     let failed = |source| ConfigError::Read {
         path: path.to_owned(),
@@ -86,7 +86,7 @@ pub fn load(path: &Path) -> Result<(Site, Vec<Warning>), ConfigError> {
     check_bytes(&bytes, path.display().to_string(), directory)
 }
 
-/// Checks `text` as the site file that was found at `origin`, which is only a name here: nothing is read.
+/// Checks `text` as the site file `origin`, which is used as a name only: no file is read.
 ///
 /// # Errors
 /// [`ConfigError::Invalid`] with every problem.
@@ -107,7 +107,7 @@ fn check_bytes(bytes: &[u8], file: String, directory: &Path) -> Result<(Site, Ve
         Err(e) => {
             let before = std::str::from_utf8(&bytes[..e.valid_up_to()]).unwrap_or_default();
             let mut report = Report::new(before, file);
-            let message = format!("byte 0x{:02x} behind here is not UTF-8", bytes[e.valid_up_to()]);
+            let message = format!("byte 0x{:02x} after this place is not UTF-8", bytes[e.valid_up_to()]);
             report.error(before.len()..before.len(), message, "save the file as UTF-8");
             return Err(invalid(report));
         }
@@ -133,7 +133,7 @@ fn check_bytes(bytes: &[u8], file: String, directory: &Path) -> Result<(Site, Ve
     }
 }
 
-/// The report as an error; it holds at least one problem.
+/// The report as an error. It contains at least one problem.
 fn invalid(report: Report<'_>) -> ConfigError {
     report.finish().err().unwrap_or(ConfigError::Invalid {
         problems: Vec::new(),
@@ -144,15 +144,15 @@ fn invalid(report: Report<'_>) -> ConfigError {
 
 fn syntax_help(message: &str) -> &'static str {
     if message.contains("duplicate key") {
-        "every key stands once in its section: remove one of the two"
+        "each key may occur once in its section: remove one of the two"
     } else if message.contains("string values must be quoted") {
         "put text in double quotes, such as name = \"lab\""
     } else {
-        "a line is key = value, [section] or # comment; text stands in double quotes, lists in [ ]"
+        "a line is key = value, [section] or # comment; text is in double quotes, lists are in [ ]"
     }
 }
 
-/// Checks the whole document. None only if something was reported.
+/// Checks the whole document. Returns none only if a problem was reported.
 fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> Option<Site> {
     const TOP: [&str; 11] = [
         "cluster", "server", "subnet", "profile", "layout", "mount", "users", "dns", "hooks", "backup", "limits",
@@ -177,7 +177,7 @@ fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> O
 
     let cluster = single(document, "cluster", report).map(|section| cluster::read(report, &section));
     if document.get("cluster").is_none() {
-        report.missing("there is no [cluster] section", cluster::EXAMPLE);
+        report.missing("section [cluster] is missing", cluster::EXAMPLE);
     }
     let section = single(document, "server", report);
     let server = server::read(report, section.as_ref(), directory);
@@ -224,7 +224,7 @@ fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> O
     })
 }
 
-/// `[layout.NAME]` and `[profile.NAME]`, which name each other.
+/// `[layout.NAME]` and `[profile.NAME]`, which refer to each other.
 fn layouts_and_profiles(
     document: &DeTable<'_>,
     report: &mut Report<'_>,
@@ -265,7 +265,7 @@ fn layouts_and_profiles(
     (layouts, profiles)
 }
 
-/// Warns of a profile whose name is nearly that of the one that all nodes have: no node gets it by itself.
+/// Warns of a profile whose name is almost `default`: no node has it automatically.
 fn near_default(report: &mut Report<'_>, all: &[(Spanned<String>, &Spanned<DeValue<'_>>)]) {
     const DEFAULT: &str = "default";
     let written = all.iter().any(|(name, _)| name.get_ref() == DEFAULT);
@@ -283,25 +283,25 @@ fn near_default(report: &mut Report<'_>, all: &[(Spanned<String>, &Spanned<DeVal
     }
 }
 
-/// A section that is written once.
+/// A section that may occur once.
 fn single<'a>(document: &'a DeTable<'a>, name: &str, report: &mut Report<'_>) -> Option<Section<'a>> {
     let (key, value) = document.get_key_value(name)?;
     let title = format!("[{name}]");
     Section::new(report, &title.clone(), title, key.span(), value)
 }
 
-/// `[[subnet]]`, each with its place.
+/// The `[[subnet]]` sections, each with its place.
 fn subnet_tables<'a>(
     document: &'a DeTable<'a>,
     report: &mut Report<'_>,
 ) -> Vec<(&'a Spanned<DeValue<'a>>, Range<usize>)> {
     let Some((key, value)) = document.get_key_value("subnet") else {
-        report.missing("there is no [[subnet]] section", subnet::EXAMPLE);
+        report.missing("section [[subnet]] is missing", subnet::EXAMPLE);
         return Vec::new();
     };
     match value.get_ref() {
         DeValue::Array(all) if all.is_empty() => {
-            report.error(key.span(), "there is no subnet", subnet::EXAMPLE);
+            report.error(key.span(), "no subnet is defined", subnet::EXAMPLE);
             Vec::new()
         }
         DeValue::Array(all) if all.len() > MOST_SECTIONS => {
@@ -323,7 +323,7 @@ fn subnet_tables<'a>(
     }
 }
 
-/// `[kind.NAME]` sections.
+/// The `[kind.NAME]` sections.
 fn named<'a>(
     document: &'a DeTable<'a>,
     kind: &str,

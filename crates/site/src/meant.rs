@@ -1,18 +1,18 @@
-//! What a value of the wrong type was meant to be.
+//! Finds the intended meaning of a value of the wrong type.
 //!
-//! A remedy is copied as it stands. So it repeats what is written, or names the choice; a fixed value could be the opposite of
-//! what was meant.
+//! Users copy the text of a help. So it repeats the value in the file, or names the choice; a fixed value could be the
+//! opposite of what was meant.
 
 use toml::de::DeValue;
 
-/// Words for no and for yes, in lower case.
+/// Words for no and yes, in lower case.
 const NO: [&str; 7] = ["no", "false", "off", "0", "n", "never", "none"];
 const YES: [&str; 5] = ["yes", "true", "on", "1", "y"];
 
-/// What `read` says to a text: nothing, or (message, help).
+/// The answer of `read` to a text: success, or (message, help).
 type Verdict = Result<(), (String, String)>;
 
-/// The boolean that `value` means, if it means one.
+/// The boolean that `value` means; none if it means neither.
 fn truth(value: &DeValue<'_>) -> Option<bool> {
     let word = match value {
         DeValue::String(text) => text.trim().to_lowercase(),
@@ -33,7 +33,7 @@ pub(super) fn boolean(value: &DeValue<'_>, key: &str) -> String {
     }
 }
 
-/// Help for a `key` that is a whole number; `fits` says whether one is in its range, and `otherwise` names the range.
+/// Help for a `key` that is a whole number. `fits` returns whether a number is in its range, and `otherwise` names the range.
 pub(super) fn integer(value: &DeValue<'_>, key: &str, fits: impl Fn(u64) -> bool, otherwise: String) -> String {
     let number = match value {
         DeValue::String(text) => text.trim().parse().ok(),
@@ -43,7 +43,7 @@ pub(super) fn integer(value: &DeValue<'_>, key: &str, fits: impl Fn(u64) -> bool
             .and_then(|(whole, _)| whole.parse().ok()),
         _ => None,
     };
-    // Where 0 is a value, it turns the thing off.
+    // For keys that accept 0, this value turns the function off.
     let number = number.or((truth(value) == Some(false)).then_some(0));
     match number.filter(|number| fits(*number)) {
         Some(number) => format!("write {key} = {number}"),
@@ -51,7 +51,7 @@ pub(super) fn integer(value: &DeValue<'_>, key: &str, fits: impl Fn(u64) -> bool
     }
 }
 
-/// Help for a `key` that is a string: `source` is its value as it stands in the file, `read` what the key takes.
+/// Help for a `key` that is a string. `source` is its value in the file, `read` the key's own check.
 pub(super) fn text(
     value: &DeValue<'_>,
     source: &str,
@@ -69,7 +69,7 @@ pub(super) fn text(
             text.map_or(example, |text| format!("write {key} = {text}"))
         }
         DeValue::Table(_) | DeValue::String(_) => example,
-        // What the key's own reader says to it is about what is written.
+        // The problem that the key's own check finds concerns the value in the file.
         _ => match (quoted(source, &read), read(source)) {
             (Some(text), _) => format!("write {key} = {text}"),
             (None, Err((_, help))) => help,
@@ -78,14 +78,14 @@ pub(super) fn text(
     }
 }
 
-/// Help for a `key` that is a list of strings; `read` is what each of them may be.
+/// Help for a `key` that is a list of strings. `read` checks each of them.
 pub(super) fn list(value: &DeValue<'_>, key: &str, example: &str, read: impl Fn(&str) -> Verdict) -> String {
     let items = match value {
         DeValue::Boolean(false) => Some(Vec::new()),
         DeValue::String(text) => {
             let words = text.split_whitespace().map(|word| word.trim_end_matches(','));
             let parts = text.split(',').map(str::trim);
-            // One item may have blanks in it, as a key has, and items may be separated by blanks or by commas.
+            // An item may contain blanks, as an SSH key does, and items may be separated by blanks or commas.
             let all = |items: Vec<&str>| {
                 items
                     .into_iter()
@@ -104,7 +104,7 @@ pub(super) fn list(value: &DeValue<'_>, key: &str, example: &str, read: impl Fn(
     }
 }
 
-/// Help for one item of the list `key` that is no string and stands in the file as `source`.
+/// Help for an item of the list `key` that is not a string and is `source` in the file.
 pub(super) fn item(source: &str, key: &str, example: &str, read: impl Fn(&str) -> Verdict) -> String {
     match quoted(source, &read) {
         Some(text) => format!("write {text}"),
@@ -112,7 +112,7 @@ pub(super) fn item(source: &str, key: &str, example: &str, read: impl Fn(&str) -
     }
 }
 
-/// `text` as TOML has it, if `read` takes it and it needs no escapes.
+/// `text` as a TOML string, if `read` accepts it and it needs no escapes.
 fn quoted(text: &str, read: &impl Fn(&str) -> Verdict) -> Option<String> {
     let plain = !text.is_empty() && text.chars().all(|c| !c.is_control() && c != '"' && c != '\\');
     (plain && read(text).is_ok()).then(|| format!("\"{text}\""))
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_boolean_is_what_was_meant_and_else_the_choice() {
+    fn the_intended_boolean_is_suggested_or_else_both_values() {
         for (section, key) in [
             ("[server]", "answer-router-solicitations"),
             ("[server]", "look-for-dhcp-servers"),

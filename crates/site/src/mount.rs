@@ -1,4 +1,4 @@
-//! `[[mount]]`: what nodes mount besides their root and their local disk.
+//! `[[mount]]`: what nodes mount in addition to their root and their local disk.
 
 use super::{
     LayoutPolicy, Mount, Profile, Subnet,
@@ -13,20 +13,20 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// More than this is a generated file that ought to be an automounter's map.
+/// A longer list is generated, and should be the map of an automounter.
 const MOST: usize = 200;
 const EXAMPLE: &str = "write [[mount]], and below it what = \"10.5.0.2:/home\", where = \"/home\" and type = \"nfs\"";
 
 type Problem = (String, String);
 
-/// A mount, and where its parts stand.
+/// A mount, with the places of its values.
 struct Read {
     value: Mount,
     what_at: Range<usize>,
     where_at: Range<usize>,
 }
 
-/// The rest of the site that mounts have to go with.
+/// The parts of the site that mounts depend on.
 pub(super) struct Rest<'a> {
     pub(super) profiles: &'a BTreeMap<String, Profile>,
     pub(super) layouts: &'a BTreeMap<String, LayoutPolicy>,
@@ -133,7 +133,7 @@ fn read(report: &mut Report<'_>, section: &Section<'_>, rest: &Rest<'_>) -> Opti
     })
 }
 
-/// True if `option` stands in a list as mount(8) takes it.
+/// Whether `option` is in a list of options for mount(8).
 fn has_option(list: &str, option: &str) -> bool {
     list.split(',').any(|one| one == option)
 }
@@ -157,7 +157,7 @@ fn read_what(text: &str, kind: &str) -> Result<String, Problem> {
     if text.trim().is_empty() || text.len() > 255 || text.chars().any(char::is_control) {
         return wrong(
             "is nothing to mount",
-            "write what = \"10.5.0.2:/home\", or LABEL=scratch, say",
+            "write what = \"10.5.0.2:/home\", or another source, such as LABEL=scratch",
         );
     }
     let host = |separator: &str| {
@@ -217,7 +217,8 @@ fn read_profile(text: &str, profiles: &BTreeMap<String, Profile>) -> Result<Stri
     Err((format!("profile {} does not exist", quote(text)), help))
 }
 
-/// Two mounts for one node in one place. Lists of profiles without a common name concern one node only if it has profiles of both.
+/// Reports two mounts in one place on one node. If their lists of profiles have no name in common, they conflict only on
+/// nodes that have profiles of both, which is allowed.
 fn against_mounts(report: &mut Report<'_>, before: &[Read], this: &Read) {
     for other in before.iter().filter(|other| other.value.place == this.value.place) {
         let shared = match (&other.value.profiles, &this.value.profiles) {
@@ -235,7 +236,7 @@ fn against_mounts(report: &mut Report<'_>, before: &[Read], this: &Read) {
     }
 }
 
-/// A node's local partitions are mounted first, by the agent.
+/// Reports conflicts with a node's local partitions, which the agent mounts first.
 fn against_layouts(report: &mut Report<'_>, this: &Read, rest: &Rest<'_>) {
     let place = &this.value.place;
     for (name, own) in rest.profiles {
@@ -274,7 +275,7 @@ fn against_layouts(report: &mut Report<'_>, this: &Read, rest: &Rest<'_>) {
     }
 }
 
-/// rackstrap's own NFS server has nodes' roots and nothing else.
+/// Reports a mount from rackstrap's own NFS server, which exports only the nodes' roots.
 fn against_ourselves(report: &mut Report<'_>, this: &Read, rest: &Rest<'_>) {
     if !matches!(this.value.kind.as_str(), "nfs" | "nfs4") || rest.nfs_port != 2049 {
         return;
@@ -282,10 +283,9 @@ fn against_ourselves(report: &mut Report<'_>, this: &Read, rest: &Rest<'_>) {
     let host = this.value.what.split(':').next().unwrap_or_default();
     let ours = rest.subnets.iter().any(|subnet| subnet.server.to_string() == host);
     if ours && !this.value.options.split(',').any(|option| option.starts_with("port=")) {
-        let message =
-            format!("{host} port 2049 is rackstrap's own NFS server, which has the nodes' roots and nothing else");
+        let message = format!("{host} port 2049 is rackstrap's own NFS server, which exports only the nodes' roots");
         let help =
-            "write nfs-port = 2050 in [server] and let the system's own NFS server have 2049, or name another server";
+            "write nfs-port = 2050 in [server] and run the system's own NFS server on 2049, or name another server";
         report.error(this.what_at.clone(), message, help);
     }
 }

@@ -9,7 +9,8 @@ use rackstrap_base::words::closest;
 use rackstrap_wire::{Check, ImageRef, cmdline};
 use toml::Spanned;
 
-/// x86 kernels take 2,048 bytes of command line (COMMAND_LINE_SIZE in asm/setup.h); half is left for rackstrap's own.
+/// x86 kernels accept 2,048 bytes of command line (COMMAND_LINE_SIZE in asm/setup.h); half of it is reserved for rackstrap's
+/// own arguments.
 const KERNEL_ARGS: usize = 1024;
 const MOST_TEMPLATES: usize = 32;
 const MOST_KEYS: usize = 256;
@@ -17,13 +18,13 @@ const MOST_CHECKS: usize = 32;
 
 type Problem = (String, String);
 
-/// A setting of profiles: its key, how it is read and checked, and how it is shown. Everything that goes through all settings goes
-/// through [`SETTINGS`]. Over the profiles of a node all are merged in one way: the last profile that says something about it wins.
+/// A setting of profiles: its key, and how it is read, checked and shown. All code that handles every setting uses
+/// [`SETTINGS`]. For a node with several profiles, the last profile that has the setting wins.
 pub struct Descriptor {
     /// Key in the site file.
     pub key: &'static str,
     read: fn(&mut Reader<'_, '_>, &'static str),
-    /// What a profile says about it, as text; none if it says nothing.
+    /// The value in a profile, as text; none if the profile has no value.
     pub shown: fn(&Profile) -> Option<String>,
 }
 
@@ -165,13 +166,13 @@ impl Reader<'_, '_> {
                 "ip" => "remove it: rackstrap's agent configures the network",
                 _ => continue,
             };
-            let message = format!("the kernel argument '{arg}' has no good effect here");
+            let message = format!("the kernel argument '{arg}' must not be used here");
             self.report.warn(args.span(), message, help);
         }
         Some(args.into_inner())
     }
 
-    /// A list without repetitions.
+    /// A list without duplicates.
     fn names(
         &mut self,
         key: &str,
@@ -241,7 +242,7 @@ fn read_disk(text: &str) -> Result<String, Problem> {
     if !plain || !text.starts_with(|c: char| c.is_ascii_lowercase()) || text.len() > 31 {
         return Err((format!("{} is not a disk", quote(text)), help()));
     }
-    // Partitions: sda1 of disks that end in a letter, nvme0n1p1 of those that end in a digit.
+    // Partitions: sda1 on disks whose name ends in a letter, nvme0n1p1 on those whose name ends in a digit.
     let stem = text.trim_end_matches(|c: char| c.is_ascii_digit());
     let lettered = ["sd", "vd", "hd", "xvd"].iter().any(|kind| {
         stem.strip_prefix(kind)
@@ -267,7 +268,7 @@ fn read_kernel_args(text: &str) -> Result<String, Problem> {
         .chars()
         .find(|c| !(' '..='~').contains(c) || "\"'`\\$".contains(*c))
     {
-        // The text goes through an iPXE and a GRUB script, which each have their own idea of quotes and of $.
+        // The text passes through an iPXE script and a GRUB script, which interpret quotes and $ differently.
         let message = format!("{} cannot be in kernel arguments here", quote(&c.to_string()));
         return wrong(
             message,
@@ -289,18 +290,18 @@ fn read_kernel_args(text: &str) -> Result<String, Problem> {
         .map_or("rackstrap", |(prefix, _)| prefix);
     for arg in text.split_whitespace() {
         let key = arg.split_once('=').map_or(arg, |(key, _)| key);
-        // A debugging aid is the one of them that a person may set.
+        // This argument is for debugging, and the only one of rackstrap's that an administrator may set.
         if key != cmdline::HOLD && key.strip_prefix(own).is_some_and(|rest| rest.starts_with('.')) {
-            return wrong(format!("'{arg}' is for rackstrap to set"), "remove it");
+            return wrong(format!("only rackstrap may set '{arg}'"), "remove it");
         }
         match key {
             "--" => {
                 return wrong(
                     "'--' would end the kernel's arguments".to_owned(),
-                    "remove it: what init needs belongs in its own configuration",
+                    "remove it: configure init by its own files",
                 );
             }
-            "initrd" => return wrong(format!("'{arg}' is for the boot script to set"), "remove it"),
+            "initrd" => return wrong(format!("only the boot script may set '{arg}'"), "remove it"),
             "rdinit" => {
                 return wrong(
                     format!("'{arg}' would start another program instead of rackstrap's agent"),
@@ -348,7 +349,7 @@ fn read_key(text: &str) -> Result<String, Problem> {
         );
     }
     if line.chars().any(char::is_control) {
-        return wrong("a key is one line", "write each key as a text of its own in the list");
+        return wrong("a key is one line", "write each key as a separate text in the list");
     }
     if line.ends_with(".pub") && !line.contains(' ') {
         return wrong(
@@ -397,7 +398,7 @@ fn read_init(text: &str) -> Result<String, Problem> {
     }
 }
 
-/// As tmpfs takes it: `50%`, `2g`.
+/// A size as tmpfs accepts it: `50%`, `2g`.
 fn read_ram_size(text: &str) -> Result<String, Problem> {
     let example = "write a share of the memory or a size as tmpfs takes it, such as ram-size = \"50%\" or \"2g\"";
     let wrong = |message: &str, help: String| Err((format!("{} {message}", quote(text)), help));
@@ -424,7 +425,7 @@ fn read_ram_size(text: &str) -> Result<String, Problem> {
         Some(bytes) if bytes >= 16 << 20 => Ok(text.to_owned()),
         Some(_) => wrong(
             "is too small",
-            "write at least 16m: logs and configuration of a running node live there".to_owned(),
+            "write at least 16m: logs and configuration of a running node are stored there".to_owned(),
         ),
         None => wrong("is too large", example.to_owned()),
     }

@@ -1,4 +1,4 @@
-//! Reading one table of the site file: known keys, their types, and where each value stands.
+//! Reads one table of the site file: known keys, their types, and the place of each value.
 
 use super::{
     diagnostic::{Report, quote},
@@ -11,7 +11,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-/// All keys of all sections; from it come the refusal of unknown keys and its suggestions.
+/// All keys of all sections. Unknown keys are refused and suggestions are made by this list.
 pub(super) const KEYS: [(&str, &[&str]); 12] = [
     (
         "[cluster]",
@@ -73,7 +73,7 @@ pub(super) const KEYS: [(&str, &[&str]); 12] = [
 
 /// A table of the site file.
 pub(super) struct Section<'a> {
-    /// As it is written in the file, `[layout.scratch]`.
+    /// The title in the file, such as `[layout.scratch]`.
     pub title: String,
     /// Position of its header in the file.
     pub at: Range<usize>,
@@ -81,7 +81,7 @@ pub(super) struct Section<'a> {
 }
 
 impl<'a> Section<'a> {
-    /// Takes `value` for a table; `kind` is its title in [`KEYS`], `title` the one to show.
+    /// Reads `value` as a table. `kind` is its title in [`KEYS`], `title` the one to show.
     /// Unknown keys are reported at once.
     pub(super) fn new(
         report: &mut Report<'_>,
@@ -102,7 +102,7 @@ impl<'a> Section<'a> {
                 report.error(
                     at,
                     message,
-                    format!("write {title} on a line of its own, and its keys below it"),
+                    format!("write {title} on its own line, and its keys below it"),
                 );
                 return None;
             }
@@ -120,7 +120,7 @@ impl<'a> Section<'a> {
         self.table.get(key)
     }
 
-    /// Where `key` stands, or the section's header if it is not there.
+    /// The place of `key`; the section's header if the key is missing.
     pub(super) fn key_at(&self, key: &str) -> Range<usize> {
         self.table.get_key_value(key).map_or(self.at.clone(), |(k, _)| k.span())
     }
@@ -133,7 +133,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A string. `example` is a TOML value to show, quotes included.
+    /// A string. `example` is a TOML value to show, with its quotes.
     pub(super) fn string(&self, report: &mut Report<'_>, key: &str, example: &str) -> Option<Spanned<String>> {
         let value = self.get(key)?;
         match value.get_ref().as_str() {
@@ -146,7 +146,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A string that `read` understands; what `read` returns as error is (message, help).
+    /// A string that `read` parses. The error of `read` is (message, help).
     pub(super) fn parsed<T>(
         &self,
         report: &mut Report<'_>,
@@ -170,7 +170,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// A list of strings, each read by `read`. What cannot be read is reported and left out.
+    /// A list of strings, each parsed by `read`. Invalid items are reported and left out.
     pub(super) fn list<T>(
         &self,
         report: &mut Report<'_>,
@@ -226,7 +226,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// True or false.
+    /// A boolean.
     pub(super) fn boolean(&self, report: &mut Report<'_>, key: &str) -> Option<Spanned<bool>> {
         let value = self.get(key)?;
         match value.get_ref().as_bool() {
@@ -252,7 +252,7 @@ impl<'a> Section<'a> {
             let bounds = format!("from {} to {}", long(*range.start()), long(*range.end()));
             let help = format!("write a time {bounds}, such as {key} = \"{default}\"");
             let Ok(duration) = humantime::parse_duration(text) else {
-                // A number alone is one of seconds in most programs, and here it needs the unit.
+                // In most programs a plain number means seconds; here the unit is required.
                 let help = match text.parse().is_ok_and(|secs| range.contains(&secs)) {
                     true => format!("write {key} = \"{text}s\""),
                     false => help,
@@ -273,13 +273,13 @@ impl<'a> Section<'a> {
     }
 }
 
-/// The value of `key` is of another type than `wanted`.
+/// Reports that the value of `key` is not of the type `wanted`.
 fn wrong_type(report: &mut Report<'_>, key: &str, value: &Spanned<DeValue<'_>>, wanted: &str, help: String) {
     let message = format!("'{key}' is {wanted}, not {}", article(value.get_ref()));
     report.error(value.span(), message, help);
 }
 
-/// What to do about a key that [`KEYS`] does not have under `kind`.
+/// The help for a key that is not in [`KEYS`] under `kind`.
 fn suggest(word: &str, kind: &str, known: &[&str]) -> String {
     if let Some(near) = closest(word, known.iter().copied()) {
         return format!("did you mean '{near}'?");

@@ -1,4 +1,4 @@
-//! `[server]`: where the daemon keeps things and listens; and `[limits]`.
+//! `[server]`: where the daemon stores data and listens; and `[limits]`.
 
 use super::{
     Limits, Server,
@@ -90,7 +90,7 @@ pub(super) fn read(report: &mut Report<'_>, section: Option<&Section<'_>>, direc
     server
 }
 
-/// A path, made absolute from the site file's directory. The error is what is wrong, and what to write instead.
+/// A path, made absolute from the site file's directory. The error is (message, help).
 pub(super) fn read_path(text: &str, directory: &Path) -> Result<PathBuf, (String, String)> {
     let wrong = |what: &str, help: &str| Err((format!("{} {what}", quote(text)), help.to_owned()));
     if text.trim().is_empty() || text.len() > 4000 || text.chars().any(char::is_control) {
@@ -105,7 +105,7 @@ pub(super) fn read_path(text: &str, directory: &Path) -> Result<PathBuf, (String
             "write the path in full: ~ and $VARIABLES are not replaced here",
         );
     }
-    // `.` and `..` are resolved by name; a site file that relies on symbolic links in between is too clever.
+    // `.` and `..` are resolved by name. This is wrong for a path with symbolic links before `..`, which is not supported.
     let mut path = PathBuf::new();
     for component in directory.join(text).components() {
         match component {

@@ -1,4 +1,4 @@
-//! The checked site: what every service may rely on.
+//! The checked site, on whose values every service may rely.
 
 use ipnet::Ipv4Net;
 use rackstrap_base::subnet::Subnet;
@@ -27,7 +27,7 @@ pub struct Site {
     pub layouts: BTreeMap<String, LayoutPolicy>,
     /// `[[mount]]`, in the order of the file
     pub mounts: Vec<Mount>,
-    /// `[users]`; none = nodes have their image's own users and no others.
+    /// `[users]`; none = nodes have only their image's own users.
     pub users: Option<Users>,
     /// `[hooks]`
     pub hooks: Hooks,
@@ -46,7 +46,7 @@ pub struct Cluster {
     pub name: String,
     /// DNS domain of the nodes; may be empty.
     pub domain: String,
-    /// `node-name` and `node-address`, both ways.
+    /// `node-name` and `node-address`, in both directions.
     pub naming: Naming,
     /// Networks that no node may have an address in (`reserved`).
     pub reserved: Vec<Ipv4Net>,
@@ -65,15 +65,17 @@ pub struct Server {
     pub nfs_port: u16,
     /// UDP port of TFTP: 69.
     pub tftp_port: u16,
-    /// Directories searched in this order for boot loaders: the site's own, then Debian's `/usr/lib/ipxe`.
+    /// Directories that are searched for boot loaders, in order: the site's own, then Debian's `/usr/lib/ipxe`.
     pub loader_dirs: Vec<PathBuf>,
     /// The site's templates directory, searched before the built-in templates; none = built-in only.
     pub templates_dir: Option<PathBuf>,
     /// The site's boot scripts directory, searched before the built-in scripts.
     pub bootscripts_dir: Option<PathBuf>,
-    /// Whether IPv6 router solicitations on the interfaces of the subnets are answered, so that boot loaders do not wait for a router: yes.
+    /// Whether IPv6 router solicitations on the interfaces of the subnets are answered, so that boot loaders do not wait for
+    /// a router. Default: true.
     pub answer_router_solicitations: bool,
-    /// Whether other DHCP servers on the interfaces of the subnets are listened for, and asked for each hour: yes.
+    /// Whether the daemon listens for other DHCP servers on the interfaces of the subnets, and searches for them each hour.
+    /// Default: true.
     pub look_for_dhcp_servers: bool,
 }
 
@@ -82,9 +84,9 @@ pub struct Server {
 pub struct Profile {
     /// Image to boot, by name (its current version) or pinned (`debian@3`).
     pub image: Option<String>,
-    /// Layout of the disk; an empty string is none (disks are left alone).
+    /// Layout of the disk; an empty string means that disks are left alone.
     pub layout: Option<String>,
-    /// Disk that the layout is for: `auto` or a kernel name.
+    /// The disk that the layout is for: `auto` or a kernel name.
     pub disk: Option<String>,
     /// Appended to the kernel command line.
     pub kernel_args: Option<String>,
@@ -98,58 +100,58 @@ pub struct Profile {
     pub init: Option<String>,
     /// Size limit of the writable layer in RAM.
     pub ram_size: Option<String>,
-    /// What must be true of a node that is ready: [`rackstrap_wire::Check`]s as they are written.
+    /// The checks of a ready node: [`rackstrap_wire::Check`]s as text.
     pub checks: Option<Vec<String>>,
-    /// Whether a node that nobody can log in to is `degraded`; true where it is left out.
+    /// Whether a node on which logins fail is `degraded`; true if it is left out.
     pub check_login: Option<bool>,
 }
 
-/// `[layout.NAME]`: what a disk should look like, and what may be overwritten for it.
+/// `[layout.NAME]`: the layout of a disk, and which data it may overwrite.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayoutPolicy {
     /// The layout.
     pub layout: Layout,
     /// Digest of the layout's canonical form, 32 hex digits.
     pub digest: String,
-    /// What may be overwritten.
+    /// Which data may be overwritten.
     pub wipe: Wipe,
 }
 
-/// `[[mount]]`: something that nodes mount besides their root and their local disk.
+/// `[[mount]]`: what nodes mount in addition to their root and their local disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// What, as mount(8) takes it: `10.5.0.2:/home`, `LABEL=data`.
+    /// The source, as mount(8) accepts it: `10.5.0.2:/home`, `LABEL=data`.
     pub what: String,
-    /// Where: an absolute path without blanks, `.` and `..` (`where` in the file).
+    /// The mount point: an absolute path without blanks, `.` and `..` (`where` in the file).
     pub place: String,
-    /// Type of file system, as mount(8) takes it (`type` in the file).
+    /// Type of file system, as mount(8) accepts it (`type` in the file).
     pub kind: String,
     /// Options as in fstab, may be empty.
     pub options: String,
-    /// Profiles whose nodes have it; none = all nodes.
+    /// Profiles whose nodes mount it; none = all nodes.
     pub profiles: Option<Vec<String>>,
-    /// A node is not ready without it.
+    /// Whether a node without it is not ready.
     pub required: bool,
 }
 
 impl Mount {
-    /// True if a node with these profiles (`default`, which all have, may be left out) has it.
+    /// Whether a node with these profiles mounts it. `default`, which all nodes have, may be left out.
     pub fn applies_to(&self, profiles: &[String]) -> bool {
         let Some(wanted) = &self.profiles else { return true };
         wanted.iter().any(|name| name == "default" || profiles.contains(name))
     }
 }
 
-/// `[users]`: whom of the server's own users and groups the nodes know.
+/// `[users]`: which of the server's users and groups nodes get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Users {
     /// Numbers of users.
     pub uid: RangeInclusive<u32>,
     /// Numbers of groups.
     pub gid: RangeInclusive<u32>,
-    /// Names of users and groups that are left out all the same.
+    /// Names of users and groups that nodes do not get.
     pub exclude: Vec<String>,
-    /// Password hashes go to the nodes as well.
+    /// Whether nodes get the password hashes, too.
     pub shadow: bool,
     /// Directory with `passwd`, `group` and `shadow`.
     pub from: PathBuf,
@@ -171,48 +173,48 @@ pub struct Hooks {
 /// `[backup]`: backups of the store that the daemon makes by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backup {
-    /// Nightly backups that are kept; the oldest is deleted first. 0 = none are made.
+    /// How many nightly backups are kept; the oldest is deleted first. 0 = none are made.
     pub keep: usize,
-    /// Directory that they are written to, made where it is missing.
+    /// The directory of the backups, which is made if it is missing.
     pub dir: PathBuf,
     /// Hour and minute of the server's local time.
     pub at: (u8, u8),
 }
 
-/// `[limits]`: bounds that an administrator may have to move.
+/// `[limits]`: bounds that an administrator can change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Events kept per node, the oldest forgotten first.
+    /// Events kept per node; the oldest are forgotten first.
     pub timeline_events: usize,
     /// Unknown machines remembered.
     pub unknown_machines: usize,
     /// Seconds between two heartbeats of a node.
     pub heartbeat_secs: u32,
-    /// Boots of a version without getting ready, after which a node goes back to the last one on which it was; 0 = never.
+    /// Failed boots of a version after which a node rolls back to its last known good version; 0 = never.
     pub boots_before_going_back: u32,
-    /// Seconds within which a node's checks have to hold, before it reports those that do not.
+    /// Seconds within which a node's checks must pass. After that, the node reports the failed ones.
     pub checks_within_secs: u32,
-    /// Seconds that one command among the checks may take.
+    /// Seconds that a command of a check may take.
     pub check_timeout_secs: u32,
 }
 
 /// `[dns]`: the cluster's names and addresses, answered on port 53 of every server address. The domain is
-/// [`Cluster::domain`], which is then not empty.
+/// [`Cluster::domain`], which is not empty then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dns {
     /// The server's own name in the domain, one label.
     pub name: String,
-    /// Where questions of the site's own machines about other names go, in this order; empty = they are refused.
+    /// Servers that other questions of the site's machines are forwarded to, in order; empty = these questions are refused.
     pub forward: Vec<SocketAddrV4>,
 }
 
 impl Site {
-    /// Where a node with these profiles mounts what it cannot do without.
+    /// The mount points of the required mounts of a node with these profiles.
     pub fn required_mounts(&self, profiles: &[String]) -> Vec<String> {
         let mut places: Vec<&str> = Vec::new();
         let mut required = Vec::new();
         for mount in self.mounts.iter().filter(|mount| mount.applies_to(profiles)) {
-            // Two profiles may each have a mount there: the first one counts.
+            // Two profiles may each have a mount for the same place: the first one counts.
             if !places.contains(&mount.place.as_str()) {
                 places.push(&mount.place);
                 required.extend(mount.required.then(|| mount.place.clone()));
@@ -221,12 +223,12 @@ impl Site {
         required
     }
 
-    /// The subnet that holds `address`.
+    /// The subnet that contains `address`.
     pub fn subnet_of(&self, address: Ipv4Addr) -> Option<&Subnet> {
         self.subnets.iter().find(|s| s.network.contains(&address))
     }
 
-    /// `[profile.NAME]` with what it leaves out taken from `[profile.default]`; none if there is no such profile.
+    /// `[profile.NAME]`, completed from `[profile.default]`; none if it does not exist.
     #[cfg(test)]
     pub fn profile(&self, name: &str) -> Option<Profile> {
         let own = self.profiles.get(name)?.clone();
@@ -246,8 +248,8 @@ impl Site {
         })
     }
 
-    /// The address of the node called `name`, if there may be such a node: the name follows the pattern, and
-    /// its address is not reserved, is in a subnet, and is one that a host there may have.
+    /// The address of the node called `name`, if such a node may exist: the name follows the pattern, and its address is not
+    /// reserved, is in a subnet, and may belong to a host there.
     ///
     /// # Errors
     /// Any [`NamingError`]; its text says what to do.
@@ -274,7 +276,7 @@ impl Site {
 }
 
 impl Cluster {
-    /// The address of the node called `name`, if `reserved` does not hold it.
+    /// The address of the node called `name`, if it is not in `reserved`.
     ///
     /// # Errors
     /// Those of [`Naming::name_to_address`], and [`NamingError::Reserved`] with the range.

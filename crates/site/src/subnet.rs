@@ -1,4 +1,4 @@
-//! `[[subnet]]`: the networks, and how they fit together and with the nodes' addresses.
+//! `[[subnet]]`: the networks, and whether they fit together and to the nodes' addresses.
 
 use super::{
     cluster::{self, read_network},
@@ -13,12 +13,12 @@ use toml::Spanned;
 pub(super) const EXAMPLE: &str =
     "write [[subnet]], and below it network = \"10.5.0.0/16\", interface = \"eth1\" and server = \"10.5.0.1\"";
 
-/// `IFNAMSIZ` of linux/if.h is 16, one byte of it the final NUL.
+/// `IFNAMSIZ` of linux/if.h is 16, including the final NUL.
 const INTERFACE_NAME: usize = 15;
-/// Name and time servers: a DHCP option holds 255 bytes (RFC 2132 section 2), and three are used by resolvers.
+/// Limit of name servers and time servers: a DHCP option has 255 bytes (RFC 2132 section 2), and resolvers use three.
 const MOST_SERVERS: usize = 8;
 
-/// A checked subnet, and where its parts stand.
+/// A checked subnet, with the places of its values.
 pub(super) struct Read {
     pub value: Subnet,
     network_at: Range<usize>,
@@ -26,7 +26,7 @@ pub(super) struct Read {
     router_at: Range<usize>,
     pool_at: Range<usize>,
     dns: Vec<Spanned<Ipv4Addr>>,
-    /// Whether it says what its name servers are, be it none.
+    /// Whether the subnet has a list of name servers, even an empty one.
     pub dns_given: bool,
 }
 
@@ -125,11 +125,11 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
     })
 }
 
-/// `interface = "…"` or `relayed = true`, and not both.
+/// `interface = "…"` or `relayed = true`, but not both.
 fn read_interface(report: &mut Report<'_>, section: &Section<'_>) -> Option<String> {
     let relayed = section.boolean(report, "relayed");
     let interface = section.parsed(report, "interface", "\"eth1\"", |text| {
-        // What the kernel takes: dev_valid_name() in net/core/dev.c.
+        // The names that the kernel accepts: dev_valid_name() in net/core/dev.c.
         let fits = (1..=INTERFACE_NAME).contains(&text.len()) && text != "." && text != "..";
         let clean = text.chars().all(|c| c.is_ascii_graphic() && c != '/' && c != ':');
         match fits && clean {
@@ -190,7 +190,7 @@ fn read_pool(text: &str) -> Result<(Ipv4Addr, Ipv4Addr), (String, String)> {
     }
 }
 
-/// `address` is one that a host of `net` may have.
+/// Checks that `address` may belong to a host in `net`.
 fn inside(report: &mut Report<'_>, address: &Spanned<Ipv4Addr>, net: Ipv4Net, what: &str) {
     let a = *address.get_ref();
     let help = format!("write an address from {} to {}", edge(net, 1), edge(net, -1));
@@ -237,7 +237,7 @@ fn check_pool(
     for (what, address) in [("server", Some(server)), ("router", router)] {
         if let Some(address) = address.filter(|a| (first..=last).contains(a)) {
             let message = format!("the pool holds the {what}'s own address {address}");
-            report.error(pool.span(), message, "let the pool begin behind it, or move the pool");
+            report.error(pool.span(), message, "begin the pool after it, or move the pool");
         }
     }
 }
@@ -253,14 +253,10 @@ pub(super) fn check_all(report: &mut Report<'_>, subnets: &[Read], cluster: &clu
                 true => format!("the subnet {net} is written twice"),
                 false => format!("the subnet {net} overlaps {}", other.value.network),
             };
-            report.error(
-                this.network_at.clone(),
-                message,
-                "give every subnet addresses of its own",
-            );
+            report.error(this.network_at.clone(), message, "give each subnet its own addresses");
         }
 
-        // What has an address of its own must not be where a node would be.
+        // These addresses are used already, so no node may have one of them.
         let node_at = |address: Ipv4Addr| {
             let free = naming.first_address(address.into(), reserved)?;
             naming.address_to_name(free)
@@ -278,7 +274,7 @@ pub(super) fn check_all(report: &mut Report<'_>, subnets: &[Read], cluster: &clu
                 report.error(at.clone(), message, reserve(address));
             }
         }
-        // A node may serve names to the others, so this is only likely to be a mistake.
+        // A node may be a name server for the other nodes, so this is probably, but not certainly, an error.
         for dns in &this.dns {
             let address = *dns.get_ref();
             let known = address == this.value.server || this.value.router == Some(address);
@@ -313,7 +309,7 @@ pub(super) fn check_all(report: &mut Report<'_>, subnets: &[Read], cluster: &clu
             Some(address) => format!("no node address is in a subnet: {} would be {address}", named(address)),
             None => "all node addresses are reserved".to_owned(),
         };
-        let help = "let node-address fall into a [[subnet]], and 'reserved' leave some of it";
+        let help = "choose node-address so that addresses are in a [[subnet]] and not all in 'reserved'";
         report.error(at, message, help);
         return;
     }
@@ -326,7 +322,7 @@ pub(super) fn check_all(report: &mut Report<'_>, subnets: &[Read], cluster: &clu
         report.warn(
             at,
             message,
-            "such nodes are refused when they are added; enlarge a subnet if there are to be some",
+            "such nodes are refused when they are added; enlarge a subnet to allow them",
         );
     }
 }

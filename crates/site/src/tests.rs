@@ -5,7 +5,7 @@ use super::*;
 use proptest::prelude::*;
 
 const EXAMPLE: &str = include_str!("../../../rackstrap.example.toml");
-/// The least that a site file needs; [`messages`] changes or adds lines to it.
+/// The smallest valid site file. [`messages`] changes or adds lines.
 const SMALL: &str = r#"[cluster]
 node-name = "r{rack:02}n{slot:02}"
 node-address = "10.5.{rack}.{slot}"
@@ -25,7 +25,7 @@ fn site(text: &str) -> Site {
     check(text).unwrap_or_else(|e| panic!("{e}")).0
 }
 
-/// Everything that is said about a file, problems and warnings.
+/// All problems and warnings of a file.
 fn said(text: &str) -> String {
     let list = |all: &[Diagnostic]| all.iter().map(|d| format!("warning: {d}\n\n")).collect::<String>();
     let said = match check(text) {
@@ -50,7 +50,7 @@ fn the_example_is_right_and_explains_every_key() {
     assert!(warnings.is_empty(), "{warnings:?}");
     assert_eq!(site.layouts["scratch"].layout.partitions.len(), 2);
 
-    // Every key that can be written stands in it, at its value or commented out.
+    // Every key is in the example, with its value or commented out.
     for (title, keys) in section::KEYS {
         for key in keys.iter().filter(|k| **k != "partition" && **k != "relayed") {
             let written = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
@@ -59,7 +59,7 @@ fn the_example_is_right_and_explains_every_key() {
     }
     assert!(EXAMPLE.contains("relayed = true") && EXAMPLE.contains("[[layout.scratch.partition]]"));
 
-    // Every block of keys has a comment above it; only a second partition relies on the first one's.
+    // Every block of keys has a comment above it, except a second partition.
     let mut explained = std::collections::BTreeSet::new();
     let (mut section, mut comment) = (String::new(), false);
     for line in EXAMPLE.lines() {
@@ -80,7 +80,7 @@ fn the_example_is_right_and_explains_every_key() {
         }
     }
 
-    // The values that are commented out can be used.
+    // The values that are commented out are valid.
     let all: String = EXAMPLE
         .lines()
         .map(|l| match l.strip_prefix("# ") {
@@ -107,7 +107,7 @@ fn paths_are_taken_from_the_files_directory() {
 }
 
 #[test]
-fn who_may_be_called_what() {
+fn names_that_no_node_can_have_are_refused() {
     let narrow = SMALL
         .replace("10.5.0.0/16", "10.5.0.0/22")
         .replace("\"10.5.255.0/24\"", "\"10.5.2.0/24\"");
@@ -140,7 +140,7 @@ fn who_may_be_called_what() {
 }
 
 #[test]
-fn profiles_take_from_the_default_one() {
+fn profiles_inherit_from_the_default_one() {
     let text =
         format!("{EXAMPLE}\n[profile.login]\nimage = \"debian@3\"\nlayout = \"\"\ntemplates = []\n[profile.empty]\n");
     let site = site(&text);
@@ -156,9 +156,9 @@ fn profiles_take_from_the_default_one() {
 }
 
 #[test]
-fn the_digest_is_of_what_is_on_the_disk() {
+fn the_digest_covers_only_what_is_on_the_disk() {
     let one = site(EXAMPLE).layouts["scratch"].clone();
-    // Disks out there carry this digest: it may only change together with the "1" in the first text.
+    // Disks in use carry this digest: it may only change together with the "1" in the first text.
     let canonical = b"18:rackstrap layout 1,7:scratch,1:1,3:gpt,4:swap,9:536870912,4:swap,3:tmp,4:rest,4:ext4,";
     assert_eq!(one.digest, hex::encode(&blake3::hash(canonical).as_bytes()[..16]));
     assert_eq!(one.digest, "079e778dea85bf211164fd216d5cfeec");
@@ -202,7 +202,7 @@ fn files_that_cannot_be_read() {
     assert!(say().contains("larger than 1 MiB"), "{}", say());
     std::fs::write(&path, b"[cluster]\nname = \"l\xff\"\n").unwrap();
     assert!(
-        say().contains("site.toml:2:10: byte 0xff behind here is not UTF-8"),
+        say().contains("site.toml:2:10: byte 0xff after this place is not UTF-8"),
         "{}",
         say()
     );
@@ -210,14 +210,14 @@ fn files_that_cannot_be_read() {
     assert_eq!(load(&path).unwrap().0.server.state_dir, dir.path().join("state"));
 }
 
-/// Compares with the file in `snapshots/` that is named after the test.
+/// Compares with the file in `snapshots/` with the test's name.
 macro_rules! golden {
     ($text:expr) => {
         insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!($text) })
     };
 }
 
-/// Each case is the small file with one line added or changed; the golden file holds what is said of it.
+/// Each case is the small file with one line added or changed. The golden file contains its diagnostics.
 fn messages(cases: &[(&str, &str)]) -> String {
     let mut all = String::new();
     for (from, to) in cases {
@@ -502,7 +502,7 @@ fn many_problems_are_counted() {
     assert!(line.lines().all(|l| l.chars().count() < 200), "{line}");
 }
 
-/// What everything behind a checked site relies on.
+/// What all code that uses a checked site relies on.
 fn sound(site: &Site) {
     for (i, subnet) in site.subnets.iter().enumerate() {
         assert!(
@@ -549,7 +549,7 @@ fn the_fuzzers_corpus_passes() {
     assert!(outcomes[0] >= 4 && outcomes[1] >= 4, "{outcomes:?}");
 }
 
-/// Where, how many bytes go, and what comes instead.
+/// The place, the number of removed bytes, and the inserted text.
 fn edits() -> impl Strategy<Value = Vec<(prop::sample::Index, usize, String)>> {
     let text = "\\PC{0,6}|[\\[\\]{}=\"\n]{1,3}|[\u{1}\u{1b}\u{202e}]|\\\\u00[01][0-9a-f]";
     prop::collection::vec((any::<prop::sample::Index>(), 0usize..40, text), 1..6)
@@ -566,7 +566,7 @@ proptest! {
         let _ = check(&text);
     }
 
-    /// The example with pieces cut out, moved and overwritten.
+    /// The example with pieces removed, moved and overwritten.
     #[test]
     fn no_mangled_example_panics(edits in edits()) {
         let mut text = EXAMPLE.to_owned();

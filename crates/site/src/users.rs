@@ -1,4 +1,4 @@
-//! `[users]`: whom of the server's own users and groups the nodes know.
+//! `[users]`: which of the server's users and groups nodes get.
 
 use super::{
     Users,
@@ -12,7 +12,7 @@ use std::{
 };
 use toml::Spanned;
 
-/// Where `passwd`, `group` and `shadow` are unless the section says otherwise.
+/// The directory of `passwd`, `group` and `shadow` if the section names none.
 const FROM: &str = "/etc";
 const MOST_EXCLUDED: usize = 1000;
 
@@ -35,7 +35,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>, directory: &P
     let shadow = section.boolean(report, "shadow");
     let from = section.parsed(report, "from", "\"/etc\"", |text| read_path(text, directory));
     for (key, range) in [("uid", &uid), ("gid", &gid)] {
-        // Debian's and Red Hat's login.defs both begin people at 1000; what lies below is a distribution's own.
+        // login.defs of Debian and Red Hat begins people's numbers at 1000; lower numbers belong to the distribution.
         if let Some(range) = range.as_ref().filter(|range| *range.get_ref().start() < 500) {
             let message = format!("this range of {key}s contains system users");
             let help = "images have their own system users with other numbers: begin at 1000";
@@ -67,9 +67,9 @@ fn read_range(key: &str, text: &str) -> Result<RangeInclusive<u32>, Problem> {
     };
     if first == 0 {
         let help = format!("begin at 1000, such as {key} = \"1000-59999\"; root is the image's own");
-        return Err((format!("{} has root in it", quote(text)), help));
+        return Err((format!("{} contains root", quote(text)), help));
     }
-    // -1 is "no change" to chown(2), for 16-bit and for 32-bit callers.
+    // -1 means "no change" to chown(2), for 16-bit and for 32-bit callers.
     if first > last || last == u32::MAX {
         return Err((format!("{} is not a range of {key}s", quote(text)), help));
     }
@@ -81,7 +81,7 @@ fn read_name(text: &str) -> Result<String, Problem> {
         true => Ok(text.to_owned()),
         false => Err((
             format!("{} is not a user or group name", quote(text)),
-            "write names as they stand in passwd or group, such as exclude = [\"nobody\"]".to_owned(),
+            "write names as in passwd or group, such as exclude = [\"nobody\"]".to_owned(),
         )),
     }
 }

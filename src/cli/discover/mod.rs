@@ -1,4 +1,4 @@
-//! `rackstrap discover`: from machines that nobody knows to named nodes.
+//! `rackstrap discover`: turns unknown machines into named nodes.
 
 mod rack;
 
@@ -191,7 +191,7 @@ fn seconds(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: DiscoverArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     match args.command {
@@ -213,7 +213,7 @@ pub fn run(config: &Path, args: DiscoverArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The rack that is meant: if none is named, the only one that is being filled.
+/// The rack that is meant: the named one, or the only one that is being filled.
 fn rack_of(client: &Client, named: Option<String>) -> Result<String> {
     if let Some(rack) = named {
         return Ok(rack);
@@ -324,7 +324,7 @@ fn list(client: &Client, args: &ListArgs) -> Result<()> {
         .filter(|waiting| args.all || !waiting.machine.ignored)
         .collect();
     let mut text = match shown.is_empty() {
-        true => "nobody waits".to_owned(),
+        true => "no machine is waiting".to_owned(),
         false => table(&answer, &shown),
     };
     let hidden = answer.machines.len() - shown.len();

@@ -1,4 +1,4 @@
-//! A rack as it fills: drawn like the rack itself, its lowest position at the bottom.
+//! A view of a rack that is being filled, with the lowest position at the bottom.
 
 use super::{say_yes, take_back, took_back};
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
 };
 use anyhow::Result;
 
-/// Lines besides the rack: title, remark, a blank, who waits, what to do.
+/// Lines in addition to the rack: title, remark, a blank line, waiting machines, keys.
 const AROUND: usize = 6;
 
 /// Shows the rack until `q`, a signal, or its end.
@@ -32,9 +32,9 @@ struct WatchedRack<'a> {
     client: &'a Client,
     rack: &'a str,
     format: Format,
-    /// What the last key did; empty if none was pressed.
+    /// The result of the last key; empty if no key was pressed.
     said: String,
-    /// True once the rack was being filled: from then on its end is no error.
+    /// Whether the rack was found once: from then on its end is not an error.
     found: bool,
 }
 
@@ -78,7 +78,7 @@ impl screen::Watched<api::DiscoveryAnswer> for WatchedRack<'_> {
     }
 }
 
-/// What a key does; none to leave.
+/// Carries out a key; none for the key that leaves.
 fn press(client: &Client, rack: &str, key: u8) -> Result<Option<String>> {
     match key {
         b'q' | b'Q' | 0x1b => Ok(None),
@@ -108,7 +108,7 @@ fn may_be_placed(waiting: &WaitingRow, rack: &str) -> bool {
         && waiting.trouble.is_empty()
 }
 
-/// The whole picture, in at most `rows` lines.
+/// The whole view, in at most `rows` lines.
 fn draw(filling: &FillingRow, slots: &[Slot], waiting: &[&WaitingRow], rows: Option<usize>) -> String {
     let session = &filling.session;
     let mut lines = vec![format!(
@@ -117,7 +117,7 @@ fn draw(filling: &FillingRow, slots: &[Slot], waiting: &[&WaitingRow], rows: Opt
         output::count(session.placed.len(), "machine"),
         output::local_time(session.until)
     )];
-    // When the rack is higher than the terminal, what is around the next position is shown.
+    // If the rack is higher than the terminal, the part around the next position is shown.
     let room = rows.map_or(slots.len(), |rows| rows.saturating_sub(AROUND + waiting.len().min(3)));
     let skipped = slots.len().saturating_sub(room.max(3));
     lines.extend(slots[skipped..].iter().rev().map(slot_line));
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
     use crate::{
         control::api::{MachineRow, SessionRow},
-        discovery::{Machine, Place, Seen, Session, Wanted, session::Sessions},
+        discovery::{Machine, Observation, Place, Session, Sessions, Wanted},
     };
     use rackstrap_base::clock::Timestamp;
     use std::path::Path;
@@ -225,7 +225,7 @@ mod tests {
     fn a_rack_that_is_higher_than_the_terminal_is_cut_at_its_bottom() {
         let machine = Machine::new(
             0,
-            &Seen {
+            &Observation {
                 at: Timestamp(5),
                 hwaddr: rackstrap_wire::HwAddr([0x52, 0x54, 0, 0, 0, 9]),
                 uuid: None,

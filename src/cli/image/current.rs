@@ -1,4 +1,4 @@
-//! Which version of each image is current, and what becomes of that when an image is given another name.
+//! Which version of each image is current, and what happens to that when an image is renamed.
 
 use crate::{
     cli::connection,
@@ -19,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// What is current, by image name. It is the daemon's to say; while none runs, its store's.
+/// Current versions by image name, from the daemon, or from its store while none runs.
 pub(super) fn current(config: &Path, site: &Site) -> Result<BTreeMap<String, ImageRef>> {
     let rows: Vec<CurrentVersion> = match connection::connect(config)?.get(paths::IMAGES_CURRENT) {
         Ok(rows) => rows,
@@ -35,7 +35,8 @@ pub(super) fn current(config: &Path, site: &Site) -> Result<BTreeMap<String, Ima
         .collect())
 }
 
-/// What the store at `path` says. A copy of it is opened, so that listing images does not block a daemon that starts.
+/// Current versions in the store at `path`. A copy of the store is opened, so that listing images does not block a daemon
+/// that starts.
 fn of_store(path: &Path) -> Result<Vec<CurrentVersion>> {
     let dir = tempfile::tempdir()?;
     let copy = dir.path().join("store.redb");
@@ -46,13 +47,13 @@ fn of_store(path: &Path) -> Result<Vec<CurrentVersion>> {
         .collect())
 }
 
-/// True if nodes that follow the image are given that version. Of an image of which none is current yet, that is the newest.
+/// Whether nodes that follow the image get this version. If no version of the image is current yet, the newest one is.
 pub(super) fn is_current(current: &BTreeMap<String, ImageRef>, catalog: &Catalog, image: &ImageRef) -> bool {
     let newest = || catalog.newest(&image.name).map(|version| &version.manifest.image);
     current.get(&image.name).or_else(newest) == Some(image)
 }
 
-/// Tells the daemon how far the renaming of an image is, or its store while none runs.
+/// Reports the step of a renaming to the daemon, or writes it to the store while none runs.
 pub(super) fn renaming(config: &Path, site: &Site, old: &str, new: &str, step: RenameStep) -> Result<()> {
     let renaming = Renaming {
         old: old.to_owned(),
@@ -72,7 +73,7 @@ pub(super) fn renaming(config: &Path, site: &Site, old: &str, new: &str, step: R
     }
 }
 
-/// The store of a daemon that does not run; a cluster that never ran one has none.
+/// The store of a daemon that does not run; none if no daemon ever ran for the cluster.
 fn path(site: &Site) -> Option<PathBuf> {
     let path = site.server.state_dir.join("store.redb");
     path.exists().then_some(path)

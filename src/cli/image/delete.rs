@@ -58,7 +58,7 @@ pub(super) fn delete(args: DeleteArgs, config: &Path, site: &Site) -> Result<Str
                     "{wanted} is an image; name the versions to delete, such as {} or '{wanted}@[1-3]'",
                     newest.manifest.image
                 ),
-                // Elsewhere one is told to make a copy, which nobody wants who deletes one.
+                // Other commands suggest to make a working copy, which makes no sense before deleting it.
                 None if working_copies(&images).0.is_empty() && !catalog.iter().any(|v| v.manifest.work == *wanted) => {
                     bail!("{wanted} is neither a working copy nor an image\nhelp: `rackstrap image list` shows all")
                 }
@@ -108,7 +108,7 @@ fn remove(versions: &[ImageRef], images: &Path, config: &Path, site: &Site, prog
     let mut free = || still_free(config, site, versions);
     let deleted = delete_versions(images, versions, &mut free, progress);
     if deleted.is_err() {
-        // Put back: the daemon is to see them again.
+        // The versions were put back, and the daemon has to find them again.
         super::rescan(config, &site.server.socket)?;
     }
     deleted.context("nothing was deleted")
@@ -126,16 +126,16 @@ pub(super) fn gc(args: GcArgs, config: &Path, site: &Site) -> Result<String> {
     let uses = Uses::load(config, site)?;
     let plan = gc_plan(&catalog, args.keep, &|image| uses.holder(image));
     let mut text = String::new();
-    let mut doomed = Vec::new();
+    let mut unused = Vec::new();
     for (image, verdict) in &plan {
         match verdict {
-            Verdict::Delete => doomed.push(image.clone()),
+            Verdict::Delete => unused.push(image.clone()),
             Verdict::Keep(why) => text.push_str(&format!("{image} stays: {why}\n")),
         }
     }
     let mut progress = Shown::new();
     let leftovers = collect_leftovers(&images, true, &mut progress)?;
-    let names: Vec<String> = doomed.iter().map(ToString::to_string).collect();
+    let names: Vec<String> = unused.iter().map(ToString::to_string).collect();
     let mut what = Vec::new();
     if !names.is_empty() {
         what.push(names.join(", "));
@@ -150,19 +150,19 @@ pub(super) fn gc(args: GcArgs, config: &Path, site: &Site) -> Result<String> {
     if args.dry_run {
         return Ok(format!("{text}would delete {what}\n"));
     }
-    if !args.yes && !doomed.is_empty() && !ask::yes(&format!("Delete {what}?"), false)? {
+    if !args.yes && !unused.is_empty() && !ask::yes(&format!("Delete {what}?"), false)? {
         return Ok("nothing was deleted\n".to_owned());
     }
     let room = Room::now(&images);
     let collected = collect_leftovers(&images, false, &mut progress).context("removing leftovers");
-    let done = collected.and_then(|_| remove(&doomed, &images, config, site, &mut progress));
+    let done = collected.and_then(|_| remove(&unused, &images, config, site, &mut progress));
     progress.end();
     done?;
     Ok(format!("{text}deleted {what}{}\n", room.freed()))
 }
 
 pub(super) fn rename(old: &str, new: &str, config: &Path, site: &Site) -> Result<String> {
-    // Also a profile that names an image of which there is no version any more means this one.
+    // A profile may name an image that has no version any more; it counts, too.
     let names = |image: &str| image == old || image.split_once('@').is_some_and(|(name, _)| name == old);
     let naming: Vec<&str> = site
         .profiles
@@ -172,7 +172,7 @@ pub(super) fn rename(old: &str, new: &str, config: &Path, site: &Site) -> Result
         .collect();
     if !naming.is_empty() {
         bail!(
-            "{old} keeps its name, as the site file {} names it; give these profiles another image there and reload, or \
+            "{old} was not renamed, because profiles in the site file {} name it; give these profiles another image there and reload, or \
              leave them without one until the image is renamed, and then write image = \"{new}\": {}",
             config.display(),
             naming.join(", ")
@@ -180,7 +180,7 @@ pub(super) fn rename(old: &str, new: &str, config: &Path, site: &Site) -> Result
     }
     let uses = Uses::load(config, site)?;
     if let Some(holder) = uses.holders_of(old) {
-        bail!("{old} keeps its name, as it is in use: {holder}");
+        bail!("{old} was not renamed, because it is in use: {holder}");
     }
     let mut progress = Shown::new();
     let mut begun = false;
@@ -205,9 +205,9 @@ pub(super) fn rename(old: &str, new: &str, config: &Path, site: &Site) -> Result
     Ok(format!("renamed {old} to {new}\n"))
 }
 
-/// All versions of `name`, also those that are damaged: these can only be deleted.
+/// All versions of `name`, also damaged ones, which can only be deleted.
 fn numbered(images: &Path, name: &str) -> Vec<ImageRef> {
-    // What is no number is no version, and a name with a slash in it is no name.
+    // An entry that is not a number is not a version, and a name with a slash is not the name of an image.
     let entries = std::fs::read_dir(images.join(name)).into_iter().flatten().flatten();
     let mut found: Vec<ImageRef> = entries
         .filter_map(|entry| format!("{name}@{}", entry.file_name().to_str()?).parse().ok())
@@ -216,7 +216,7 @@ fn numbered(images: &Path, name: &str) -> Vec<ImageRef> {
     found
 }
 
-/// The versions of `name` that `numbers` picks: `4`, or `[1-3,5]`.
+/// The versions of `name` that `numbers` selects: `4`, or `[1-3,5]`.
 fn select(all: &[ImageRef], name: &str, numbers: &str) -> Result<Vec<ImageRef>> {
     let wrong = || format!("'{name}@{numbers}' names no versions; write {name}@4 or '{name}@[1-3,5]'");
     let single = !numbers.starts_with('[');
@@ -258,7 +258,7 @@ fn select(all: &[ImageRef], name: &str, numbers: &str) -> Result<Vec<ImageRef>> 
     Ok(picked)
 }
 
-/// Room on the file system of the images.
+/// Free space on the file system of the images.
 struct Room {
     path: PathBuf,
     free: u64,
@@ -273,12 +273,12 @@ impl Room {
         }
     }
 
-    /// What came free since; shared extents stay with whoever else has them.
+    /// How much space was freed since then. Extents that other files share are not freed.
     fn freed(&self) -> String {
         let freed = Room::now(&self.path).free.saturating_sub(self.free);
         match freed {
             0 => String::new(),
-            freed => format!("; {} came free", show_bytes(freed)),
+            freed => format!("; {} freed", show_bytes(freed)),
         }
     }
 }
@@ -311,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_pick_what_there_is() {
+    fn numbers_select_existing_versions() {
         let all: Vec<ImageRef> = [1, 2, 3, 7, 12].map(|n| format!("debian@{n}").parse().unwrap()).into();
         let picked = |numbers: &str| -> Vec<u32> {
             select(&all, "debian", numbers)

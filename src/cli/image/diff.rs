@@ -31,12 +31,12 @@ pub(super) struct DiffArgs {
     json: bool,
 }
 
-/// One side.
+/// One of the two trees that are compared.
 struct Side {
     root: PathBuf,
     bytes: u64,
     packages: Packages,
-    /// Kept as long as it is read.
+    /// The lock that keeps the tree from being deleted while it is read.
     _kept: Option<Locked>,
 }
 
@@ -48,7 +48,7 @@ fn side(images: &Path, catalog: &Catalog, name: &str) -> Result<Side> {
         return Ok(Side {
             root: copy.root(),
             bytes: copy.info.bytes,
-            // It may have changed since: the tree says.
+            // The working copy may have changed since it was made, so its tree is read.
             packages: packages_installed(&copy.root()),
             _kept: None,
         });

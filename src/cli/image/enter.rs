@@ -5,7 +5,7 @@ use clap::Args;
 use rackstrap_image::{EnterRequest, enter};
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
-/// What this program is called with to be the first process inside.
+/// The arguments with which this program is the first process in a working copy.
 const INSIDE: [&str; 2] = ["image", "inside"];
 
 #[derive(Args, Debug)]

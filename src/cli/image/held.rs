@@ -1,4 +1,4 @@
-//! Who holds a version: nodes that run it or boot into it, profiles that pin it, rollouts.
+//! What holds a version: nodes that run it or boot into it, profiles that pin it, rollouts.
 
 use crate::{
     boots::{Boot, Boots},
@@ -21,20 +21,20 @@ use std::{
     path::Path,
 };
 
-/// Nodes that a message names before it only counts.
+/// A message names at most this many nodes; of the rest it gives the number.
 const NAMED: usize = 5;
 
-/// Who holds which version.
+/// What holds which version.
 #[derive(Debug, Default)]
 pub(super) struct Uses {
     nodes: BTreeMap<ImageRef, BTreeSet<String>>,
     reasons: BTreeMap<ImageRef, BTreeSet<String>>,
-    /// Whether the daemon said so; otherwise its store did, and nobody will take a version meanwhile.
+    /// Whether the daemon answered. Otherwise its store was read, and no node can take a version meanwhile.
     pub daemon: bool,
 }
 
 impl Uses {
-    /// Asks the daemon, or reads its store if none runs; and the site file, which the daemon may not have read yet.
+    /// Asks the daemon, or reads its store if none runs. Also reads the site file, which the daemon may not have read yet.
     pub fn load(config: &Path, site: &Site) -> Result<Self> {
         let mut uses = Uses::default();
         let (catalog, _) = load_catalog(&site.server.state_dir.join("images"));
@@ -42,7 +42,7 @@ impl Uses {
             Ok(all) => {
                 uses.daemon = true;
                 for one in all {
-                    // A boot of a node that was deleted since has neither.
+                    // A boot of a node that was deleted since has neither nodes nor reasons.
                     if !one.nodes.is_empty() || one.reasons.is_empty() {
                         uses.nodes.entry(one.image.clone()).or_default().extend(one.nodes);
                     }
@@ -55,7 +55,7 @@ impl Uses {
             }
             Err(error) => return Err(error.into()),
         }
-        // What the site file pins by now, if the daemon has not read it yet.
+        // Versions that the site file pins; the daemon may not have read it yet.
         let pinned = site.profiles.iter().filter_map(|(name, profile)| {
             let image: ImageRef = profile.image.as_deref()?.parse().ok()?;
             Some((image, format!("profile {name} pins it")))
@@ -72,7 +72,8 @@ impl Uses {
         }
     }
 
-    /// The daemon does not run, so the store can be opened; a cluster that never ran one has none.
+    /// Reads the store, which is possible because the daemon does not run. There is none if no daemon ever ran for the
+    /// cluster.
     fn read_store(&mut self, path: &Path) -> Result<Assignments> {
         if !path.exists() {
             return Ok(Assignments::default());
@@ -90,14 +91,14 @@ impl Uses {
         Ok(assignments)
     }
 
-    /// Who holds it; none if it is free.
+    /// What holds the version; none if it is free.
     pub fn holder(&self, image: &ImageRef) -> Option<String> {
         let mut who = Vec::new();
         if let Some(nodes) = self.nodes.get(image) {
             let named: Vec<&str> = nodes.iter().take(NAMED).map(String::as_str).collect();
             let more = nodes.len().saturating_sub(NAMED);
             who.push(match (named.is_empty(), more) {
-                // A boot of a node that was deleted since.
+                // The boot is of a node that was deleted since.
                 (true, _) => "a node that is no longer in the inventory runs it".to_owned(),
                 (_, 0) => format!("{} run it or are booting it", named.join(", ")),
                 (_, more) => format!(
@@ -111,7 +112,7 @@ impl Uses {
         (!who.is_empty()).then(|| who.join("; "))
     }
 
-    /// Holders of any version of that image.
+    /// What holds any version of that image.
     pub fn holders_of(&self, name: &str) -> Option<String> {
         let images: BTreeSet<&ImageRef> = self.nodes.keys().chain(self.reasons.keys()).collect();
         images
@@ -121,7 +122,7 @@ impl Uses {
     }
 }
 
-/// Tells the daemon that versions are out of sight, and asks whether a node took one of them before it knew.
+/// Reports to the daemon that versions were moved out of sight, and asks whether a node took one of them before that.
 pub(super) fn still_free(config: &Path, site: &Site, images: &[ImageRef]) -> Result<(), String> {
     let ask = || -> Result<Option<String>> {
         let client = connection::connect(config)?;

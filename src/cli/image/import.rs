@@ -87,7 +87,7 @@ pub(super) fn made(images_dir: &Path, image: &ImageRef, begun: Instant) -> Resul
     ))
 }
 
-/// The agent's binary: the one that was named, or the one that was installed with this program.
+/// The path of the agent's binary: the one that was named, or the one that was installed with this program.
 pub(super) fn agent(named: Option<PathBuf>) -> Result<PathBuf> {
     match named {
         Some(agent) => Ok(agent),

@@ -14,12 +14,12 @@ use rackstrap_site::Site;
 use rackstrap_wire::ImageRef;
 use std::{collections::BTreeMap, path::Path};
 
-/// Bytes of the file `part` of a version.
+/// Size of the file `part` of a version, in bytes.
 pub(super) fn size_of(version: &ImageVersion, part: &str) -> u64 {
     std::fs::metadata(version.dir.join(part)).map_or(0, |data| data.len())
 }
 
-/// Says what in the directory of images could not be used.
+/// Warns about entries of the directory of images that could not be used.
 pub(super) fn warn_of(problems: &[rackstrap_image::Problem]) {
     for problem in problems {
         eprintln!("warning: {problem}");
@@ -27,7 +27,7 @@ pub(super) fn warn_of(problems: &[rackstrap_image::Problem]) {
 }
 
 pub(super) fn list(config: &Path, site: &Site, json: bool) -> Result<String> {
-    // The list is worth having also where that cannot be told.
+    // If the current versions cannot be read, the rest of the list is still useful.
     let current = current(config, site)
         .inspect_err(|error| eprintln!("warning: current versions are unknown: {}", error_line(error)))
         .ok();
@@ -167,7 +167,7 @@ pub(super) fn show(images: &Path, image: &str, json: bool) -> Result<String> {
     Ok(output::fit(&text, screen::columns()))
 }
 
-/// `dpkg: 312 installed; against debian@3 2 added, 5 changed`
+/// `dpkg: 312 installed; compared with debian@3: 2 added, 5 changed`
 fn show_packages(version: &ImageVersion) -> String {
     let Some(counts) = version.manifest.packages else {
         return String::new();
@@ -190,14 +190,14 @@ fn show_packages(version: &ImageVersion) -> String {
     .collect();
     let against = match &version.manifest.parent {
         Some(parent) if changes.is_empty() => format!("; the same as in {parent}"),
-        Some(parent) => format!("; against {parent} {}", changes.join(", ")),
+        Some(parent) => format!("; compared with {parent}: {}", changes.join(", ")),
         None => String::new(),
     };
     format!("{}: {} installed{against}", counts.kind.as_str(), counts.installed)
 }
 
 fn show_time(time: Timestamp) -> String {
-    // To the minute.
+    // Seconds are left out.
     let text = output::local_time(time);
     text.rsplit_once(':')
         .map_or(text.clone(), |(minute, _)| minute.to_owned())
@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(json[1]["image"], "debian@2");
         assert_eq!(json[1]["initramfs_bytes"], 9);
         assert_eq!(json[1]["architectures"], serde_json::json!(["amd64"]));
-        // None is current yet, so the newest is.
+        // No version is current yet, so the newest one counts as current.
         assert_eq!(
             (&json[0]["current"], &json[1]["current"]),
             (&false.into(), &true.into())
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_there_is_instead() {
+    fn the_refusal_lists_the_versions_that_exist() {
         let state = state();
         let images = state.path().join("images");
         let error = show(&images, "debian@3", false).unwrap_err().to_string();

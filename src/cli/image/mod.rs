@@ -1,4 +1,4 @@
-//! `rackstrap image`: a file a subject.
+//! `rackstrap image`: one file for each subject.
 
 mod current;
 mod delete;
@@ -13,7 +13,7 @@ mod work;
 use super::{
     connection,
     output::{self, Format},
-    rollout::{Order, obey},
+    rollout::{Order, carry_out},
 };
 use crate::control::api::{Done, paths};
 use anyhow::{Result, bail};
@@ -91,7 +91,7 @@ Example:
         work: String,
     },
     /// The first process of exec and shell
-    #[command(hide = true, after_help = "Not called by people.")]
+    #[command(hide = true, after_help = "Used by `exec` and `shell` only.")]
     Inside {
         /// Descriptor of a pipe
         pipe: i32,
@@ -150,7 +150,7 @@ Example:
     },
 }
 
-/// Runs the command. Images are directories, which need no daemon; but one that runs is told to look at them again.
+/// Runs the command. Images are directories, so no daemon is needed. A running daemon is told to read them again.
 ///
 /// # Errors
 /// Those of the command.
@@ -159,7 +159,7 @@ pub fn run(config: &Path, args: ImageArgs) -> Result<ExitCode> {
         return Ok(ExitCode::from(rackstrap_image::run_inside(pipe, lock)));
     }
     if let ImageCommand::Order(order) = &args.command {
-        return obey(config, order);
+        return carry_out(config, order);
     }
     let (site, _) = rackstrap_site::load(config)?;
     let images = site.server.state_dir.join("images");
@@ -188,7 +188,7 @@ pub fn run(config: &Path, args: ImageArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tells the daemon, if one runs, to look at the images again.
+/// Makes the daemon, if one runs, read the directory of images again.
 fn rescan(config: &Path, socket: &Path) -> Result<()> {
     if std::os::unix::net::UnixStream::connect(socket).is_ok() {
         let told: Done = connection::connect(config)?.post(paths::RESCAN, &())?;
@@ -199,7 +199,7 @@ fn rescan(config: &Path, socket: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The version that `image` names, `NAME@VERSION` or `NAME` for the newest one.
+/// The version that `image` names: `NAME@VERSION`, or `NAME` for the newest one.
 fn find<'c>(catalog: &'c Catalog, image: &str) -> Result<&'c ImageVersion> {
     let found = match image.contains('@') {
         true => catalog.get(&image.parse::<ImageRef>()?),

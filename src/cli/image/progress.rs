@@ -1,4 +1,4 @@
-//! What people see while something takes its time.
+//! Progress of long work, for people.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rackstrap_base::{sync::lock, text::one_line, words::count};
@@ -12,19 +12,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Where there is no terminal: how often a step that goes on says so.
+/// Without a terminal: how often a step that is still running prints a line.
 const STILL: Duration = Duration::from_secs(10);
 
-/// Shows progress on standard error: a moving line on a terminal, otherwise a line for each step and one now and then.
+/// Shows progress on standard error: a moving line on a terminal, otherwise one line for each step and one each ten seconds.
 pub(super) struct Shown {
     bar: Option<ProgressBar>,
     now: Arc<Mutex<Now>>,
     notes: Vec<String>,
-    /// The thread that speaks now and then ends with this.
+    /// Dropping this ends the thread that prints the lines.
     _speaks: Option<Sender<()>>,
 }
 
-/// What is being done.
+/// The current step.
 #[derive(Default)]
 struct Now {
     step: Option<(Step, Instant)>,
@@ -34,7 +34,7 @@ struct Now {
 }
 
 impl Now {
-    /// `copying: 12 files, 3.4 MB, 10 s so far`, with what the program that does it said last.
+    /// `copying: 12 files, 3.4 MB, 10 s so far`, with the last output of the program that does the work.
     fn still(&self) -> Option<String> {
         let (step, begun) = self.step.as_ref()?;
         let time = format!("{} s so far", begun.elapsed().as_secs());
@@ -65,7 +65,7 @@ impl Now {
     }
 }
 
-/// Calls `say` with how far it is, every `period`, until the answer is dropped.
+/// Calls `say` with the progress every `period`, until the result is dropped.
 fn speak(now: Arc<Mutex<Now>>, period: Duration, mut say: impl FnMut(&str) + Send + 'static) -> Sender<()> {
     let (speaks, ends) = channel();
     std::thread::spawn(move || {
@@ -106,7 +106,7 @@ impl Shown {
         }
     }
 
-    /// Ends the last step, and says what was to be noted.
+    /// Ends the last step, and prints the notes.
     pub fn end(&mut self) {
         self.finish_step();
         if let Some(bar) = self.bar.take() {
@@ -130,7 +130,7 @@ impl Progress for Shown {
             Some(_) => "{prefix} {wide_bar} {binary_bytes}/{binary_total_bytes} {msg} {eta}",
             None => "{spinner} {prefix} {elapsed} {wide_msg}",
         };
-        // The templates are constants; should one be wrong, the default serves.
+        // The templates are constants. If one were wrong, the default would be used.
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
         match bytes {
             Some(bytes) => bar.set_length(bytes),
@@ -175,11 +175,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_step_says_how_far_it_is_until_it_ends() {
+    fn a_long_step_shows_its_progress_until_it_ends() {
         let now = Arc::<Mutex<Now>>::default();
         let (said, heard) = channel();
         let speaks = speak(now.clone(), Duration::from_millis(5), move |line| {
-            // Nobody listens any more at the end.
+            // The receiver is gone at the end.
             let _ = said.send(line.to_owned());
         });
         *now.lock().unwrap() = Now {
@@ -195,7 +195,7 @@ mod tests {
         now.lock().unwrap().files = 1;
         while !heard.recv().unwrap().starts_with("bootstrapping: 1 file, ") {}
         drop(speaks);
-        // The thread lets go of its end.
+        // The thread drops its sender.
         while heard.recv().is_ok() {}
     }
 }

@@ -102,17 +102,17 @@ pub(super) fn run_seal(args: SealArgs, images_dir: PathBuf) -> Result<String> {
     import::made(&request.images_dir, &image, begun)
 }
 
-/// What `image verify --json` says of a version.
+/// The result of `image verify --json` for one version.
 #[derive(Serialize)]
 struct Verified {
     image: ImageRef,
-    /// The digest of its list, as it was sealed.
+    /// The digest of the sealed list of files.
     digest: String,
-    /// What is not as it was sealed, one line each.
+    /// What differs from the sealed version, one line each.
     differs: Vec<String>,
 }
 
-/// Checks versions; what differs is an error.
+/// Verifies versions; a difference is an error.
 pub(super) fn run_verify(images: &[String], format: Format, images_dir: &Path) -> Result<String> {
     let (catalog, _) = load_catalog(images_dir);
     let found: Vec<&ImageVersion> = images

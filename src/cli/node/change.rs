@@ -41,7 +41,7 @@ pub struct AddArgs {
     format: Format,
 }
 
-// A usage line is not broken, and with all that is required of these two it would be wider than a terminal.
+// clap does not wrap a usage line, and with all required options this one would be wider than a terminal.
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
 #[command(override_usage = "rackstrap node set <NODES>... <OPTIONS>")]
@@ -140,7 +140,7 @@ pub struct DeleteArgs {
     dry_run: bool,
 }
 
-/// Nodes that are listed one by one before they are deleted, and lines about nodes' disks.
+/// At most this many nodes are listed before they are deleted, and this many lines about nodes' disks are shown.
 const LISTED: usize = 20;
 
 /// How a change is made and printed.
@@ -153,7 +153,7 @@ pub struct How {
     format: Format,
 }
 
-/// `NAME=VALUE`; the daemon checks both.
+/// Splits `NAME=VALUE`; the daemon checks both parts.
 fn attribute(text: &str) -> Result<(String, String), String> {
     let (name, value) = text
         .split_once('=')
@@ -161,7 +161,7 @@ fn attribute(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Makes changes, or says what they would make.
+/// Sends changes to the daemon, or has it report what they would change.
 pub fn send(client: &Client, changes: Vec<Change>, dry_run: bool, running: bool) -> Result<Vec<NodeChange>> {
     let asked = api::Changes {
         changes,
@@ -183,8 +183,8 @@ fn summarised(changed: Vec<NodeChange>) -> Vec<String> {
     summary(&changed.into_iter().map(Changed::from).collect::<Vec<_>>())
 }
 
-/// Makes changes and prints the differences.
-fn send_and_tell(client: &Client, changes: Vec<Change>, how: &How, running: bool) -> Result<()> {
+/// Sends changes and prints the differences.
+fn send_and_print(client: &Client, changes: Vec<Change>, how: &How, running: bool) -> Result<()> {
     let changed = send(client, changes, how.dry_run, running)?;
     if how.format.json {
         return output::print_json(&changed);
@@ -230,7 +230,7 @@ pub fn add(client: &Client, args: AddArgs) -> Result<()> {
     output::print(&prospects(client, &node.name)?)
 }
 
-/// What a node will boot, or why it cannot, so that a missing image is noticed now and not at the console.
+/// What a node will boot, or why it cannot boot, so that a missing image is noticed now and not at the node's console.
 pub fn prospects(client: &Client, node: &str) -> Result<String> {
     let explained: api::ExplainAnswer = client.get(&format!("{}{}", api::paths::EXPLAIN, segment(node)))?;
     Ok(match explained.decision {
@@ -247,7 +247,7 @@ pub fn prospects(client: &Client, node: &str) -> Result<String> {
     })
 }
 
-/// Version, name or working copy to compare it with patch for each of `nodes`.
+/// The same patch for each of `nodes`.
 fn patch_all(nodes: Vec<String>, patch: Patch) -> Vec<Change> {
     let set = |name| Change::Set {
         name,
@@ -276,7 +276,7 @@ pub fn set(client: &Client, args: SetArgs) -> Result<()> {
         attributes: args.attr.into_iter().collect(),
         ..Patch::default()
     };
-    send_and_tell(client, patch_all(nodes, patch), &args.how, false)
+    send_and_print(client, patch_all(nodes, patch), &args.how, false)
 }
 
 /// `rackstrap node unset`
@@ -284,7 +284,7 @@ pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
     let named = Wanted::new(args.nodes)?;
     named.some_names(client)?;
     let nodes = named.nodes(client)?;
-    // Not an error, so that a script may run twice; the warning shows typing errors.
+    // This is not an error, so that a script may run twice. The warning shows typing errors.
     for missing in held_by_none(&nodes, &args.profile, &args.group, &args.hwaddr, &args.attr) {
         eprintln!("warning: none of these nodes has {missing}");
     }
@@ -303,10 +303,10 @@ pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
         },
     };
     let changes = nodes.into_iter().map(unset).collect();
-    send_and_tell(client, changes, &args.how, false)
+    send_and_print(client, changes, &args.how, false)
 }
 
-/// The profiles, groups, attributes and addresses to remove that no node of `nodes` has.
+/// The profiles, groups, attributes and addresses to remove that none of `nodes` has.
 fn held_by_none(
     nodes: &[NodeRow],
     profiles: &[String],
@@ -342,11 +342,11 @@ pub fn replace(client: &Client, args: ReplaceArgs) -> Result<()> {
     let nodes = Wanted::new(vec![args.name])?.some_names(client)?;
     if let [_, second, ..] = nodes.as_slice() {
         bail!(
-            "a machine is one node, but {} and {second} are two; name one of them",
+            "a new machine can replace only one node, but {} and {second} are two; name one of them",
             nodes[0]
         );
     }
-    send_and_tell(client, patch_all(nodes, patch), &args.how, false)
+    send_and_print(client, patch_all(nodes, patch), &args.how, false)
 }
 
 /// `rackstrap node rename`
@@ -355,7 +355,7 @@ pub fn rename(client: &Client, args: RenameArgs) -> Result<()> {
         .into_iter()
         .map(|(from, to)| Change::Rename { from, to })
         .collect();
-    send_and_tell(client, changes, &args.how, args.running)
+    send_and_print(client, changes, &args.how, args.running)
 }
 
 /// `rackstrap node delete`
@@ -386,7 +386,7 @@ pub fn delete(client: &Client, args: &DeleteArgs) -> Result<()> {
     output::print(&summarised(send(client, changes, false, args.running)?).join("\n"))
 }
 
-/// A line for each of the first nodes, with address and MAC, and one line for the rest.
+/// One line for each of the first nodes, with address and MAC, and one line for the rest.
 fn to_be_deleted(changed: &[NodeChange]) -> Vec<String> {
     let nodes: Vec<&NodeRow> = changed.iter().filter_map(|changed| changed.before.as_ref()).collect();
     let described = |node: &&NodeRow| {

@@ -39,7 +39,7 @@ pub struct EditArgs {
     dry_run: bool,
 }
 
-/// Opens the editor until the text is valid or the user gives up.
+/// Opens the editor again until the text is valid or the user gives up.
 pub fn run(config: &Path, client: &Client, args: EditArgs) -> Result<()> {
     let (site, _) = rackstrap_site::load(config)?;
     let wanted = Wanted::new(args.nodes)?;
@@ -93,7 +93,7 @@ fn read(client: &Client, site: &Site, text: &str) -> Result<Difference> {
         ports: None,
     };
     const NAME: &str = "nodes.toml";
-    // A text without a table is told by no format, and may be meant to delete what it had.
+    // A text without a table matches no format. The user may have deleted the text to delete the nodes.
     if text
         .lines()
         .map(str::trim)
@@ -107,7 +107,7 @@ fn read(client: &Client, site: &Site, text: &str) -> Result<Difference> {
     Ok(reading.judge(NAME, &inventory(client)?, site, None)?.difference)
 }
 
-/// Runs the editor, which may be a command line (`code --wait`), on the terminal.
+/// Runs the editor on the terminal. It may be a command line, such as `code --wait`.
 fn edit(path: &Path) -> Result<()> {
     let set = |name| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
     let editor = match set("VISUAL").or_else(|| set("EDITOR")) {
@@ -131,7 +131,7 @@ fn edit(path: &Path) -> Result<()> {
     }
 }
 
-/// The file with the text while it is edited: mode 0600, removed afterwards.
+/// The file with the text while it is edited; its mode is 0600, and it is removed afterwards.
 struct Draft {
     path: PathBuf,
     keep: bool,

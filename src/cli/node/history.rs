@@ -20,7 +20,7 @@ pub struct HistoryArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(client: &Client, args: &HistoryArgs) -> Result<()> {
     let names = Wanted::new(args.nodes.clone())?.names(client)?;
     let mut rows: Vec<(String, api::HistoryRow)> = Vec::new();

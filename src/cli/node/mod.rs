@@ -1,4 +1,4 @@
-//! `rackstrap node`: a file for what shows nodes, what changes them, and what turns them into files and back.
+//! `rackstrap node`: one file each for showing nodes, changing them, and importing and exporting them.
 
 mod change;
 mod edit;
@@ -182,7 +182,7 @@ Example:
     History(history::HistoryArgs),
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: NodeArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     match args.command {

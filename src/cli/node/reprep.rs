@@ -1,4 +1,4 @@
-//! `rackstrap node reprep`: what an administrator wants of nodes' disks at their next boots.
+//! `rackstrap node reprep`: orders about nodes' disks at their next boots.
 
 use crate::{
     cli::{ask, hostlist::Wanted, output},
@@ -42,7 +42,7 @@ impl ReprepArgs {
     }
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(client: &Client, args: ReprepArgs) -> Result<()> {
     let nodes = Wanted::new(args.nodes.clone())?.some_names(client)?;
     let loses_data = !args.cancel && (!args.new_disk || args.wipe_foreign);

@@ -1,4 +1,4 @@
-//! `rackstrap node restart`: who is to restart, who is about to, and who is not after all.
+//! `rackstrap node restart`: requests restarts, lists them and cancels them.
 
 use crate::{
     cli::{
@@ -49,7 +49,7 @@ pub struct RestartArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(client: &Client, args: RestartArgs) -> Result<()> {
     if args.list {
         return list(client, args.format);
@@ -57,7 +57,7 @@ pub fn run(client: &Client, args: RestartArgs) -> Result<()> {
     let nodes = Wanted::new(args.nodes.clone())?.some_names_in_order(client)?;
     match args.cancel {
         true => cancel(client, nodes, args.format),
-        false => want(client, nodes, &args),
+        false => request(client, nodes, &args),
     }
 }
 
@@ -65,7 +65,7 @@ fn fold<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
     names.into_iter().map(String::as_str).collect::<NodeSet>().fold()
 }
 
-fn want(client: &Client, nodes: Vec<String>, args: &RestartArgs) -> Result<()> {
+fn request(client: &Client, nodes: Vec<String>, args: &RestartArgs) -> Result<()> {
     let mut asked = api::WantRestarts {
         want: RestartWish {
             nodes,
@@ -177,14 +177,14 @@ fn list(client: &Client, format: Format) -> Result<()> {
     output::print(&parts.join("\n\n"))
 }
 
-/// Whether a node needs no line of its own.
+/// Whether the node is shown in a summary and needs no line of its own.
 fn is_plain(step: &RestartStep) -> bool {
     let ended = [RestartEnd::Restarted, RestartEnd::Unneeded, RestartEnd::GivenUp];
     matches!(step, RestartStep::Waiting) || ended.iter().any(|end| *step == RestartStep::Ended { how: *end })
 }
 
 fn title(request: &RestartRow, answer: &api::RestartsAnswer, ago: String) -> String {
-    // A rollout's own limit may be a part of its nodes.
+    // The limit of a rollout may be a share of its nodes.
     let bound = match (request.rollout.as_str(), answer.bounds.get(&request.rollout)) {
         ("", _) => format!("{} at a time", request.max_down),
         (_, Some(bound)) => bound.clone(),
@@ -221,7 +221,7 @@ mod tests {
     use rackstrap_base::clock::Timestamp;
 
     #[test]
-    fn one_node_is_and_several_are() {
+    fn one_node_has_a_singular_verb() {
         let said = |nodes: &[&str], drained| {
             let wanted = RestartsWanted {
                 id: String::new(),

@@ -24,7 +24,7 @@ pub struct ShowArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(client: &Client, args: &ShowArgs) -> Result<()> {
     output::each(
         Wanted::new(args.nodes.clone())?.subjects(client)?,
@@ -111,7 +111,7 @@ fn settings_table(settings: &[SettingRow]) -> String {
     output::render(&table)
 }
 
-/// One row a boot.
+/// One row for each boot.
 pub fn boots_table(boots: &[BootSummary]) -> String {
     let mut table = output::table(["began", "boot", "result", "retries", "lacks"]);
     for boot in boots {
@@ -130,7 +130,7 @@ pub fn boots_table(boots: &[BootSummary]) -> String {
     output::render(&table)
 }
 
-/// One row a step.
+/// One row for each step.
 fn steps_table(boot: &BootSummary) -> String {
     let mut table = output::table(["at", "took", "step", "times", "detail"]);
     for step in &boot.steps {

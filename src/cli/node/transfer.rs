@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Problems of other nodes that are shown with `--only`.
+/// With `--only`, at most this many problems of other nodes are shown.
 const PASSED_OVER: usize = 10;
 
 #[derive(Debug, Args)]
@@ -95,7 +95,7 @@ pub fn import(config: &Path, client: &Client, args: &ImportArgs) -> Result<()> {
             output::count(read.unmapped_ports, "port")
         );
     }
-    // A trial run asks the daemon as well: it has the last word.
+    // A dry run asks the daemon, too, because the daemon makes the final check.
     send(client, difference.changes.clone(), args.dry_run, false)?;
     if args.format.json {
         return output::print_json(&difference);
@@ -128,7 +128,7 @@ pub fn inventory(client: &Client) -> Result<Inventory> {
     Ok(Inventory::new(nodes.into_iter().map(Node::from)))
 }
 
-/// The text of a file that is not too long to be one of nodes.
+/// Reads a file, unless it is too long for a file of nodes.
 fn read(path: &Path) -> Result<String> {
     let shown = path.display();
     let mut text = Vec::new();

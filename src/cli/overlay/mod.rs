@@ -80,7 +80,7 @@ struct RenderArgs {
     format: Format,
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: OverlayArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     match args.command {
@@ -191,7 +191,7 @@ fn render(client: &Client, args: RenderArgs) -> Result<()> {
     let several = previews.len() > 1;
     for (index, preview) in previews.iter().enumerate() {
         match (&args.file, several, preview.files.first()) {
-            // As it is, so that it can be compared or piped on.
+            // A single file is printed unchanged, so that it can be compared or piped.
             (
                 Some(_),
                 false,
@@ -215,7 +215,7 @@ fn render(client: &Client, args: RenderArgs) -> Result<()> {
     Ok(())
 }
 
-/// Everything about one node, for people.
+/// All files of one node, for people.
 fn section(preview: &Preview) -> String {
     let mut text = format!(
         "=== {}: {}, from the trees {}\n",
@@ -242,7 +242,7 @@ fn section(preview: &Preview) -> String {
         match content {
             OverlayContent::Text(body) => {
                 text.push_str(&format!("\n--- {path}  {mode:04o} {owner}  {}\n", placed.tree));
-                // What a terminal would obey is not passed on; --output and a single file give the bytes.
+                // Control characters are replaced on a terminal; --output and a single file give the bytes.
                 text.extend(
                     body.chars()
                         .map(|c| if matches!(c, '\n' | '\t') { c } else { harmless(c) }),

@@ -1,4 +1,4 @@
-//! `rackstrap overlay render --output DIR`: the files themselves, a directory a node.
+//! `rackstrap overlay render --output DIR`: writes the files, one directory for each node.
 
 use crate::{cli::output, control::api::Preview};
 use anyhow::{Context, Result};
@@ -10,13 +10,13 @@ use std::{
     path::Path,
 };
 
-/// Writes each node's files below `dir/NODE`, which must not be there. Owners are those of whoever runs this: who they are on the node stands in
-/// `NODE.owners`.
+/// Writes each node's files below `dir/NODE`, which must not exist. The files belong to the user who runs this; `NODE.owners`
+/// lists their owners on the node.
 pub(super) fn save(dir: &Path, previews: &[Preview]) -> Result<()> {
     std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     for preview in previews {
         let place = dir.join(&preview.node);
-        // Host keys may be in it.
+        // The files may include host keys.
         let made = DirBuilder::new().mode(0o700).create(&place);
         made.with_context(|| {
             format!(
@@ -46,12 +46,12 @@ fn save_node(place: &Path, preview: &Preview) -> Result<()> {
                 options.write(true).create_new(true).mode(0o600);
                 let mut made = options.open(&path).with_context(doing)?;
                 made.write_all(text.as_bytes()).with_context(doing)?;
-                // Without suid and the like: the owner is not the one that they are for.
+                // Without suid and similar bits, because the owner differs from the one on the node.
                 made.set_permissions(Permissions::from_mode(file.mode & 0o777))
                     .with_context(doing)?;
             }
             OverlayContent::Directory => std::fs::create_dir_all(&path).with_context(doing)?,
-            // Last, so that nothing is written through one of them.
+            // Links are made last, so that no file is written through one of them.
             OverlayContent::Symlink(target) => links.push((target, path)),
         }
     }

@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use rackstrap_wire::ImageRef;
 use std::{path::Path, process::ExitCode};
 
-/// What the daemon is to do about the versions of an image.
+/// A change of an image's current version.
 #[derive(Debug, Subcommand)]
 pub enum Order {
     /// Make a version current: all nodes of its image get it at their next boots
@@ -50,8 +50,8 @@ pub struct RollbackArgs {
     format: Format,
 }
 
-/// Has the daemon do it.
-pub fn obey(config: &Path, order: &Order) -> Result<ExitCode> {
+/// Has the daemon carry the order out.
+pub fn carry_out(config: &Path, order: &Order) -> Result<ExitCode> {
     let client = connect(config)?;
     let (current, format): (CurrentVersion, Format) = match order {
         Order::Promote(args) => {
@@ -71,7 +71,7 @@ pub fn obey(config: &Path, order: &Order) -> Result<ExitCode> {
             }
             if let Some(ended) = &done.ended {
                 output::print(&format!(
-                    "the rollout of {ended} is over: its nodes go back{}",
+                    "the rollout of {ended} has ended: its nodes return to their earlier version{}",
                     super::restarts(&done.restarts)
                 ))?;
             }
@@ -81,7 +81,7 @@ pub fn obey(config: &Path, order: &Order) -> Result<ExitCode> {
     match format.json {
         true => output::print_json(&current)?,
         false => output::print(&format!(
-            "{} is current: nodes of {} boot it from their next boots on",
+            "{} is current: nodes of {} get it at their next boots",
             current.image, current.image.name
         ))?,
     }

@@ -1,9 +1,9 @@
-//! `rackstrap rollout`, and what `rackstrap image` asks the daemon for: which version for whom.
+//! `rackstrap rollout`, and the commands of `rackstrap image` that ask the daemon: which version each node is given.
 
 mod current;
 mod show;
 
-pub use current::{Order, obey};
+pub use current::{Order, carry_out};
 
 use super::{
     connection::connect,
@@ -77,9 +77,9 @@ Examples:
   rackstrap rollout resume
   rackstrap rollout resume debian --max-failures 5")]
     Resume(ResumeArgs),
-    /// End the rollout: its nodes go back to the current version
+    /// End the rollout: its nodes return to the current version
     #[command(after_help = "\
-If it was started without --reboot, nodes go back at their next boots. If it was started with --reboot, nodes that run
+If it was started without --reboot, nodes return to it at their next boots. If it was started with --reboot, nodes that run
 its version are restarted, and restarts of the other nodes are cancelled.
 
 Example:
@@ -192,7 +192,7 @@ struct RetryArgs {
     format: Format,
 }
 
-/// A year: longer than anybody means.
+/// A year, longer than any sensible time.
 const LONGEST: u64 = 366 * 86_400;
 
 fn seconds(text: &str) -> Result<u64, String> {
@@ -203,7 +203,7 @@ fn seconds(text: &str) -> Result<u64, String> {
     }
 }
 
-/// Runs it.
+/// Runs the command.
 pub fn run(config: &Path, args: RolloutArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     match args.command {
@@ -218,13 +218,13 @@ pub fn run(config: &Path, args: RolloutArgs) -> Result<ExitCode> {
             };
             let done: RolloutAnswer = order(&client, api::paths::ROLLOUT_PROMOTE, args.image, pace)?;
             let said = format!(
-                "{} goes on to all nodes of {} in batches of {}, and stops if {}",
-                done.image,
+                "all nodes of {} get {} in batches of {}; the rollout stops if {}",
                 done.image.name,
+                done.image,
                 done.batch.describe(done.all),
                 match done.max_failures {
-                    0 => "any fails".to_owned(),
-                    limit => format!("more than {limit} fail"),
+                    0 => "any node fails".to_owned(),
+                    limit => format!("the number of failed nodes exceeds {limit}"),
                 }
             );
             say(&done, args.format, &said)?;
@@ -232,7 +232,7 @@ pub fn run(config: &Path, args: RolloutArgs) -> Result<ExitCode> {
         RolloutCommand::Pause(args) => {
             let held: api::RolloutHeld = order(&client, api::paths::ROLLOUT_PAUSE, args.image, RolloutPace::default())?;
             let said = format!(
-                "the rollout of {} is paused; go on with: rackstrap rollout resume",
+                "the rollout of {} is paused; to continue: rackstrap rollout resume",
                 held.rollout.image
             );
             say(&held, args.format, &(said + &restarts(&held.restarts)))?;
@@ -243,16 +243,16 @@ pub fn run(config: &Path, args: RolloutArgs) -> Result<ExitCode> {
                 ..RolloutPace::default()
             };
             let done: RolloutAnswer = order(&client, api::paths::ROLLOUT_RESUME, args.image, pace)?;
-            say(&done, args.format, &format!("the rollout of {} goes on", done.image))?;
+            say(&done, args.format, &format!("the rollout of {} continues", done.image))?;
         }
         RolloutCommand::Abort(args) => {
             let held: api::RolloutHeld = order(&client, api::paths::ROLLOUT_ABORT, args.image, RolloutPace::default())?;
             let said = format!(
-                "the rollout of {} is over: its nodes go back to {}, the current version, {}",
+                "the rollout of {} has ended: its nodes return to {}, the current version, {}",
                 held.rollout.image,
                 held.rollout.from,
                 match held.rollout.reboot {
-                    true => "and those that run it are restarted for that",
+                    true => "and nodes that run it are restarted for that",
                     false => "at their next boots",
                 }
             );
@@ -281,7 +281,7 @@ fn start(client: &Client, args: StartArgs) -> Result<()> {
         eprintln!("warning: {warning}");
     }
     let said = format!(
-        "{} is given to {nodes} ({}) {}; the other nodes keep {}\nlook: rackstrap rollout status --watch\nthen: rackstrap rollout \
+        "{} is given to {nodes} ({}) {}; the other nodes keep {}\nto watch: rackstrap rollout status --watch\nthen: rackstrap rollout \
          promote, or rackstrap rollout abort",
         begun.rollout.image,
         output::count(nodes.len(), "node"),
@@ -294,8 +294,8 @@ fn start(client: &Client, args: StartArgs) -> Result<()> {
     say(&begun, args.format, &said)
 }
 
-/// When nodes boot a version that they were given. `max_down` is that of a rollout that restarts them, none for one that does not; `all`
-/// are the nodes of the image.
+/// When nodes boot a version that they were given. `max_down` is none for a rollout that does not restart its nodes; `all` is
+/// the number of nodes of the image.
 fn when(max_down: Option<Share>, all: usize) -> String {
     match max_down {
         None => "at their next boots".to_owned(),
@@ -332,7 +332,8 @@ fn retry(client: &Client, args: RetryArgs) -> Result<()> {
             output::print(&format!("{nodes}: try again {when}"))?;
         }
     }
-    // A rollout that has stopped gives its version to nobody who has not begun, and they have not, once more.
+    // A rollout that was stopped gives its version only to nodes that have started booting it. These nodes have not, after
+    // the retry.
     for row in answer
         .rollouts
         .iter()
@@ -345,7 +346,7 @@ fn retry(client: &Client, args: RetryArgs) -> Result<()> {
         let wait: NodeSet = wait.map(|node| node.node.as_str()).collect();
         if !wait.is_empty() {
             output::print(&format!(
-                "{wait}: only when the rollout of {} goes on, which is {}: rackstrap rollout resume {}",
+                "{wait}: not before the rollout of {} continues, which is {}; to continue it: rackstrap rollout resume {}",
                 row.rollout.image,
                 if row.rollout.paused { "paused" } else { "stopped" },
                 row.rollout.image.name
@@ -359,16 +360,19 @@ fn order<T: DeserializeOwned>(client: &Client, path: &str, image: Option<String>
     Ok(client.post(path, &api::RolloutOrder { image, pace })?)
 }
 
-/// What became of restarts that a rollout had wanted, as further lines; nothing if there were none.
+/// What happened to the restarts that a rollout had requested, as further lines; empty if there were none.
 fn restarts(withdrawn: &RestartsWithdrawn) -> String {
     let fold = |names: &[String]| names.iter().map(String::as_str).collect::<NodeSet>().fold();
     let mut said = String::new();
     if !withdrawn.cancelled.is_empty() {
         let count = output::count(withdrawn.cancelled.len(), "restart");
-        said += &format!("\n{count} that it had wanted cancelled: {}", fold(&withdrawn.cancelled));
+        said += &format!("\n{count} of the rollout cancelled: {}", fold(&withdrawn.cancelled));
     }
     if !withdrawn.told.is_empty() {
-        said += &format!("\ntold to restart before, and on their way: {}", fold(&withdrawn.told));
+        said += &format!(
+            "\nalready ordered to restart, and not cancelled: {}",
+            fold(&withdrawn.told)
+        );
     }
     said
 }

@@ -14,10 +14,10 @@ use anyhow::{Result, bail};
 use comfy_table::{Cell, Color, ContentArrangement};
 use rackstrap_base::clock::Timestamp;
 
-/// What a node is that waited for a version which it will not be given.
+/// The state of a node that waited for a version which it will not get.
 const NOT_BOOTED: &str = "not booted";
 
-/// Prints how far it is.
+/// Prints the progress.
 pub fn status(client: &Client, image: Option<&str>, format: Format) -> Result<()> {
     let answer = client.get(api::paths::ROLLOUTS)?;
     let rows = chosen(&answer, image)?;
@@ -52,7 +52,7 @@ impl screen::Watched<api::RolloutsAnswer> for WatchedRollouts<'_> {
     }
 }
 
-/// All of that image that is on or was last; of all images what is on, or else the last one.
+/// The rollouts to show: the active or last one of `image`; without an image all active ones, or else the last one.
 fn chosen<'a>(answer: &'a api::RolloutsAnswer, image: Option<&str>) -> Result<Vec<&'a api::RolloutRow>> {
     let newest = answer.rollouts.iter().rev();
     if let Some(image) = image {
@@ -73,11 +73,11 @@ fn describe(answer: &api::RolloutsAnswer, rows: &[&api::RolloutRow], lines: Opti
     if rows.is_empty() {
         let current: Vec<String> = answer.current.iter().map(|current| current.image.to_string()).collect();
         return format!(
-            "no rollout yet; current: {}\nbegin one: rackstrap rollout start IMAGE@VERSION --nodes NODES",
+            "no rollout yet; current: {}\nhelp: `rackstrap rollout start IMAGE@VERSION --nodes NODES` starts one",
             output::list(current)
         );
     }
-    // What is around the table of each: two lines, a blank, its head, how many more, a blank.
+    // Lines around the table of each rollout: two of text, a blank, the head, the number of hidden rows, a blank.
     let room = lines.map(|lines| (lines / rows.len()).saturating_sub(6).max(1));
     let texts = rows.iter().map(|row| one(row, answer.now, room));
     texts.collect::<Vec<_>>().join("\n\n")
@@ -141,7 +141,7 @@ fn one(row: &api::RolloutRow, now: Timestamp, room: Option<usize>) -> String {
     format!("{text}\n\n{}{hidden}", output::render(&table))
 }
 
-/// Why it failed, or why it gets no further.
+/// Why the node failed, or why it does not progress.
 fn why(node: &RolloutNode) -> String {
     match node.stalled.is_empty() {
         true => node.state.why().to_owned(),
@@ -182,7 +182,7 @@ fn tally(row: &api::RolloutRow) -> String {
     output::list(counts.map(|(count, state)| format!("{count} {state}")))
 }
 
-/// Prints all of them, the newest last.
+/// Prints all rollouts, the newest last.
 pub fn list(client: &Client, format: Format) -> Result<()> {
     let answer: api::RolloutsAnswer = client.get(api::paths::ROLLOUTS)?;
     if format.json {

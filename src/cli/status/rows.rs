@@ -1,4 +1,4 @@
-//! The lines of `rackstrap status`: a node each, or nodes of which all is equal.
+//! The lines of `rackstrap status`: one node each, or several nodes with equal values.
 
 use crate::{
     cli::output,
@@ -10,30 +10,30 @@ use rackstrap_hostlist::NodeSet;
 use std::collections::BTreeMap;
 use unicode_width::UnicodeWidthStr;
 
-/// With more nodes, those of which all is equal share a line.
+/// With more nodes than this, nodes with equal values share a line.
 const FOLD_ABOVE: usize = 40;
 
-/// Columns of the terminal from which addresses are shown.
+/// Addresses are shown if the terminal has at least this many columns.
 const ADDRESSES_FROM: usize = 100;
 
-/// Letters of a list of nodes that are more important than the note's end.
+/// Up to this many letters, a list of nodes is more important than the end of the note.
 const NAMES: usize = 30;
 
-/// Columns that the note has at least, however long names are; a third of what there is on a very narrow terminal.
+/// The least number of columns of a note, however long names are; a third of the columns on a very narrow terminal.
 const LEAST_NOTE: usize = 12;
 
-/// One line.
+/// One line of the table.
 pub(super) struct Line {
-    /// A node, or several as a hostlist.
+    /// The name of a node, or several names as a hostlist.
     names: String,
-    /// How many nodes that is.
+    /// The number of nodes in `names`.
     pub nodes: usize,
     pub state: NodeState,
     since: String,
     address: String,
     image: String,
     disk: String,
-    /// Why, or else what the disk is.
+    /// The last error; if there is none, the disk.
     note: String,
     last_error: String,
 }
@@ -65,7 +65,7 @@ pub(super) fn lines(now: Timestamp, nodes: &[StatusRow], each: bool) -> Vec<Line
             &*row.last_error,
             &*row.remark,
         );
-        // An unknown machine has no name that would fold.
+        // Unknown machines have no names that could be folded.
         match places.get(&alike).filter(|_| fold && row.state != NodeState::Waiting) {
             Some(place) => groups[*place].push(row),
             None => {
@@ -85,7 +85,7 @@ fn line(now: Timestamp, group: &[&StatusRow]) -> Option<Line> {
     let more = if shortest == longest { "" } else { "+" };
     let mut names = NodeSet::default();
     names.extend(group.iter().map(|row| row.node.as_str()));
-    // The disk says why it is degraded, and so does the last error, behind the step's name.
+    // If the disk is the reason, the last error repeats it after the name of the step.
     let reason = first.last_error.split_once("disk: ").map(|(_, reason)| reason);
     let disk = match reason.filter(|reason| !reason.is_empty()) {
         Some(reason) => first.disk.replace(&format!("degraded: {reason}"), "degraded"),
@@ -113,7 +113,7 @@ fn line(now: Timestamp, group: &[&StatusRow]) -> Option<Line> {
     })
 }
 
-/// A remark stands first: it is short, and lines are cut at their ends.
+/// Puts a remark before the text: it is short, and lines are cut at their ends.
 fn remarked(remark: &str, text: &str) -> String {
     match (remark, text) {
         ("", text) | (text, "") => text.to_owned(),
@@ -133,14 +133,14 @@ pub(super) fn table(lines: &[Line], columns: Option<usize>) -> Table {
     }
     let all_names = widest("node", &|line| line.names.width());
     let all_images = widest("image", &|line| line.image.width());
-    // Names and images get what they need, if that leaves something for the note, and of the rest half each otherwise.
+    // Names and images get the columns that they need if enough is left for the note; otherwise each gets half of the rest.
     let (names, images) = match columns {
         Some(columns) => {
             let room = columns.saturating_sub(used + 2 + 2);
             let room = room - LEAST_NOTE.min(room / 3);
             let images = all_images.min((room / 2).max(room.saturating_sub(all_names.min(NAMES))));
             let names = all_names.min(NAMES).min(room.saturating_sub(images));
-            // What the notes do not need is theirs too.
+            // Columns that the notes do not need are for names and images, too.
             let notes = widest("note", &|line| line.note.width());
             let left = columns.saturating_sub(used + 2 + 2 + images + notes);
             (all_names.min(names.max(left)), images)
@@ -170,7 +170,7 @@ pub(super) fn table(lines: &[Line], columns: Option<usize>) -> Table {
     table
 }
 
-/// All columns and whole texts, however long the lines become.
+/// All columns and uncut texts, whatever the length of the lines.
 pub(super) fn wide_table(lines: &[Line]) -> Table {
     let mut table = output::table(["node", "address", "image", "state", "since", "disk", "last error"]);
     table.set_content_arrangement(ContentArrangement::Disabled);
@@ -188,7 +188,7 @@ pub(super) fn wide_table(lines: &[Line]) -> Table {
     table
 }
 
-/// The nodes of a line in so many columns. Of several, their number stays.
+/// The names of a line in so many columns. If there are several, their number is kept.
 fn named(line: &Line, room: usize) -> String {
     let count = format!("... ({})", line.nodes);
     match line.names.width() > room && line.nodes > 1 && count.len() < room {
@@ -197,7 +197,7 @@ fn named(line: &Line, room: usize) -> String {
     }
 }
 
-/// An image's name in so many columns. Its version stays, as that is what differs between nodes.
+/// The name of an image in so many columns. Its version is kept, because nodes differ in it.
 fn image(image: &str, room: usize) -> String {
     match image.rsplit_once('@') {
         Some((name, version)) if image.width() > room && version.len() + 5 < room => {

@@ -1,4 +1,4 @@
-//! Tests of the table: what fits, what is folded, what comes first.
+//! Tests of the table: width, folding and order.
 
 use super::*;
 use proptest::prelude::*;
@@ -120,12 +120,12 @@ fn equal_rows_of_many_nodes_share_a_line() {
 }
 
 #[test]
-fn what_does_not_fit_is_counted_and_what_needs_a_look_comes_first() {
+fn rows_that_do_not_fit_are_counted_and_problems_come_first() {
     let mut nodes: Vec<StatusRow> = (1..=40)
         .map(|n| row(&format!("r01n{n:02}"), NodeState::Ready))
         .collect();
     nodes[30].state = NodeState::Lost;
-    // Each its own text, so that none share a line.
+    // Each has its own text, so that no nodes share a line.
     for (number, row) in nodes.iter_mut().enumerate() {
         row.last_error = format!("{number} {}", "x".repeat(300));
     }
@@ -185,10 +185,10 @@ fn a_remark_stands_before_the_disk_and_its_nodes_fold_apart() {
 }
 
 #[test]
-fn what_nodes_lose_is_said_once_with_the_nodes() {
+fn each_loss_of_data_is_shown_once_with_its_nodes() {
     let mut nodes: Vec<StatusRow> = (1..=9).map(|n| row(&format!("r01n{n:02}"), NodeState::Ready)).collect();
     for (number, row) in nodes.iter_mut().enumerate() {
-        // Four have the same on their disks, and each of the others something else.
+        // Four have the same on their disks, and each of the rest something else.
         let used = number.saturating_sub(3);
         row.next_disk =
             format!("the next boot prepares the disk for layout scratch v2 and loses scratch v1: /tmp {used} GB used");
@@ -229,7 +229,7 @@ fn wide(number: usize, text: &str, state: usize) -> StatusRow {
 #[test]
 fn names_have_the_room_that_the_rest_leaves() {
     let ready = |rack: usize, slot: usize| row(&format!("r{rack:02}n{slot:02}"), NodeState::Ready);
-    // Every second node of ten racks, so that the list is long; the others are absent.
+    // Every second node of ten racks, so that the list is long; the remaining ones are absent.
     let nodes: Vec<StatusRow> = (1..=10)
         .flat_map(|rack| (1..=9).map(move |slot| (rack, slot)))
         .map(|(rack, slot)| match slot % 2 == rack % 2 {

@@ -1,4 +1,4 @@
-//! Of boots.
+//! Answers about boots.
 
 use crate::{
     boots::Boot,
@@ -8,7 +8,7 @@ use rackstrap_wire::LOGIN;
 
 /// The checks of a boot's plan.
 pub(in crate::control) fn checks_of(boot: &Boot) -> Vec<CheckRow> {
-    // An older agent says nothing of the last one: it is shown where it was made.
+    // Older agents do not report the result of the login check, so it is shown only if it was made.
     let own = (boot.checks.iter().map(|result| &result.check)).filter(|check| *check == LOGIN);
     let checks = boot.plan.health.checks.iter().chain(own).map(|check| {
         let result = boot.checks.iter().find(|result| result.check == *check);

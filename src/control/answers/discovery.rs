@@ -1,4 +1,4 @@
-//! Of waiting machines, and of racks that are being filled.
+//! Answers about waiting machines, and about racks that are being filled.
 
 use crate::{
     control::api::{

@@ -1,4 +1,4 @@
-//! Of nodes' disks.
+//! Answers about nodes' disks.
 
 use crate::control::api::{self, DiskOrderRow, NodeDiskRow};
 use rackstrap_model::disks::{DiskOrder, DiskWish, NodeDisk};
@@ -20,7 +20,7 @@ impl From<NodeDisk> for NodeDiskRow {
     }
 }
 
-/// For `check`, which says what another site file would do to the disks.
+/// For `check`, which computes the effect of another site file on the disks.
 impl From<NodeDiskRow> for NodeDisk {
     fn from(row: NodeDiskRow) -> Self {
         NodeDisk {

@@ -1,11 +1,11 @@
-//! Of the temporary pools.
+//! Answers about the temporary pools.
 
 use crate::control::api::{LeaseRow, LeaseStateName};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_dhcp::{Lease, LeaseState};
 
 impl LeaseRow {
-    /// A lease as it is at `now`: the store keeps it as it was granted.
+    /// A lease as it is at `now`. The store has it as it was granted.
     pub(in crate::control) fn at(lease: &Lease, now: Timestamp) -> Self {
         LeaseRow {
             ipaddr: lease.ipaddr,

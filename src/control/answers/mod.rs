@@ -1,5 +1,5 @@
-//! From the program's types to those of the answers, and back where a command works on what it was answered: the one place that knows
-//! both. The store's rows can change without any answer changing.
+//! Converts the program's types to those of the answers, and back if a command works with an answer. Only this module knows
+//! both. The store's rows can change without a change of any answer.
 
 mod boots;
 mod discovery;

@@ -1,4 +1,4 @@
-//! Of the inventory.
+//! Answers about the inventory.
 
 use crate::{
     control::api::{ExportRow, HistoryRow, NodeChange, NodeRow, SettingRow},

@@ -1,4 +1,4 @@
-//! Of restarts.
+//! Answers about restarts.
 
 use crate::{
     control::api::{
@@ -76,7 +76,7 @@ impl From<End> for RestartEnd {
 }
 
 impl RestartWish {
-    /// What `by` wants.
+    /// The request, with `by` as its author.
     pub(in crate::control) fn of(self, by: String) -> Want {
         Want {
             reason: match self.reason.is_empty() {

@@ -1,4 +1,4 @@
-//! Of rollouts, and of current versions.
+//! Answers about rollouts and current versions.
 
 use crate::{
     control::api::{
@@ -35,7 +35,7 @@ impl From<RenameImage> for Renaming {
     }
 }
 
-/// For `image rename`, which does the same to the store itself where no daemon runs.
+/// For `image rename`, which changes the store itself if no daemon runs.
 impl From<&Renaming> for RenameImage {
     fn from(renaming: &Renaming) -> Self {
         RenameImage {
@@ -50,7 +50,7 @@ impl From<&Renaming> for RenameImage {
     }
 }
 
-/// Without its nodes, which are rows of their own.
+/// Without its nodes, which have their own rows.
 impl From<Rollout> for RolloutAnswer {
     fn from(rollout: Rollout) -> Self {
         RolloutAnswer {

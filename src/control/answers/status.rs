@@ -1,4 +1,4 @@
-//! Of how nodes are: one row a node, as `rackstrap status` shows it.
+//! The rows of `rackstrap status`: one for each node.
 
 use crate::{
     boots::{Boot, Boots},
@@ -16,7 +16,7 @@ use rackstrap_model::{
 use rackstrap_wire::{DiskState, DiskStatus};
 use std::sync::Arc;
 
-/// The rows of all nodes, by name. Unknown machines are not among them.
+/// The rows of all nodes, by name, without unknown machines.
 pub(in crate::control) fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp) -> Vec<StatusRow> {
     let nodes = world.inventory.iter().map(|node| {
         let status = NodeStatus::of(world, recorder, boots, &node.name, now);
@@ -47,7 +47,7 @@ pub(in crate::control) fn status(world: &World, recorder: &Recorder, boots: &Boo
     nodes.collect()
 }
 
-/// Whether the image of the boot enforces SELinux, and its nodes are told not to.
+/// Whether the image of the boot enforces SELinux, and the nodes of the image boot permissive.
 fn boots_permissive(world: &World, node: &Node, boot: &Boot) -> bool {
     let enforces = |version: &Arc<ImageVersion>| version.enforces_selinux;
     world.images.get(boot.image()).is_some_and(enforces) && {

@@ -1,4 +1,4 @@
-//! Of the store.
+//! Answers about the store.
 
 use crate::control::api::SetAsideRow;
 use rackstrap_store::SetAside;

@@ -1,4 +1,5 @@
-//! Answers keep the names that scripts know from `--json`, whatever rows are called: each text is a row of the release before.
+//! Answers keep the names that scripts know from `--json` when rows are renamed. Each text is a row as the previous release
+//! wrote it.
 
 use crate::{
     control::api::{self, NodeRow},
@@ -18,7 +19,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The answer that is made of the row `row` has the names and values of the row.
+/// The answer made of the row `row` has the same names and values.
 fn keeps<R: DeserializeOwned, A: Serialize>(row: &Value, answer: impl Fn(R) -> A) {
     let read: R = serde_json::from_value(row.clone()).unwrap_or_else(|error| panic!("{error}: {row}"));
     assert_eq!(serde_json::to_value(answer(read)).unwrap(), *row);
@@ -47,7 +48,7 @@ fn nodes_and_their_history() {
     keeps(&node(), |node: Node| NodeRow::from(&node));
     let entry = json!({"at": 5, "by": "root (login: alice)", "changed": {"before": null, "after": node()}});
     keeps(&entry, |entry: Entry| api::HistoryRow::from(entry));
-    // And back, for commands that compare.
+    // The way back, for commands that compare.
     let row: NodeRow = serde_json::from_value(node()).unwrap();
     assert_eq!(serde_json::to_value(Node::from(row)).unwrap(), node());
 }

@@ -1,4 +1,4 @@
-//! Of timelines.
+//! Answers about timelines.
 
 use crate::{
     control::api::{BootStep, BootSummary, EventRow, TimelineOf},

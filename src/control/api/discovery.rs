@@ -1,4 +1,4 @@
-//! Of waiting machines, and of racks that are being filled.
+//! Requests and answers about waiting machines, and about racks that are being filled.
 
 use super::{FullPool, NodeState, Watchable};
 use ipnet::Ipv4Net;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 /// `rackstrap discover list` and `watch`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DiscoveryAnswer {
-    /// The daemon's present.
+    /// The daemon's present time.
     pub now: Timestamp,
     /// Machines that wait, in the order of their first packets.
     pub machines: Vec<WaitingRow>,
@@ -19,9 +19,9 @@ pub struct DiscoveryAnswer {
     pub sessions: Vec<FillingRow>,
     /// Pools that have no address for some of the machines.
     pub full: Vec<FullPool>,
-    /// Packets that were not looked at, as there were too many; since the start.
+    /// Number of packets that were dropped since the start, because too many came.
     pub dropped: u64,
-    /// Those racks, position by position.
+    /// The racks that are being filled, position by position.
     pub racks: Vec<Elevation>,
 }
 
@@ -36,9 +36,9 @@ impl Watchable for DiscoveryAnswer {
 pub struct WaitingRow {
     /// The machine.
     pub machine: MachineRow,
-    /// Why it is not racked by itself, empty if nothing is in the way.
+    /// Why it is not placed automatically; empty if nothing prevents it.
     pub trouble: String,
-    /// The rack that is being filled and will take it, empty if none.
+    /// The rack that is being filled and will take it; empty if there is none.
     pub rack: String,
 }
 
@@ -47,62 +47,62 @@ pub struct WaitingRow {
 pub struct MachineRow {
     /// Hardware address of the card that boots.
     pub hwaddr: HwAddr,
-    /// Counts up with each machine, in the order of first packets.
+    /// Number of the machine in the order of first packets.
     pub number: u64,
-    /// UUID of its mainboard; none if it says none that is its own.
+    /// UUID of its mainboard; none if it does not report one of its own.
     pub uuid: Option<Uuid>,
-    /// Architecture (RFC 4578); none if it does not say.
+    /// Architecture (RFC 4578); none if it does not report one.
     pub arch: Option<u16>,
     /// Serial number, empty if unknown.
     pub serial: String,
-    /// Maker, empty if unknown.
+    /// Manufacturer; empty if it is unknown.
     pub vendor: String,
     /// Product, empty if unknown.
     pub product: String,
     /// Where it is plugged in.
     pub place: PlaceRow,
-    /// Where it was before, and until when.
+    /// Where it was before, and until when; none if it never moved.
     pub before: Option<(PlaceRow, Timestamp)>,
-    /// When it was first seen.
+    /// Time of its first packet.
     pub first_seen: Timestamp,
-    /// When it was last seen.
+    /// Time of its last packet.
     pub last_seen: Timestamp,
-    /// True if it is booting, and not an operating system.
+    /// Whether firmware or a loader asked last, and not an operating system.
     pub booting: bool,
-    /// True if it has got an address.
+    /// Whether it accepted an address.
     pub confirmed: bool,
-    /// Set while it asks for an address in vain.
+    /// The pool that has no address for it; none if it is not refused.
     pub no_room: Option<NoRoomRow>,
-    /// True if it is neither shown nor racked.
+    /// Whether it is neither shown nor racked.
     pub ignored: bool,
-    /// True if sessions leave it alone: it was taken back.
+    /// Whether sessions leave it alone, because its placement was undone.
     pub held: bool,
 }
 
 impl MachineRow {
-    /// `x64 UEFI`, `BIOS`; empty if it did not say.
+    /// `x64 UEFI`, `BIOS`; empty if it is unknown.
     pub fn firmware(&self) -> String {
         self.arch.map(firmware::name).unwrap_or_default()
     }
 }
 
-/// Where a machine is plugged in, as far as its packets say.
+/// Where a machine is plugged in, as far as its packets show.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlaceRow {
-    /// The server's interface that its packets came in by.
+    /// The server's interface on which its packets arrived.
     pub interface: String,
-    /// The relay that its requests came through; none if there is none.
+    /// The relay that forwarded its requests; none if there is none.
     pub relay: Option<Ipv4Addr>,
-    /// The subnet that the relay is in, if it is in one of ours.
+    /// The subnet that the relay is in; none if it is in no subnet of the site.
     pub network: Option<Ipv4Net>,
-    /// Option 82, remote id: the switch. Empty if the relay does not say.
+    /// The switch (option 82, remote id); empty if it is unknown.
     pub switch: String,
-    /// Option 82, circuit id: the port. Empty if the relay does not say.
+    /// The port (option 82, circuit id); empty if it is unknown.
     pub port: String,
 }
 
 impl PlaceRow {
-    /// `switch sw1 port Gi1/0/7`, or else the relay or the interface.
+    /// `switch sw1 port Gi1/0/7`; the relay or the interface if nothing more is known.
     pub fn shown(&self) -> String {
         let words = [("switch", &self.switch), ("port", &self.port)];
         let words: Vec<String> = words
@@ -118,16 +118,16 @@ impl PlaceRow {
     }
 }
 
-/// No address was left for a machine.
+/// A pool had no address for a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoRoomRow {
     /// The subnet whose pool is full.
     pub network: Ipv4Net,
-    /// What DHCP says about it: `the temporary pool 10.5.255.1-10.5.255.254 is full: …`
+    /// The message of DHCP: `the temporary pool 10.5.255.1-10.5.255.254 is full: …`
     pub why: String,
-    /// Since when the machine asks in vain.
+    /// Since when the machine is refused.
     pub since: Timestamp,
-    /// When a lease of the pool ends, and an address may be free; none if that is unknown.
+    /// When the next lease of the pool ends, so that an address may be free; none if that is unknown.
     pub until: Option<Timestamp>,
 }
 
@@ -143,9 +143,9 @@ pub struct FillingRow {
 /// A rack that is being filled, or was.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRow {
-    /// The rack.
+    /// The rack's name.
     pub rack: String,
-    /// The subnet that its addresses are in.
+    /// The subnet of its addresses.
     pub network: Ipv4Net,
     /// The interface of that subnet; none if it is behind relays.
     pub interface: Option<String>,
@@ -157,29 +157,29 @@ pub struct SessionRow {
     pub profiles: Vec<String>,
     /// Groups of the new nodes.
     pub groups: BTreeSet<String>,
-    /// True if each machine waits for your confirmation.
+    /// Whether each placement waits for a confirmation.
     pub confirm: bool,
-    /// Which machines it takes.
+    /// Which machines are placed.
     pub only: PlaceFilter,
-    /// Machines that were first seen before are not taken.
+    /// When it began. Machines that were first seen before are not placed.
     pub began: Timestamp,
-    /// Its end.
+    /// When it ends.
     pub until: Timestamp,
-    /// Who began it.
+    /// The user who began it.
     pub by: String,
-    /// Machines that were placed, in this order.
+    /// Placed machines, in order.
     pub placed: Vec<PlacedRow>,
 }
 
-/// What tells the machines of one session from those of another. Without any, all machines of the subnet are taken.
+/// Which machines belong to a session. Without any condition, all machines of the subnet do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PlaceFilter {
-    /// Only through this relay.
+    /// Only machines behind this relay.
     pub relay: Option<Ipv4Addr>,
-    /// Only at this switch (remote id of option 82).
+    /// Only machines at this switch (remote id of option 82).
     pub switch: Option<String>,
-    /// Only at ports whose text (circuit id of option 82) begins so.
+    /// Only machines at ports whose text (circuit id of option 82) begins with this.
     pub port: Option<String>,
 }
 
@@ -188,7 +188,7 @@ pub struct PlaceFilter {
 pub struct PlacedRow {
     /// The machine, as it was when it waited.
     pub machine: MachineRow,
-    /// The node that it is.
+    /// The name of the node that it became.
     pub node: String,
     /// When it was placed.
     pub at: Timestamp,
@@ -199,49 +199,49 @@ pub struct PlacedRow {
 pub struct Elevation {
     /// The rack.
     pub rack: String,
-    /// Its positions, as far as they matter: up to some behind the next one.
+    /// Its positions, up to a few after the next one.
     pub slots: Vec<Slot>,
 }
 
 /// A position in a rack.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Slot {
-    /// The name that belongs to it.
+    /// The node name of the position.
     pub name: String,
-    /// What is there.
+    /// The content of the position.
     pub what: SlotState,
-    /// The node's card.
+    /// Hardware address of the node; none if there is no node.
     pub hwaddr: Option<HwAddr>,
-    /// Where the node is.
+    /// The state of the node; none if there is no node.
     pub state: Option<NodeState>,
-    /// True if this session placed it.
+    /// Whether this session placed the node.
     pub new: bool,
 }
 
-/// What is at a position.
+/// The content of a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SlotState {
     /// A node.
     Node,
-    /// Nothing: the next machine comes here.
+    /// Empty: the next machine is placed here.
     Next,
-    /// Nothing yet.
+    /// Empty.
     Free,
-    /// Nothing, by wish.
+    /// Empty, because the request skips it.
     Skipped,
-    /// Nothing, as the site file reserves its address.
+    /// Empty, because the site file reserves its address.
     Reserved,
 }
 
 /// `rackstrap discover start`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StartSession {
-    /// What is wanted.
+    /// The request.
     pub wanted: SessionWish,
 }
 
-/// What an administrator wants of a rack.
+/// A request to fill a rack.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionWish {
     /// The rack: a name without its last number, `r03`.
@@ -258,15 +258,15 @@ pub struct SessionWish {
     /// Groups of the new nodes.
     #[serde(default)]
     pub groups: BTreeSet<String>,
-    /// True if each machine is to wait for a yes.
+    /// Whether each placement waits for a confirmation.
     #[serde(default)]
     pub confirm: bool,
-    /// True if machines that wait already are taken first.
+    /// Whether machines that are waiting already are placed first.
     #[serde(default)]
     pub waiting_too: bool,
-    /// How long, seconds.
+    /// How long to fill the rack, in seconds.
     pub secs: u64,
-    /// Which machines.
+    /// Which machines are placed.
     #[serde(default)]
     pub only: PlaceFilter,
 }
@@ -274,9 +274,9 @@ pub struct SessionWish {
 /// A rack that is being filled.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Rack {
-    /// Its name.
+    /// The name of the rack.
     pub rack: String,
-    /// Also if a node that runs loses its root.
+    /// Whether to undo a placement even if the node runs and loses its root.
     #[serde(default)]
     pub running: bool,
 }
@@ -286,17 +286,17 @@ pub struct Rack {
 pub struct Accept {
     /// The machine.
     pub hwaddr: HwAddr,
-    /// The node that it shall be; none for the next position of its rack.
+    /// The node that it becomes; none for the next position of its rack.
     pub node: Option<String>,
-    /// The node exists, and gets this machine.
+    /// Whether the node exists, and gets this machine.
     #[serde(default)]
     pub replace: bool,
 }
 
-/// What became of [`Accept`].
+/// The result of [`Accept`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Accepted {
-    /// The node that the machine is.
+    /// The node that the machine became.
     pub node: String,
 }
 

@@ -1,37 +1,37 @@
-//! Of nodes' disks.
+//! Requests and answers about nodes' disks.
 
 use super::{DiskEffect, NodeRow};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::{DiskMarker, DiskState, SeenDisk, UsedSpace};
 use serde::{Deserialize, Serialize};
 
-/// A node, and what is known of its disk.
+/// A node, and the record of its disk.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DiskRow {
     /// The node.
     pub node: NodeRow,
-    /// Its disk; none if no boot has told of it.
+    /// Its disk; none if no boot has reported a disk.
     pub disk: Option<NodeDiskRow>,
-    /// What the site file that is in use would do to it, if that is held back.
+    /// The effect of the site file in use on the disk, if the effect is held back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<DiskEffect>,
 }
 
-/// What is known of a node's disk.
+/// The record of a node's disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeDiskRow {
-    /// What the disk phase of the last boot left.
+    /// The state in which the disk phase of the last boot left the disk.
     pub state: DiskState,
     /// The prepared disk that the next boot must find; none while the agent may choose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<SeenDisk>,
-    /// The marker of that disk; its id is empty from an older agent.
+    /// The marker of that disk. Its id is empty if an older agent reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marker: Option<DiskMarker>,
-    /// How full its file systems are, as the running node said last. Empty if it has said nothing.
+    /// Used space of its file systems, as the running node last reported it; empty if it reported nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used: Vec<UsedSpace>,
-    /// What an administrator wants of the next boot; none if nothing.
+    /// The order for the next boot, if an administrator gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<DiskOrderRow>,
 }
@@ -39,12 +39,12 @@ pub struct NodeDiskRow {
 /// The order to prepare a node's disk at its next boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskOrderRow {
-    /// Tells it from every other order; 0 from an older release.
+    /// Distinguishes this order from all others; 0 from an older release.
     #[serde(default)]
     pub id: u64,
-    /// Overwrite somebody else's data as well.
+    /// Overwrite data that rackstrap did not write, too.
     pub wipe_foreign: bool,
-    /// Who gave it.
+    /// The user who gave the order.
     pub by: String,
     /// When it was given.
     pub at: Timestamp,
@@ -53,26 +53,26 @@ pub struct DiskOrderRow {
 /// `rackstrap node reprep`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WishDisks {
-    /// Nodes.
+    /// The names of the nodes.
     pub nodes: Vec<String>,
-    /// What is wanted of their disks.
+    /// What to do with their disks.
     pub wish: DiskWish,
 }
 
-/// What an administrator wants of nodes' disks.
+/// An administrator's order about nodes' disks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskWish {
-    /// The disk of the last boot is gone: take the one that is there.
+    /// The disk of the last boot is gone: use the disk that is found.
     NewDisk {
-        /// Even if it holds somebody else's data.
+        /// Also if it holds foreign data.
         wipe_foreign: bool,
     },
     /// Prepare the disk at the next boot, whatever its marker says.
     Prepare {
-        /// Even if it holds somebody else's data.
+        /// Also if it holds foreign data.
         wipe_foreign: bool,
     },
-    /// Withdraw an order.
+    /// Cancel the order.
     Cancel,
 }

@@ -1,4 +1,4 @@
-//! Of the temporary pools.
+//! Requests and answers about the temporary pools.
 
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
@@ -11,36 +11,37 @@ use uuid::Uuid;
 pub struct LeaseRow {
     /// The address.
     pub ipaddr: Ipv4Addr,
-    /// The machine that has it, or had it last.
+    /// The machine that has the address, or had it last.
     pub hwaddr: HwAddr,
-    /// UUID of the machine; none if it said none that can be believed.
+    /// UUID of the machine; none if it reported none that can be believed.
     pub uuid: Option<Uuid>,
-    /// What the lease is now.
+    /// The present state of the lease.
     pub state: LeaseStateName,
-    /// Since when.
+    /// Since when the machine has the address.
     pub since: Timestamp,
-    /// Until when.
+    /// When the lease ends.
     pub expires: Timestamp,
     /// When it was last promised; 0 from an older release.
     pub granted: Timestamp,
 }
 
-/// What a lease is.
+/// The state of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeaseStateName {
     /// Promised to the machine until it expires.
     Bound,
-    /// Given back, or taken back. The machine gets it again if no other one needs it meanwhile.
+    /// Released by the machine or by an administrator. The machine gets the address again if no other machine needed it
+    /// meanwhile.
     Released,
-    /// Another machine uses the address; it is given to none until it expires.
+    /// Another machine uses the address. It is given to no machine until the lease expires.
     Declined,
-    /// Its time is over. The machine gets it again if no other one needs it meanwhile.
+    /// The lease has ended. The machine gets the address again if no other machine needed it meanwhile.
     Expired,
 }
 
 impl LeaseStateName {
-    /// The name that people see.
+    /// The name for people.
     pub fn as_str(self) -> &'static str {
         match self {
             LeaseStateName::Bound => "bound",
@@ -56,16 +57,16 @@ impl LeaseStateName {
 pub struct ReleaseLeases {
     /// Addresses and hardware addresses.
     pub leases: Vec<String>,
-    /// Only say which leases would end.
+    /// Whether to only report which leases would end.
     #[serde(default)]
     pub dry_run: bool,
 }
 
-/// What became of [`ReleaseLeases`].
+/// The result of [`ReleaseLeases`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Released {
-    /// Leases that ended, or would.
+    /// Leases that ended, or would end.
     pub released: Vec<LeaseRow>,
-    /// What no lease was found for, as it was asked.
+    /// Addresses without a lease, as they were requested.
     pub none: Vec<String>,
 }

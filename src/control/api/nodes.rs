@@ -1,4 +1,4 @@
-//! Of the inventory.
+//! Requests and answers about the inventory.
 
 use super::{CheckRow, DiskEffect, StatusRow};
 use rackstrap_base::clock::Timestamp;
@@ -21,10 +21,10 @@ pub struct NodeRow {
     pub ipaddr: Ipv4Addr,
     /// Profiles of the site file; later ones win. Empty: only `default`.
     pub profiles: Vec<String>,
-    /// Groups, in order.
+    /// Groups, sorted.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub groups: BTreeSet<String>,
-    /// Facts of the site's own about the node, by name.
+    /// Attributes that administrators set, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
 }
@@ -32,20 +32,20 @@ pub struct NodeRow {
 /// A node before and after a change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeChange {
-    /// As it was; none for a new node.
+    /// The node before the change; none for a new node.
     pub before: Option<NodeRow>,
-    /// As it is; none for one that was deleted.
+    /// The node after the change; none for a deleted node.
     pub after: Option<NodeRow>,
 }
 
-/// A change of a node that was made.
+/// An entry of a node's history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryRow {
-    /// When.
+    /// When the change was made.
     pub at: Timestamp,
-    /// Who made it: a user, or what the daemon did it for.
+    /// The user who made the change, or the part of the daemon.
     pub by: String,
-    /// The node before and after it.
+    /// The node before and after the change.
     pub changed: NodeChange,
 }
 
@@ -56,7 +56,7 @@ pub struct SettingRow {
     pub key: String,
     /// Value, as text.
     pub value: String,
-    /// Profile that it is from.
+    /// The profile that the value comes from.
     pub profile: String,
 }
 
@@ -65,48 +65,49 @@ pub struct SettingRow {
 pub struct NodeAnswer {
     /// The node.
     pub node: NodeRow,
-    /// What its profiles say, and which of them said it.
+    /// Its settings, with the profile of each.
     pub settings: Vec<SettingRow>,
-    /// What the site file wants for it and it would not get if it booted now, and the like.
+    /// Settings of the site file that it would not get if it booted now, and similar remarks.
     #[serde(default)]
     pub warnings: Vec<String>,
-    /// What must be true of it, as its boot has it, or as its next one would.
+    /// Its checks in the present boot, or in the next one.
     #[serde(default)]
     pub checks: Vec<CheckRow>,
-    /// Where it is.
+    /// The state of the node.
     pub status: StatusRow,
-    /// What its machine is, as its agent said last; none before its first boot.
+    /// Its hardware, as its agent last reported it; none before its first boot.
     pub hardware: Option<Hardware>,
-    /// Its boots that the timeline still holds, oldest first.
+    /// Its boots on the timeline, oldest first.
     pub boots: Vec<super::BootSummary>,
 }
 
-/// Changes of the inventory, to be made together or not at all. Who makes them is not said: the daemon knows it.
+/// Changes of the inventory, which are made together or not at all. The request has no author, because the daemon knows the
+/// user.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Changes {
     /// The changes.
     pub changes: Vec<Change>,
-    /// Only say what they would make.
+    /// Whether to only report the result.
     #[serde(default)]
     pub dry_run: bool,
-    /// Also if nodes that run lose their roots.
+    /// Whether to make the changes even if running nodes lose their roots.
     #[serde(default)]
     pub running: bool,
 }
 
-/// What became of [`Changes`].
+/// The result of [`Changes`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ChangesAnswer {
-    /// Every node that is different now, or would be.
+    /// All nodes that changed, or would change.
     pub changed: Vec<NodeChange>,
-    /// What the next boots of these nodes do to their disks because of it.
+    /// The effects of the changes on the nodes' disks at their next boots.
     pub effects: Vec<DiskEffect>,
-    /// Orders about disks that go with the machines they were meant for, a line each.
+    /// Orders about disks that are dropped together with the machines that they concerned, one line for each.
     #[serde(default)]
     pub dropped: Vec<String>,
 }
 
-/// What is known of a node that is exported to other programs.
+/// A node in an export to other programs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportRow {
     /// Name, `r01n03`.
@@ -123,6 +124,6 @@ pub struct ExportRow {
     pub groups: Vec<String>,
     /// What its agent found; none before its first boot.
     pub hardware: Option<Hardware>,
-    /// Bytes of the local partition for jobs' temporary files; none without one, or if its size is unknown.
+    /// Size in bytes of the local partition for jobs' temporary files; none without one, or if its size is unknown.
     pub scratch: Option<u64>,
 }

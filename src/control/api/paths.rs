@@ -1,4 +1,4 @@
-//! Paths, in the order in which a newcomer meets them.
+//! Paths, in the order in which a newcomer needs them.
 //!
 //! A `GET` that is watched (`?watch=true`) answers with [`WatchLine`](super::WatchLine)s.
 
@@ -8,7 +8,7 @@ pub const STATUS: &str = "/v1/status";
 pub const NODES: &str = "/v1/nodes";
 /// `GET /v1/nodes/{name, hwaddr or address}`: [`super::NodeAnswer`].
 pub const NODE: &str = "/v1/nodes/";
-/// `GET`: the members of every group, by its name as hostlists have it.
+/// `GET`: the members of every group, by the group's name in hostlists.
 pub const GROUPS: &str = "/v1/groups";
 /// `GET /v1/export?tmp=/tmp`: all nodes, as [`super::ExportRow`]s.
 pub const EXPORT: &str = "/v1/export";
@@ -24,9 +24,9 @@ pub const EXPLAIN: &str = "/v1/explain/";
 pub const DISCOVERY: &str = "/v1/discovery";
 /// `POST` [`super::StartSession`]: the [`super::SessionRow`].
 pub const SESSIONS: &str = "/v1/discovery/sessions";
-/// `POST` [`super::Rack`]: the session that was.
+/// `POST` [`super::Rack`]: the session that was ended.
 pub const SESSIONS_END: &str = "/v1/discovery/sessions/end";
-/// `POST` [`super::Rack`]: [`super::PlacedRow`], which waits again.
+/// `POST` [`super::Rack`]: the [`super::PlacedRow`] of the machine that waits again.
 pub const SESSIONS_UNDO: &str = "/v1/discovery/sessions/undo";
 /// `POST` [`super::Accept`]: [`super::Accepted`].
 pub const ACCEPT: &str = "/v1/discovery/accept";
@@ -52,13 +52,13 @@ pub const TREES: &str = "/v1/overlays";
 pub const OVERLAY: &str = "/v1/overlays/";
 /// `GET`: [`super::UsersReport`].
 pub const USERS: &str = "/v1/users";
-/// `POST`: has running nodes get the users as they are now; as [`USERS`].
+/// `POST`: sends the present users to running nodes; the answer is that of [`USERS`].
 pub const USERS_SYNC: &str = "/v1/users/sync";
 /// `GET`: image versions that may not be deleted, with the nodes that use each.
 pub const IMAGES_IN_USE: &str = "/v1/images/in-use";
 /// `GET`: every [`super::CurrentVersion`], by image name.
 pub const IMAGES_CURRENT: &str = "/v1/images/current";
-/// `POST` [`super::PromoteImage`]: the [`super::CurrentVersion`] that it is now.
+/// `POST` [`super::PromoteImage`]: the new [`super::CurrentVersion`].
 pub const IMAGE_PROMOTE: &str = "/v1/images/promote";
 /// `POST` [`super::RenameImage`]: [`super::Done`].
 pub const IMAGE_RENAME: &str = "/v1/images/rename";
@@ -66,7 +66,7 @@ pub const IMAGE_RENAME: &str = "/v1/images/rename";
 pub const IMAGE_ROLLBACK: &str = "/v1/images/rollback";
 /// `GET`: [`super::RolloutsAnswer`]. `POST` [`super::BeginRollout`]: [`super::RolloutBegun`].
 pub const ROLLOUTS: &str = "/v1/rollouts";
-/// `POST` [`super::RolloutOrder`]: the [`super::RolloutAnswer`] that it is now.
+/// `POST` [`super::RolloutOrder`]: the [`super::RolloutAnswer`] afterwards.
 pub const ROLLOUT_PROMOTE: &str = "/v1/rollouts/promote";
 /// `POST` [`super::RolloutOrder`]: [`super::RolloutHeld`].
 pub const ROLLOUT_PAUSE: &str = "/v1/rollouts/pause";
@@ -74,15 +74,15 @@ pub const ROLLOUT_PAUSE: &str = "/v1/rollouts/pause";
 pub const ROLLOUT_RESUME: &str = "/v1/rollouts/resume";
 /// As [`ROLLOUT_PAUSE`].
 pub const ROLLOUT_ABORT: &str = "/v1/rollouts/abort";
-/// `POST` [`super::Retry`]: the names of those that try again.
+/// `POST` [`super::Retry`]: the names of the nodes that try again.
 pub const ROLLOUT_RETRY: &str = "/v1/rollouts/retry";
-/// `POST`: looks for images again; [`super::Done`].
+/// `POST`: reads the images again; [`super::Done`].
 pub const RESCAN: &str = "/v1/images/rescan";
 /// `POST` [`super::Reload`]: reads the site file again; [`super::Reloaded`].
 pub const RELOAD: &str = "/v1/reload";
 /// `GET`: all counters by name.
 pub const COUNTERS: &str = "/v1/counters";
-/// `GET`: the store as it is, in the form of [`rackstrap_store::backup`], as it is read.
+/// `GET`: streams the store in the format of [`rackstrap_store::backup`].
 pub const BACKUP: &str = "/v1/backup";
 /// `GET`: reads all rows of the store; [`super::StoreAnswer`].
 pub const STORE: &str = "/v1/store";

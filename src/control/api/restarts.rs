@@ -1,4 +1,4 @@
-//! Of restarts.
+//! Requests and answers about restarts.
 
 use super::Watchable;
 use rackstrap_base::clock::Timestamp;
@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 /// `rackstrap node restart --list`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RestartsAnswer {
-    /// The daemon's present.
+    /// The daemon's present time.
     pub now: Timestamp,
-    /// All requests, the oldest first; some of those that are over are remembered.
+    /// All requests, the oldest first, including some that have ended.
     pub requests: Vec<RestartRow>,
-    /// How many nodes rollouts that are on take down at once, for people, by image name.
+    /// How many nodes active rollouts take down at the same time, for people, by image name.
     #[serde(default)]
     pub bounds: BTreeMap<String, String>,
 }
@@ -23,36 +23,37 @@ impl Watchable for RestartsAnswer {
     }
 }
 
-/// Nodes that are to be restarted, and how far each is.
+/// A request for restarts, with the progress of each node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartRow {
-    /// Its id: letters and digits.
+    /// Id of the request: letters and digits.
     pub id: String,
-    /// Since when.
+    /// When it was made.
     pub wanted: Timestamp,
-    /// Number of the last boot before it: a node has booted since then if its boot has a higher one. None from an older release.
+    /// Number of the last boot before it: a node whose boot has a higher number has booted since then. None from an older
+    /// release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
-    /// Who wants it.
+    /// The user who made it.
     pub by: String,
-    /// The image whose rollout wants it; empty if a person does.
+    /// The image whose rollout made it; empty if a user did.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub rollout: String,
-    /// Number of that rollout; 0 if a person wants it.
+    /// Number of that rollout; 0 if a user made the request.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub number: u64,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// How many of the nodes may be out of service at once, from 1.
+    /// How many of the nodes may be out of service at the same time, from 1.
     pub max_down: u32,
-    /// True if the site's `drain` and `resume` programs are run.
+    /// Whether the site's `drain` and `resume` programs are run.
     pub drain: bool,
-    /// Seconds within which a node has to be ready again.
+    /// Seconds within which a node must be ready again.
     pub within_secs: u32,
-    /// Why no more nodes are restarted; empty while all is well.
+    /// Why no further nodes restart; empty if the request was not stopped.
     #[serde(default)]
     pub stopped: String,
-    /// Its nodes, in the order in which they have their turns.
+    /// Its nodes, in the order of their turns.
     #[serde(default)]
     pub nodes: Vec<RestartNode>,
 }
@@ -61,83 +62,83 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// A node that is to be restarted.
+/// A node of a request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartNode {
-    /// Its name.
+    /// Name of the node.
     pub name: String,
-    /// How far it is.
+    /// The present step.
     pub step: RestartStep,
-    /// Since when.
+    /// Since when the step lasts.
     pub since: Timestamp,
-    /// As [`RestartRow::after`], if it came later than the request.
+    /// As [`RestartRow::after`], if the node joined the request later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
-    /// Failed runs of the program that this step waits for.
+    /// How often the program that this step waits for has failed.
     #[serde(default)]
     pub failures: u32,
     /// When that program is run again.
     #[serde(default)]
     pub again: Timestamp,
-    /// What went wrong last; empty if nothing did.
+    /// The last error; empty if there was none.
     #[serde(default)]
     pub said: String,
 }
 
-/// How far a node is.
+/// The step of a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "is")]
 pub enum RestartStep {
     /// Its turn has not come, or it is not up.
     Waiting,
-    /// The drain program is to take it out of service.
+    /// The drain program takes it out of service.
     Draining,
-    /// Its next heartbeat is answered with the order to restart.
+    /// The answer to its next heartbeat is the order to restart.
     Drained,
-    /// It has the order.
+    /// It has received the order.
     Told {
-        /// The boot in which it was told.
+        /// The boot in which it received the order.
         boot: String,
-        /// When it was told last.
+        /// When it last received the order.
         last: Timestamp,
-        /// True once the node said what it does about it.
+        /// Whether the node has answered the order.
         noted: bool,
     },
-    /// It was not ready again in time, or could not be told in time.
+    /// It was not ready again in time, or could not receive the order in time.
     Late {
-        /// True if it has the order.
+        /// Whether it has received the order.
         told: bool,
     },
-    /// The resume program is to put it back into service.
+    /// The resume program puts it back into service.
     Resuming {
-        /// How it ends then.
+        /// How its restart ends after that.
         then: RestartEnd,
     },
-    /// Nothing more is to be done.
+    /// Nothing remains to be done.
     Ended {
         /// How it ended.
         how: RestartEnd,
     },
 }
 
-/// How a restart ended for a node.
+/// How the restart of a node ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RestartEnd {
     /// It restarted, and is ready.
     Restarted,
-    /// It booted without being told, and so need not be.
+    /// It booted without the order, so no restart is needed.
     Unneeded,
-    /// It came back after its time.
+    /// It came back too late.
     Late,
-    /// It restarted and was not well, and another request restarts it once more.
+    /// It restarted and is not healthy, and another request restarts it again.
     Unwell,
-    /// It was not told: the request was cancelled or stopped, or the node was deleted.
+    /// It received no order: the request was cancelled or stopped, or the node was deleted.
     GivenUp,
 }
 
 impl RestartStep {
-    /// In a word or two.
+    /// The name for people.
     pub fn as_str(&self) -> &'static str {
         match self {
             RestartStep::Waiting => "waiting",
@@ -160,65 +161,65 @@ impl RestartStep {
 /// `rackstrap node restart`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WantRestarts {
-    /// What is wanted.
+    /// The request.
     pub want: RestartWish,
-    /// Only say what would be.
+    /// Whether to only report the result.
     pub dry_run: bool,
 }
 
-/// Nodes to restart. Who wants it is not said: the daemon knows it.
+/// Nodes to restart. The request has no author, because the daemon knows the user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartWish {
-    /// The nodes, in the order in which they are to have their turns.
+    /// The nodes, in the order of their turns.
     pub nodes: Vec<String>,
-    /// Why, for the drain program, the node and its timeline; empty: because this user wants it.
+    /// The reason, for the drain program, the node and its timeline. If it is empty, the reason names the user.
     pub reason: String,
-    /// How many of them may be out of service at once.
+    /// How many of them may be out of service at the same time.
     pub max_down: u32,
-    /// Run the site's `drain` and `resume` programs.
+    /// Whether the site's `drain` and `resume` programs are run.
     pub drain: bool,
-    /// Seconds within which a node has to be ready again.
+    /// Seconds within which a node must be ready again.
     pub within_secs: u32,
 }
 
-/// What becomes of [`WantRestarts`].
+/// The result of [`WantRestarts`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartsWanted {
-    /// The request's id; empty if it has no nodes, or was only planned.
+    /// Id of the request; empty if it has no nodes, or after a dry run.
     pub id: String,
-    /// Its nodes.
+    /// The nodes of the request.
     pub nodes: Vec<String>,
     /// Nodes that another request restarts already.
     pub already: Vec<String>,
-    /// Those of `nodes` that are not up: they are restarted only if they were up all the time and could not be heard.
+    /// Nodes of `nodes` that are not up. They restart only if they were up all the time and could not be heard.
     pub not_up: Vec<String>,
-    /// True if the site's drain program is run before.
+    /// Whether the site's drain program is run first.
     pub drained: bool,
 }
 
 /// `rackstrap node restart --cancel`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CancelRestarts {
-    /// Nodes that are not to be restarted.
+    /// Nodes whose restart is cancelled.
     pub nodes: Vec<String>,
 }
 
-/// What becomes of [`CancelRestarts`].
+/// The result of [`CancelRestarts`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartsCancelled {
-    /// Nodes that are not restarted.
+    /// Nodes whose restart was cancelled.
     pub cancelled: Vec<String>,
-    /// Nodes that were told already.
+    /// Nodes that have received the order already.
     pub told: Vec<String>,
-    /// Nodes that no request restarts.
+    /// Nodes without a request.
     pub none: Vec<String>,
 }
 
-/// What becomes of restarts that a rollout wanted, and wants no more.
+/// What happened to restarts that a rollout had requested.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartsWithdrawn {
-    /// Nodes that are not restarted; those that were drained are resumed.
+    /// Nodes whose restart was cancelled. Nodes that were drained are resumed.
     pub cancelled: Vec<String>,
-    /// Nodes that were told already, and restart.
+    /// Nodes that have received the order already, and restart.
     pub told: Vec<String>,
 }

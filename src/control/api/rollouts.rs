@@ -1,4 +1,4 @@
-//! Of rollouts, and of current versions.
+//! Requests and answers about rollouts and current versions.
 
 use super::{RestartsWithdrawn, Watchable};
 use crate::rollout::Share;
@@ -12,12 +12,12 @@ use std::fmt;
 pub struct CurrentVersion {
     /// The version.
     pub image: ImageRef,
-    /// Numbers of those that were current before it, the last one last; empty for the first one.
+    /// Numbers of the versions that were current before, the most recent one last; empty for the first one.
     #[serde(default)]
     pub before: Vec<u32>,
-    /// Since when.
+    /// Since when the version is current.
     pub since: Timestamp,
-    /// Who made it current.
+    /// The user who made it current.
     pub by: String,
 }
 
@@ -28,26 +28,26 @@ pub struct PromoteImage {
     pub image: ImageRef,
 }
 
-/// A step of `rackstrap image rename`: the command moves the directory between the first step and the last one.
+/// A step of `rackstrap image rename`: the command renames the directory between the first and the last step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenameImage {
-    /// Its name until now.
+    /// The name before.
     pub old: String,
-    /// Its name from now on.
+    /// The new name.
     pub new: String,
-    /// How far that is.
+    /// The step.
     pub step: RenameImageStep,
 }
 
-/// How far the renaming of an image is.
+/// The steps of renaming an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RenameImageStep {
-    /// About to be done.
+    /// Before the directory is renamed.
     Begin,
-    /// Done.
+    /// The directory was renamed.
     Done,
-    /// Not done: the directory could not be moved.
+    /// The directory could not be renamed.
     Failed,
 }
 
@@ -58,15 +58,15 @@ pub struct RollBack {
     pub name: String,
 }
 
-/// What became of [`RollBack`].
+/// The result of [`RollBack`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RolledBack {
-    /// What is current now.
+    /// The current version afterwards.
     #[serde(flatten)]
     pub current: CurrentVersion,
-    /// The rollout that was on, and is no more; none if none was.
+    /// The rollout that was ended; none if no rollout was active.
     pub ended: Option<ImageRef>,
-    /// What becomes of restarts that it had wanted.
+    /// What happened to the restarts of that rollout.
     #[serde(default)]
     pub restarts: RestartsWithdrawn,
 }
@@ -74,10 +74,10 @@ pub struct RolledBack {
 /// A rollout that was paused or ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RolloutHeld {
-    /// As it is now.
+    /// The rollout afterwards.
     #[serde(flatten)]
     pub rollout: RolloutAnswer,
-    /// What becomes of restarts that it had wanted.
+    /// What happened to the restarts of the rollout.
     #[serde(default)]
     pub restarts: RestartsWithdrawn,
 }
@@ -85,61 +85,61 @@ pub struct RolloutHeld {
 /// `rackstrap rollout start`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BeginRollout {
-    /// What is wanted.
+    /// The request.
     pub wish: RolloutWish,
 }
 
-/// What an administrator wants of a rollout. Who wants it is not said: the daemon knows it.
+/// A request for a rollout. It has no author, because the daemon knows the user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutWish {
     /// The version.
     pub image: ImageRef,
-    /// Nodes that get it first.
+    /// The canary.
     pub nodes: Vec<String>,
-    /// Their agents are to restart them.
+    /// Whether the nodes are restarted.
     pub reboot: bool,
-    /// With `reboot`: how many nodes may be down at once.
+    /// With `reboot`: how many nodes may be down at the same time.
     pub max_down: Share,
-    /// From the first boot of the version until the node has to be ready, seconds.
+    /// Time from the first boot of the version until the node must be ready, in seconds.
     pub ready_within_secs: u64,
-    /// Nodes that may fail; one more stops the rollout.
+    /// How many nodes may fail; one more stops the rollout.
     pub max_failures: u32,
-    /// How long a node has to stay well until it counts as good, seconds.
+    /// How long a node must stay healthy until it counts as good, in seconds.
     pub soak_secs: u64,
     /// A remark; may be empty.
     pub message: String,
 }
 
-/// What became of [`BeginRollout`].
+/// The result of [`BeginRollout`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RolloutBegun {
     /// The rollout.
     #[serde(flatten)]
     pub rollout: RolloutAnswer,
-    /// What may go wrong with it, a line each.
+    /// What may go wrong, one line for each.
     pub warnings: Vec<String>,
 }
 
 /// `rackstrap rollout promote`, `pause`, `resume` and `abort`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RolloutOrder {
-    /// NAME or NAME@VERSION; none for the only one that is on.
+    /// NAME or NAME@VERSION; none for the only active rollout.
     pub image: Option<String>,
-    /// How it is to continue; of `resume`, only the failures that are allowed.
+    /// How to continue; `resume` reads only the number of failures.
     #[serde(default)]
     pub pace: RolloutPace,
 }
 
-/// How the other nodes are to get a version.
+/// How the remaining nodes get a version.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutPace {
-    /// Nodes that get it at once; none: as it was, or a tenth.
+    /// Size of a batch; none: unchanged, or a tenth of the nodes.
     #[serde(default)]
     pub batch: Option<Share>,
-    /// Between the end of a batch and the next one, seconds; none: as it was, or 0.
+    /// Time between the end of a batch and the next one, in seconds; none: unchanged, or 0.
     #[serde(default)]
     pub pause_secs: Option<u64>,
-    /// Nodes that may fail; none: as it was.
+    /// How many nodes may fail; none: unchanged.
     #[serde(default)]
     pub max_failures: Option<u32>,
 }
@@ -154,11 +154,11 @@ pub struct Retry {
 /// `rackstrap rollout status` and `list`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RolloutsAnswer {
-    /// The daemon's present.
+    /// The daemon's present time.
     pub now: Timestamp,
-    /// What is current, by image name.
+    /// Current versions, by image name.
     pub current: Vec<CurrentVersion>,
-    /// All that are remembered, the newest last.
+    /// All remembered rollouts, the newest last.
     pub rollouts: Vec<RolloutRow>,
 }
 
@@ -174,94 +174,94 @@ pub struct RolloutRow {
     /// The rollout.
     #[serde(flatten)]
     pub rollout: RolloutAnswer,
-    /// What it waits for, for people; empty if it is over.
+    /// What it waits for, for people; empty if it has ended.
     pub waits_for: String,
-    /// Its nodes; of those that are over, only the last one of each image has them.
+    /// Its nodes. Of ended rollouts, only the last one of each image has them.
     pub nodes: Vec<RolloutNode>,
 }
 
 /// A rollout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutAnswer {
-    /// Orders all rollouts, from 1.
+    /// Number of the rollout, from 1, in the order of their beginning.
     pub number: u64,
     /// The version.
     pub image: ImageRef,
     /// The version that was current when it began.
     pub from: ImageRef,
-    /// Who began it.
+    /// The user who began it.
     pub by: String,
     /// When it began.
     pub began: Timestamp,
     /// A remark; may be empty.
     pub message: String,
-    /// How far it is.
+    /// The stage.
     pub stage: RolloutStage,
-    /// It continues when somebody says so.
+    /// Whether it is paused until an administrator resumes it.
     pub paused: bool,
     /// Why it stopped by itself; empty if it did not.
     pub stopped: String,
-    /// Nodes that get it at once.
+    /// Size of a batch.
     pub batch: Share,
-    /// Between the end of a batch and the next one, seconds.
+    /// Time between the end of a batch and the next one, in seconds.
     pub pause_secs: u64,
-    /// From the first boot of the version until the node has to be ready, seconds.
+    /// Time from the first boot of the version until the node must be ready, in seconds.
     pub ready_within_secs: u64,
-    /// Nodes that may fail.
+    /// How many nodes may fail.
     pub max_failures: u32,
-    /// How long a node has to stay well, seconds.
+    /// How long a node must stay healthy, in seconds.
     pub soak_secs: u64,
-    /// Agents are to restart their nodes.
+    /// Whether its nodes are restarted.
     pub reboot: bool,
-    /// How many may be down at once for that.
+    /// How many nodes may be down at the same time for that.
     pub max_down: Share,
-    /// The last batch that was given; 0 is the canary.
+    /// The last batch that was given the version; 0 is the canary.
     #[serde(rename = "round")]
     pub last_batch: u32,
-    /// Since when there is nothing to wait for in the batches so far.
+    /// Since when all batches so far are complete.
     pub settled: Option<Timestamp>,
-    /// When it ended; none while it is on.
+    /// When it ended; none while it is active.
     pub ended: Option<Timestamp>,
-    /// Nodes of the image when they were counted last.
+    /// Number of nodes of the image when they were last counted.
     pub all: usize,
     /// What happened, oldest first.
     #[serde(rename = "notes")]
     pub remarks: Vec<RolloutRemark>,
-    /// How many nodes fare how.
+    /// The number of nodes in each state.
     pub tally: RolloutTally,
 }
 
 impl RolloutAnswer {
-    /// True until it ends.
+    /// Whether it is active.
     pub fn is_on(&self) -> bool {
         matches!(self.stage, RolloutStage::Canary | RolloutStage::Promoting)
     }
 
-    /// True if no further node is given the version: it is paused, or has stopped by itself.
+    /// Whether no further nodes get the version, because it is paused or has stopped by itself.
     pub fn is_held(&self) -> bool {
         self.paused || !self.stopped.is_empty()
     }
 }
 
-/// How far a rollout is.
+/// The stage of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RolloutStage {
-    /// The canary has it.
+    /// The canary has the version.
     #[serde(rename = "subset")]
     Canary,
-    /// The others get it, batch by batch.
+    /// The remaining nodes get it, batch by batch.
     Promoting,
-    /// All have it: it is the current version.
+    /// All nodes have it, and it is the current version.
     Done,
-    /// Its nodes go back.
+    /// It was ended, and its nodes go back.
     Aborted,
-    /// It was done, or on, and the version before is current again.
+    /// It was active or done, and the version before is current again.
     RolledBack,
 }
 
 impl RolloutStage {
-    /// True if the nodes go back to what was current before.
+    /// Whether the nodes go back to the version that was current before.
     pub fn is_taken_back(self) -> bool {
         matches!(self, RolloutStage::Aborted | RolloutStage::RolledBack)
     }
@@ -279,27 +279,27 @@ impl fmt::Display for RolloutStage {
     }
 }
 
-/// Something that happened to a rollout.
+/// An event of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutRemark {
-    /// When.
+    /// When it happened.
     pub at: Timestamp,
-    /// What, and by whom.
+    /// What happened, and the user who caused it.
     pub what: String,
 }
 
-/// How many nodes fare how.
+/// The number of nodes in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutTally {
-    /// Waiting.
+    /// Nodes that wait.
     pub waiting: usize,
-    /// Booting.
+    /// Nodes that boot.
     pub booting: usize,
-    /// Ready.
+    /// Nodes that are ready.
     pub ready: usize,
-    /// Failed.
+    /// Nodes that failed.
     pub failed: usize,
-    /// Rolled back to the last version on which they were ready.
+    /// Nodes that rolled back to their last known good version.
     #[serde(rename = "gone_back")]
     pub rolled_back: usize,
 }
@@ -307,62 +307,63 @@ pub struct RolloutTally {
 /// A node of a rollout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutNode {
-    /// Its name.
+    /// Name of the node.
     pub node: String,
-    /// How it fares.
+    /// The state of the node in the rollout.
     #[serde(flatten)]
     pub state: RolloutNodeState,
-    /// Since when.
+    /// Since when the state lasts.
     pub since: Timestamp,
-    /// The batch that it is in; 0 is the canary.
+    /// The batch of the node; 0 is the canary.
     #[serde(rename = "round")]
     pub batch: u32,
-    /// False if the next batch does not wait for it: it was off when it was given the version, or fell silent or stalled since.
+    /// Whether the next batch waits for it. False if it was off when it was given the version, or became silent or stalled
+    /// since.
     pub counts: bool,
-    /// It was up with less than asked for already before.
+    /// Whether it was degraded already before.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub was_degraded: bool,
-    /// It was ready for as long as it had to be.
+    /// Whether it was ready for the whole soak time.
     #[serde(rename = "good")]
     pub proven: bool,
-    /// Boots that took the version's kernel since it was ready last.
+    /// Boots that fetched the version's kernel since it was last ready.
     pub boots: u32,
-    /// The last of them; empty if none.
+    /// Id of the last of these boots; empty if there is none.
     pub boot: String,
-    /// When the first of them did; none if none.
+    /// When the first of these boots fetched the kernel; none if there is none.
     pub first: Option<Timestamp>,
-    /// Why its next step is overdue, while it waits or boots; empty if it is not.
+    /// Why its next step is overdue, while it waits or boots; empty if it is not overdue.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stalled: String,
-    /// What it runs, or boots into; none before its first boot.
+    /// The version that it runs or boots into; none before its first boot.
     pub image: Option<ImageRef>,
 }
 
-/// How a node of a rollout fares.
+/// The state of a node in a rollout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "state")]
 pub enum RolloutNodeState {
     /// It was given the version and has not booted it.
     Waiting,
-    /// It has begun to.
+    /// It boots the version.
     Booting,
-    /// It is up.
+    /// It is ready.
     Ready,
-    /// It is not, or not well, in spite of time enough.
+    /// It is not ready or not healthy, and its time is over.
     Failed {
-        /// For people.
+        /// The reason, for people.
         why: String,
     },
     /// It boots its last known good version.
     #[serde(rename = "gone-back")]
     RolledBack {
-        /// For people.
+        /// The reason, for people.
         why: String,
     },
 }
 
 impl RolloutNodeState {
-    /// Why it failed; empty if it has not.
+    /// Why it failed; empty if it did not fail.
     pub fn why(&self) -> &str {
         match self {
             RolloutNodeState::Failed { why } | RolloutNodeState::RolledBack { why } => why,

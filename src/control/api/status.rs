@@ -1,4 +1,4 @@
-//! Of how nodes are.
+//! Requests and answers about the states of nodes.
 
 use super::{DiskTrouble, FullPool, NodeState, Watchable};
 use rackstrap_base::{clock::Timestamp, warnings::SiteWarning};
@@ -18,21 +18,21 @@ pub struct StatusRow {
     pub image: Option<ImageRef>,
     /// Address of the node, or of the lease of an unknown machine; none if it has no lease.
     pub ipaddr: Option<std::net::Ipv4Addr>,
-    /// What its disk is, in a few words; empty if no agent reported it.
+    /// Its disk in a few words; empty if no agent reported it.
     pub disk: String,
     /// What its next boot does to the disk other than keeping it; empty if nothing.
     #[serde(default)]
     pub next_disk: String,
-    /// Why its disk was left alone; none unless a person can mend that.
+    /// Why its disk was left alone; none if a person cannot correct that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_trouble: Option<DiskTrouble>,
-    /// The last failure, retry or lack; why an unknown machine is not racked by itself. Empty if there is none.
+    /// The last failure, retry or lack; why an unknown machine is not placed automatically. Empty if there is none.
     pub last_error: String,
     /// When it was last heard of; none if it never was.
     pub heard: Option<Timestamp>,
     /// Id of the boot that it is in, empty if none is pinned.
     pub boot: String,
-    /// What differs from what its image asks for, in a few words (`SELinux permissive`); empty if nothing does.
+    /// The difference from what its image asks for, in a few words (`SELinux permissive`); empty if there is none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remark: String,
 }
@@ -42,15 +42,15 @@ pub struct StatusRow {
 pub struct StatusAnswer {
     /// Name of the cluster.
     pub cluster: String,
-    /// The daemon's present.
+    /// The daemon's present time.
     pub now: Timestamp,
-    /// All nodes, then the unknown machines, but for those that are ignored.
+    /// All nodes, and then the unknown machines that are not ignored.
     pub nodes: Vec<StatusRow>,
-    /// Unknown machines that are ignored.
+    /// Number of unknown machines that are ignored.
     pub ignored: usize,
     /// Pools that have no address for some of the machines.
     pub full: Vec<FullPool>,
-    /// What is wrong with the site as a whole, each with its remedy.
+    /// Problems of the site as a whole, each with its remedy.
     #[serde(default)]
     pub warnings: Vec<SiteWarning>,
 }

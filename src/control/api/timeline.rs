@@ -1,4 +1,4 @@
-//! Of timelines.
+//! Requests and answers about timelines.
 
 use super::{Level, Watchable};
 use rackstrap_base::clock::Timestamp;
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 /// `rackstrap timeline`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct TimelineAnswer {
-    /// Whose timeline.
+    /// The node or machine of the timeline.
     pub subject: TimelineOf,
     /// Its events, oldest first; empty for a node that was never heard of.
     pub events: Vec<EventRow>,
-    /// The same, as boots.
+    /// The same events, summarised as boots.
     pub boots: Vec<BootSummary>,
 }
 
@@ -22,10 +22,10 @@ impl Watchable for TimelineAnswer {
     }
 }
 
-/// One boot, from the first packet to `ready`, or as far as it came.
+/// One boot, from the first packet to `ready`, or to its last step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootSummary {
-    /// Id of the boot, the last one if scripts were fetched several times; empty if it came to none.
+    /// Id of the boot; the last one if scripts were fetched several times, empty if none was pinned.
     pub boot: String,
     /// When its first packet came.
     pub began: Timestamp,
@@ -35,7 +35,7 @@ pub struct BootSummary {
     pub total_ms: u64,
     /// Number of failures before it was ready; 0 if nothing failed.
     pub retries: u64,
-    /// What it lacks of what was asked for; empty if nothing.
+    /// The missing parts; empty if the boot is complete.
     pub lacks: Vec<String>,
     /// Its steps, in the order in which they began.
     pub steps: Vec<BootStep>,
@@ -44,7 +44,7 @@ pub struct BootSummary {
 /// One step of a boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootStep {
-    /// What is done in it: `dhcp discover`, `kernel`, `agent disk`, `ready`.
+    /// Short name of the step: `dhcp discover`, `kernel`, `agent disk`, `ready`.
     pub step: String,
     /// Milliseconds after the boot's first packet.
     pub at_ms: u64,
@@ -58,13 +58,13 @@ pub struct BootStep {
     pub level: Level,
 }
 
-/// Whose timeline: a node's by name, or an unknown machine's by hardware address.
+/// The subject of a timeline: a node by name, or an unknown machine by hardware address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TimelineOf {
     /// A node of the inventory.
     Node(String),
-    /// A machine that is none.
+    /// An unknown machine.
     Machine(HwAddr),
 }
 
@@ -77,7 +77,7 @@ impl std::fmt::Display for TimelineOf {
     }
 }
 
-/// One thing that happened, or the same thing several times in a row.
+/// Something that happened, once or several times in a row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventRow {
     /// When the server learned of it; the first time, if it happened several times.
@@ -87,17 +87,17 @@ pub struct EventRow {
     pub boot: String,
     /// Short name of the step: `dhcp discover`, `kernel`, `agent disk`, `ready`.
     pub step: String,
-    /// How it went.
+    /// Whether it is normal or a fault.
     pub level: Level,
-    /// For people.
+    /// The text, for people.
     pub detail: String,
-    /// How long it took, milliseconds, where that is known.
+    /// How long it took, in milliseconds; none if that is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub took_ms: Option<u64>,
-    /// How often it happened in a row, from 1. Left out if it is 1.
+    /// How often it happened in a row, from 1; left out if it is 1.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub count: u64,
-    /// The last time, if it happened more than once.
+    /// The last time; none if it happened once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<Timestamp>,
 }

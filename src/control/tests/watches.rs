@@ -4,7 +4,7 @@ use super::*;
 use crate::discovery::Wanted;
 use std::time::{Duration, Instant};
 
-/// Longer than an answer may be held back, and shorter than the sign of life.
+/// Longer than an answer may be delayed, and shorter than the interval of signs of life.
 const SOON: Duration = Duration::from_secs(9);
 
 fn add(slot: u8) -> api::Changes {
@@ -24,7 +24,7 @@ fn next<T: serde::de::DeserializeOwned + Send + 'static>(watch: &mut Watch<T>) -
     answer.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The first answer that fits, and how many came until then.
+/// The first answer that fits, and the number of answers until then.
 fn until<T>(watch: &mut Watch<T>, fits: impl Fn(&T) -> bool) -> (T, usize)
 where
     T: serde::de::DeserializeOwned + Send + 'static,
@@ -67,8 +67,8 @@ fn what_only_memory_knows_appears_on_a_watch_as_well() {
         let mut watch = client.watch::<api::DiscoveryAnswer>(api::paths::DISCOVERY).unwrap();
         assert!(next(&mut watch).machines.is_empty());
         let begun = Instant::now();
-        // It never took an address: it is in no table.
-        context.discovery.seen(packet(HwAddr([0x52, 0x54, 0, 0, 0, 9])));
+        // The machine never took an address, so it is in no table.
+        context.discovery.observe(packet(HwAddr([0x52, 0x54, 0, 0, 0, 9])));
         until(&mut watch, |answer| answer.machines.len() == 1);
         let wanted = Wanted {
             rack: "r03".into(),
@@ -113,7 +113,7 @@ fn a_daemon_that_ends_closes_its_watches_and_the_next_one_is_found() {
     let client = Client::new(&path).unwrap();
     let mut watch = client.watch::<api::StatusAnswer>(api::paths::STATUS).unwrap();
     assert_eq!(next(&mut watch).cluster, "lab");
-    // This one never reads: what it has not taken holds up nobody.
+    // This watcher never reads, and its unread answers delay no other watcher.
     let mut idle = std::os::unix::net::UnixStream::connect(&path).unwrap();
     let request = format!("GET {}?watch=true HTTP/1.1\r\nHost: x\r\n\r\n", api::paths::STATUS);
     std::io::Write::write_all(&mut idle, request.as_bytes()).unwrap();
@@ -215,9 +215,9 @@ fn a_command_of_another_release_is_told_what_to_do() {
             client.post::<api::Done>(api::paths::COUNTERS, &()).unwrap_err(),
             client.post::<api::Done>(api::paths::CHANGES, &newer).unwrap_err(),
             client.post::<api::Done>(api::paths::IGNORE, &newer).unwrap_err(),
-            // What this command does not know.
+            // An answer that this command does not understand.
             client.get::<api::Done>(api::paths::STATUS).unwrap_err(),
-            // A daemon that knows no watches answers once, as this route does.
+            // A daemon without watches answers once, as this route does.
             client
                 .watch::<api::Done>(api::paths::COUNTERS)
                 .unwrap()

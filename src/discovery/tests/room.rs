@@ -1,11 +1,11 @@
-//! Pools that have no address left, and machines that waited before a rack was filled.
+//! Pools without a free address, and machines that waited before a rack was filled.
 
 use super::*;
 use crate::discovery::machine::NoRoom;
 
-/// A machine for which the pool has no address; `until` is when a lease of it ends.
-fn refused(n: u16, at: u64, until: Option<Timestamp>) -> Seen {
-    Seen {
+/// A machine for which the pool has no address; `until` is when the next lease ends.
+fn refused(n: u16, at: u64, until: Option<Timestamp>) -> Observation {
+    Observation {
         confirmed: false,
         offered: false,
         no_room: Some(NoRoom {
@@ -19,56 +19,56 @@ fn refused(n: u16, at: u64, until: Option<Timestamp>) -> Seen {
 }
 
 #[test]
-fn a_full_pool_is_known_by_the_machines_that_got_nothing() {
-    let mut floor = Floor::new(Vec::new(), Sessions::new(), 16);
+fn a_full_pool_is_known_by_the_machines_that_it_refused() {
+    let mut state = RackingState::new(Vec::new(), Sessions::new(), 16);
     let refused = |n, at| refused(n, at, None);
-    assert_eq!(floor.full_pools(Timestamp(0)), []);
-    floor.see(&seen(1, 10));
-    assert!(floor.see(&refused(2, 20)).news);
-    assert!(floor.see(&refused(3, 30)).news);
-    assert!(!floor.see(&refused(2, 40)).news);
-    let full = floor.full_pools(Timestamp(50));
+    assert_eq!(state.full_pools(Timestamp(0)), []);
+    state.observe(&seen(1, 10));
+    assert!(state.observe(&refused(2, 20)).news);
+    assert!(state.observe(&refused(3, 30)).news);
+    assert!(!state.observe(&refused(2, 40)).news);
+    let full = state.full_pools(Timestamp(50));
     assert_eq!((full.len(), full[0].since, full[0].machines), (1, Timestamp(20), 2));
     assert_eq!(full[0].to_string(), "the pool is full; 2 machines get no address");
-    // One gives up, the other gets an address in the end.
+    // One machine gives up, and the other one gets an address in the end.
     let later = 10 * 60_000 + 35;
-    floor.see(&refused(2, later));
-    assert_eq!(floor.full_pools(Timestamp(later))[0].machines, 1);
-    let offered = Seen {
+    state.observe(&refused(2, later));
+    assert_eq!(state.full_pools(Timestamp(later))[0].machines, 1);
+    let offered = Observation {
         confirmed: false,
         ..seen(2, later + 1)
     };
-    assert!(floor.see(&offered).news);
-    assert_eq!(floor.full_pools(Timestamp(later + 1)), []);
+    assert!(state.observe(&offered).news);
+    assert_eq!(state.full_pools(Timestamp(later + 1)), []);
 }
 
 #[test]
-fn a_full_pool_is_told_of_until_a_lease_ends() {
-    let mut floor = Floor::new(Vec::new(), Sessions::new(), 16);
+fn a_full_pool_is_reported_until_a_lease_ends() {
+    let mut state = RackingState::new(Vec::new(), Sessions::new(), 16);
     let refused = |n, at, until| refused(n, at, Some(Timestamp(until)));
-    floor.see(&refused(1, 10, 1_000));
-    floor.see(&refused(2, 20, 1_000));
-    assert_eq!(floor.full_pools(Timestamp(999))[0].machines, 2);
-    assert_eq!(floor.full_pools(Timestamp(1_000)), [], "the first lease has ended");
-    // Another lease took its place: the machines ask again, and are told of again.
-    assert!(floor.see(&refused(1, 1_010, 2_000)).news);
-    assert!(floor.see(&refused(2, 1_020, 2_000)).news);
-    assert!(!floor.see(&refused(2, 1_030, 3_000)).news);
-    assert_eq!(floor.full_pools(Timestamp(1_040))[0].machines, 2);
-    let offered = Seen {
+    state.observe(&refused(1, 10, 1_000));
+    state.observe(&refused(2, 20, 1_000));
+    assert_eq!(state.full_pools(Timestamp(999))[0].machines, 2);
+    assert_eq!(state.full_pools(Timestamp(1_000)), [], "the first lease has ended");
+    // Another lease took the address: the machines ask again, and the pool is reported again.
+    assert!(state.observe(&refused(1, 1_010, 2_000)).news);
+    assert!(state.observe(&refused(2, 1_020, 2_000)).news);
+    assert!(!state.observe(&refused(2, 1_030, 3_000)).news);
+    assert_eq!(state.full_pools(Timestamp(1_040))[0].machines, 2);
+    let offered = Observation {
         confirmed: false,
         ..seen(1, 1_050)
     };
-    floor.see(&offered);
+    state.observe(&offered);
     assert_eq!(
-        floor.full_pools(Timestamp(1_060))[0].machines,
+        state.full_pools(Timestamp(1_060))[0].machines,
         1,
         "there was room for one"
     );
 }
 
 #[test]
-fn a_machine_that_waited_before_is_placed_when_somebody_says_so() {
+fn a_machine_that_waited_before_is_placed_by_hand() {
     let rig = Rig::new();
     rig.packet(1);
     rig.until("who waits", |rig| rig.waits(1));

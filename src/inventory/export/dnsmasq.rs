@@ -1,4 +1,4 @@
-//! dnsmasq's `dhcp-host`: several cards may stand in one line and share the address, of which one has it at a time.
+//! dnsmasq's `dhcp-host`: several cards may be in one line and share the address; one of them has it at a time.
 
 use super::{ExportNode, Format, header};
 

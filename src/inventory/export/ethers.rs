@@ -1,4 +1,4 @@
-//! `/etc/ethers`: a line a card, the one that boots first.
+//! `/etc/ethers`: one line for each card, first the card that boots.
 
 use super::{ExportNode, Format, header};
 

@@ -1,4 +1,4 @@
-//! `/etc/genders`: groups are attributes, and so are profiles, spelt as in hostlists: `pdsh -g gpu`, `pdsh -g profile:compute`.
+//! `/etc/genders`: groups and profiles are attributes, spelt as in hostlists: `pdsh -g gpu`, `pdsh -g profile:compute`.
 
 use super::{ExportNode, Format, comment, header};
 
@@ -8,7 +8,7 @@ pub(super) fn write(nodes: &[&ExportNode]) -> String {
         let profiles = node.profiles.iter().map(|profile| format!("profile:{profile}"));
         let mut attributes: Vec<String> = node.groups.iter().cloned().chain(profiles).collect();
         attributes.sort();
-        // One attribute twice is an error that makes the whole file unreadable.
+        // A repeated attribute makes the whole file unreadable.
         attributes.dedup();
         let (good, bad): (Vec<String>, Vec<String>) = attributes.into_iter().partition(|name| is_attribute(name));
         for name in bad {
@@ -24,7 +24,7 @@ pub(super) fn write(nodes: &[&ExportNode]) -> String {
     text
 }
 
-/// Without what separates attributes, values, comments and the operators of its queries.
+/// Whether the name contains no separators of attributes, values, comments and query operators.
 fn is_attribute(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
     !name.is_empty() && name.bytes().all(plain) && !name.contains("--")

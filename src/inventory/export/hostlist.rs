@@ -1,4 +1,4 @@
-//! All names as one hostlist, which Slurm reads too.
+//! All names as one hostlist, which Slurm can read, too.
 
 use super::ExportNode;
 use rackstrap_hostlist::{Dialect, NodeSet};

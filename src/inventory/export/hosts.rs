@@ -1,4 +1,4 @@
-//! `/etc/hosts`: the full name first, as `hostname -f` gives the first one.
+//! `/etc/hosts`: the full name is first, because `hostname -f` prints the first name.
 
 use super::{ExportNode, Format, header};
 

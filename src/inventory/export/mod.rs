@@ -1,8 +1,8 @@
-//! The inventory as other programs read it, one file a format.
+//! The inventory in the formats of other programs, with one file for each format.
 //!
-//! Text in, text out: whoever calls says what is known of each node ([`ExportNode`]); names, domains and groups are those that
-//! the inventory and the site file have checked. The order is natural, whatever the order of the input, and there is no date in
-//! it: an inventory that has not changed exports to the same bytes, so files can be compared before anything is reloaded.
+//! Text in, text out: the caller supplies the data of each node ([`ExportNode`]). Names, domains and groups were checked
+//! by the inventory and the site file. The output is in natural order and contains no date, so an unchanged inventory exports
+//! to the same bytes, and files can be compared before a program reloads.
 
 mod dnsmasq;
 mod ethers;
@@ -18,7 +18,7 @@ use rackstrap_wire::{Hardware, HwAddr};
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
-/// What is known of a node that is exported.
+/// The data of an exported node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportNode {
     /// Name, `r01n03`.
@@ -27,7 +27,7 @@ pub struct ExportNode {
     pub ipaddr: Ipv4Addr,
     /// Hardware addresses; the first is the card that boots.
     pub hwaddrs: Vec<HwAddr>,
-    /// Domain of the site, if it has one.
+    /// Domain of the site; none if it has none.
     pub domain: Option<String>,
     /// Profiles, as the node names them.
     pub profiles: Vec<String>,
@@ -35,12 +35,12 @@ pub struct ExportNode {
     pub groups: Vec<String>,
     /// What its agent found; none before its first boot.
     pub hardware: Option<Hardware>,
-    /// Bytes of the local partition that jobs' temporary files go to (Slurm's `TmpFS`), not of the whole disk: a node that has
-    /// less than was promised is drained. None without such a partition, or if its size is unknown.
+    /// Size in bytes of the local partition for jobs' temporary files (Slurm's `TmpFS`), not of the whole disk: Slurm drains
+    /// a node that has less than was promised. None without such a partition, or if its size is unknown.
     pub scratch: Option<u64>,
 }
 
-/// What to export as.
+/// The format of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
     /// Lines for `/etc/hosts`, hosts(5).
@@ -58,7 +58,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// All of them, as `--help` lists them.
+    /// All formats, as `--help` lists them.
     pub const ALL: [Format; 6] = [
         Format::Hosts,
         Format::Ethers,
@@ -68,7 +68,7 @@ impl Format {
         Format::Hostlist,
     ];
 
-    /// What it is called on the command line.
+    /// The name on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Format::Hosts => "hosts",
@@ -82,8 +82,8 @@ impl Format {
 
     /// `nodes` in this format; every line ends in a line feed.
     ///
-    /// All but [`Format::Hostlist`] begin with a comment that says what made them; a hostlist is put into other commands
-    /// (`pdsh -w "$(rackstrap export hostlist)"`) and is nothing but the list.
+    /// All formats except [`Format::Hostlist`] begin with a comment that names the command. A hostlist is used in
+    /// other commands (`pdsh -w "$(rackstrap export hostlist)"`), and contains only the list.
     pub fn write(self, nodes: &[ExportNode]) -> String {
         let mut sorted: Vec<&ExportNode> = nodes.iter().collect();
         sorted.sort_by(|a, b| natural_cmp(&a.name, &b.name));
@@ -111,12 +111,15 @@ impl FromStr for Format {
         let found = Format::ALL.into_iter().find(|format| format.as_str() == text);
         found.ok_or_else(|| {
             let all = Format::ALL.map(Format::as_str).join(", ");
-            format!("'{}' is no export format; write one of {all}", text.escape_default())
+            format!(
+                "'{}' is not an export format; write one of {all}",
+                text.escape_default()
+            )
         })
     }
 }
 
-/// The comment that says what made a file.
+/// The comment that names the command.
 fn header(format: Format, nodes: &[&ExportNode]) -> String {
     let count = match nodes.len() {
         1 => "1 node".to_owned(),
@@ -128,7 +131,7 @@ fn header(format: Format, nodes: &[&ExportNode]) -> String {
     )
 }
 
-/// Text from elsewhere, in a comment: on one line, and short.
+/// Text from outside, for a comment: on one line, and short.
 fn comment(text: &str) -> String {
     text.chars().take(100).flat_map(char::escape_default).collect()
 }

@@ -1,34 +1,35 @@
-//! `NodeName=` lines of slurm.conf(5): nodes of equal hardware share one.
+//! `NodeName=` lines of slurm.conf(5): nodes with equal hardware share a line.
 //!
-//! Slurm drains a node that registers with less than its line promises, and takes one with more. So what is written is what
-//! all nodes of a line have: the same model differs by a few MiB from board to board and from BIOS to BIOS, and such nodes
-//! share a line that says what the smallest has. `slurmd` measures as the agent does: processors online, and the kernel's MemTotal.
+//! Slurm drains a node that registers with less than its line promises, and accepts one with more. So a line has what all its
+//! nodes have: boards of one model differ by a few MiB, also by their BIOS, and such nodes share a line with the smallest
+//! value. `slurmd` measures as the agent does: processors online, and the kernel's MemTotal.
 //!
-//! The agent does not look at sockets, cores and threads; without them Slurm schedules processors, which is right for most.
+//! The agent does not report sockets, cores and threads. Without them Slurm schedules processors, which is right for most
+//! sites.
 
 use super::{ExportNode, Format, comment, header};
 use rackstrap_hostlist::{Dialect, NodeSet};
 use rackstrap_wire::Hardware;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Nodes share a line if they differ by at most this part of the largest: 256 MiB in 64 GiB.
+/// Nodes share a line if they differ by at most this part of the largest value: 256 MiB in 64 GiB.
 const EQUAL_WITHIN: u64 = 256;
-/// A file system is smaller than its partition: ext4 keeps 1.6 % for inodes by default, XFS 0.5 % for its log, and both more for
-/// small ones. In percent.
+/// A file system is smaller than its partition: ext4 reserves 1.6 % for inodes by default, XFS 0.5 % for its log, and both
+/// more on small partitions. In percent.
 const USABLE: u64 = 95;
-/// Slurm 22.05 reads lines of up to 4,095 bytes; a hostlist longer than this goes on in another line.
+/// Slurm 22.05 reads lines of up to 4,095 bytes; a hostlist longer than this continues in another line.
 const LONGEST_LIST: usize = 2000;
 
-/// Makers and products that a comment lists.
+/// A comment lists at most this many models.
 const LISTED: usize = 4;
 
-/// A node that has reported.
+/// A node whose agent has reported its hardware.
 struct Known<'a> {
-    /// Place in the order of the file.
+    /// Position in the order of the file.
     place: usize,
     name: &'a str,
     hardware: &'a Hardware,
-    /// MiB; 0 without.
+    /// Size in MiB; 0 if there is none.
     tmp: u64,
 }
 
@@ -66,7 +67,7 @@ pub(super) fn write(nodes: &[&ExportNode]) -> String {
     text
 }
 
-/// Nodes that differ little in `size`, together.
+/// Groups of nodes that differ little in `size`.
 fn alike<'a>(mut nodes: Vec<Known<'a>>, size: impl Fn(&Known) -> u64) -> Vec<Vec<Known<'a>>> {
     nodes.sort_by_key(&size);
     let mut kinds: Vec<Vec<Known>> = Vec::new();
@@ -79,7 +80,7 @@ fn alike<'a>(mut nodes: Vec<Known<'a>>, size: impl Fn(&Known) -> u64) -> Vec<Vec
     kinds
 }
 
-/// The lines of nodes that are alike; never empty.
+/// The lines of nodes with equal hardware, at least one.
 fn kind(nodes: &[Known]) -> String {
     let models: BTreeSet<String> = nodes.iter().map(|node| model(node.hardware)).collect();
     let mut listed: Vec<&str> = models.iter().take(LISTED).map(String::as_str).collect();
@@ -113,7 +114,7 @@ fn model(hardware: &Hardware) -> String {
     }
 }
 
-/// Hostlists of `names`, none too long for a line.
+/// Hostlists of `names`, each short enough for a line.
 fn lists(names: &[&str]) -> Vec<String> {
     let list = names.iter().copied().collect::<NodeSet>().fold_as(Dialect::Slurm);
     if list.len() <= LONGEST_LIST || names.len() == 1 {

@@ -30,7 +30,7 @@ fn sample() -> Vec<ExportNode> {
     let mut nodes: Vec<ExportNode> = (1..=2)
         .flat_map(|rack| (1..=4).map(move |slot| node(rack, slot)))
         .collect();
-    // One with two cards and a domain, one that nobody has seen, one of each kind of trouble.
+    // One node with two cards and a domain, one that never booted, and one for each kind of problem.
     nodes[0].hwaddrs.push(HwAddr([0x52, 0x54, 0, 1, 1, 1]));
     nodes[0].domain = Some("cluster.example".to_owned());
     nodes[1].hardware = None;
@@ -48,7 +48,7 @@ fn sample() -> Vec<ExportNode> {
     nodes[7].hardware = Some(hardware(0, 64_000));
     nodes[7].groups.clear();
     nodes[7].profiles.clear();
-    // Natural order is made here.
+    // The export must sort these nodes.
     nodes.push(node(10, 1));
     nodes[8].name = "r2n1".to_owned();
     nodes.reverse();
@@ -91,7 +91,7 @@ fn an_empty_inventory_is_a_header() {
     }
 }
 
-/// What slurm lines say: for each node its other settings.
+/// The settings of each node in slurm's lines.
 fn slurm_nodes(text: &str) -> BTreeMap<String, BTreeMap<String, u64>> {
     let mut nodes = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -113,7 +113,7 @@ fn slurm_nodes(text: &str) -> BTreeMap<String, BTreeMap<String, u64>> {
 }
 
 #[test]
-fn long_lists_go_on_in_another_line() {
+fn long_lists_continue_in_another_line() {
     let mut nodes: Vec<ExportNode> = (0..2000).map(|_| node(1, 1)).collect();
     for (i, node) in nodes.iter_mut().enumerate() {
         node.name = format!("n{}", i * 3);
@@ -125,7 +125,7 @@ fn long_lists_go_on_in_another_line() {
 
 proptest! {
     #[test]
-    fn slurm_promises_no_more_than_there_is(
+    fn slurm_lines_promise_no_more_than_each_node_has(
         found in proptest::collection::btree_map(
             (1u8..4, 1u8..40),
             proptest::option::of((0u32..3, prop_oneof![Just(0), 60_000u64..66_000], proptest::option::of(1u64 << 30..1 << 40))),

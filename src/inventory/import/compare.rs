@@ -1,4 +1,4 @@
-//! What entries of a file make of the inventory: changes, and what speaks against each, by its line.
+//! Compares the entries of a file with the inventory: the changes that they make, and the conflicts, by line.
 
 use super::{Entry, Place, Places};
 use rackstrap_model::inventory::{Change, Changed, Inventory, InventoryError, NewNode, Node, Patch, apply, faults};
@@ -6,37 +6,37 @@ use rackstrap_site::{Site, one_line};
 use serde::Serialize;
 use std::fmt;
 
-/// What an import would do.
+/// The result of an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// The changes that do it, for [`apply`].
+    /// The changes, for [`apply`].
     #[serde(skip)]
     pub changes: Vec<Change>,
     /// Nodes that would be new or different.
     pub changed: Vec<Changed>,
-    /// Nodes that are there and just so.
+    /// Number of nodes that are in the inventory already and equal.
     pub unchanged: usize,
-    /// What speaks against it; nothing is imported unless this is empty.
+    /// Conflicts. Nothing is imported unless this is empty.
     pub conflicts: Vec<Conflict>,
 }
 
-/// Why an entry cannot become part of the inventory.
+/// Why an entry cannot be imported.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Conflict {
     /// Line of the file.
     pub line: usize,
-    /// Column of what is wrong, from 1; 0 if it is not known.
+    /// Column of the problem, from 1; 0 if it is unknown.
     pub column: usize,
-    /// What speaks against it, and what to do.
+    /// The problem, and what to do.
     pub message: String,
-    /// The node that has the card already, if that is what speaks against it.
+    /// The node that has the card already; empty for other problems.
     #[serde(skip)]
     pub(super) owner: String,
-    /// True if it is only about an address that the file gives to the node.
+    /// Whether the problem is only an address that the file gives to the node.
     pub is_address: bool,
 }
 
-/// Compares `entries` with `inventory`, as if all of them were put in at once: nodes of the file may exchange their
+/// Compares `entries` with `inventory`, as if all of them were added at once, so that nodes of the file may exchange their
 /// cards.
 pub fn compare(inventory: &Inventory, site: &Site, entries: &[Entry]) -> Difference {
     let mut difference = Difference {
@@ -65,14 +65,14 @@ pub fn compare(inventory: &Inventory, site: &Site, entries: &[Entry]) -> Differe
     difference
 }
 
-/// What else speaks against entries that something is wrong with already, each by itself.
+/// Further problems of entries that have a problem already, each by itself.
 pub(super) fn conflicts_of_flawed(inventory: &Inventory, site: &Site, flawed: &[Entry]) -> Vec<Conflict> {
     let mut conflicts = Vec::new();
     for entry in flawed {
         let existing = inventory.get(&entry.name).map(AsRef::as_ref);
         conflicts.extend(other_address(entry, site));
         let said = |error: &&InventoryError| {
-            // Said by its line already.
+            // The problem of its line says this already.
             matches!(
                 error,
                 InventoryError::LastHwaddr(_)
@@ -101,7 +101,7 @@ fn conflict(entry: &Entry, error: &InventoryError) -> Conflict {
     }
 }
 
-/// Where the part of the entry stands that `error` is about; none for its name.
+/// The place of the part that `error` is about; none for the name.
 fn place(entry: &Entry, error: &InventoryError) -> Option<Place> {
     let Places {
         hwaddrs,
@@ -137,7 +137,7 @@ fn place(entry: &Entry, error: &InventoryError) -> Option<Place> {
     }
 }
 
-/// The change that an entry asks for: of what it does not say, an existing node keeps what it has.
+/// The change of an entry. An existing node keeps the settings that the entry does not have.
 fn change(entry: &Entry, existing: Option<&Node>) -> Change {
     let groups = entry.groups.as_ref().map(|groups| groups.iter().cloned().collect());
     let Some(node) = existing else {
@@ -149,7 +149,7 @@ fn change(entry: &Entry, existing: Option<&Node>) -> Change {
             attributes: entry.attributes.clone().unwrap_or_default(),
         });
     };
-    // What stays as it is is not asked about, even if the site file has changed since.
+    // Unchanged settings are not checked, even if the site file has changed since.
     let groups = groups.unwrap_or_else(|| node.groups.clone());
     let attributes = entry.attributes.as_ref().unwrap_or(&node.attributes);
     let patch = Patch {
@@ -173,7 +173,7 @@ fn change(entry: &Entry, existing: Option<&Node>) -> Change {
     }
 }
 
-/// The source gives it another address than its name does.
+/// The conflict if the file gives the node another address than its name does.
 fn other_address(entry: &Entry, site: &Site) -> Option<Conflict> {
     let said = entry.ipaddr?;
     let own = site
@@ -197,7 +197,7 @@ fn other_address(entry: &Entry, site: &Site) -> Option<Conflict> {
 }
 
 impl fmt::Display for Difference {
-    /// A line for each node that would change, and a count of everything.
+    /// One line for each node that would change, and the numbers of all changes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in rackstrap_model::inventory::summary(&self.changed) {
             writeln!(f, "{line}")?;

@@ -1,4 +1,4 @@
-//! CSV (RFC 4180, one row a line): `name,hwaddr[,profile][,groups]`, with or without a header.
+//! CSV (RFC 4180, one row per line): `name,hwaddr[,profile][,groups]`, with or without a header.
 
 use super::{
     Draft, Word, mac,
@@ -16,13 +16,13 @@ enum Column {
     Ipaddr,
     Profile,
     Groups,
-    /// A spreadsheet has more columns than we read.
+    /// Spreadsheets have columns that are not read.
     Other,
 }
 
 const WITHOUT_HEADER: [Column; 4] = [Column::Name, Column::Hwaddr, Column::Profile, Column::Groups];
 
-/// Fields of a row that are looked for in its line, to point at them.
+/// At most this many fields of a row are searched in its line, to point at them.
 const SEARCHED: usize = 16;
 
 impl Column {
@@ -52,7 +52,7 @@ impl Column {
     }
 }
 
-/// A field with the bytes where it stands, as well as they can be told.
+/// A field with the bytes of its place, as far as they can be found.
 type Field = (Range<usize>, String);
 
 pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
@@ -84,12 +84,12 @@ pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
     drafts.into_iter().flatten().collect()
 }
 
-/// Rows are what is neither blank nor a comment; spreadsheets end in rows of nothing but separators.
+/// Whether the line is a row: neither blank nor a comment. Spreadsheets end with rows of separators only.
 pub(super) fn is_row(line: &str) -> bool {
     !line.trim_start().starts_with('#') && !line.chars().all(|c| c.is_whitespace() || matches!(c, ',' | ';' | '"'))
 }
 
-/// True for a line that names the two columns which every table of nodes has.
+/// Whether the line names the two columns that every table of nodes has.
 pub(super) fn is_header(line: &str) -> bool {
     let cells = || {
         line.split([',', ';', '\t'])
@@ -98,11 +98,11 @@ pub(super) fn is_header(line: &str) -> bool {
     cells().any(|cell| cell == Some(Column::Name)) && cells().any(|cell| cell == Some(Column::Hwaddr))
 }
 
-/// The separator: spreadsheets of half of Europe write semicolons.
+/// The separator: spreadsheets in many countries write semicolons.
 pub(super) fn delimiter<'a>(rows: impl Iterator<Item = &'a str>) -> u8 {
     let mut counts = [(b',', 0), (b';', 0), (b'\t', 0)];
     for row in rows {
-        // Every row with at least one counts once: a cell with many commas says nothing.
+        // A row with at least one counts once, because a cell may contain many commas.
         for (delimiter, count) in &mut counts {
             *count += usize::from(row.as_bytes().contains(delimiter));
         }
@@ -114,7 +114,7 @@ pub(super) fn delimiter<'a>(rows: impl Iterator<Item = &'a str>) -> u8 {
         .map_or(b',', |(d, _)| *d)
 }
 
-/// Cuts rows into fields. One reader for all rows: making one costs far more than reading a row.
+/// Splits rows into fields, with one reader for all rows: making a reader takes much longer than reading a row.
 struct Cutter<'t> {
     reader: csv::Reader<Cursor<&'t [u8]>>,
     record: csv::StringRecord,
@@ -133,7 +133,7 @@ impl<'t> Cutter<'t> {
         }
     }
 
-    /// The fields of one row; none if a quote is left open, which must not swallow the rows below it.
+    /// The fields of one row; none if a quote is not closed, which must not swallow the following rows.
     fn fields(&mut self, line: &'t str, offset: usize) -> Option<Vec<Field>> {
         if !line.contains('"') {
             let parts = split(line, offset, |c| c == self.delimiter);
@@ -145,7 +145,7 @@ impl<'t> Cutter<'t> {
         *self.reader.get_mut() = Cursor::new(line.as_bytes());
         self.reader.seek_raw(SeekFrom::Start(0), csv::Position::new()).ok()?;
         self.reader.read_record(&mut self.record).ok().filter(|read| *read)?;
-        // A quoted field is found again by its text, as long as nothing in it was escaped.
+        // A quoted field can be found again by its text, unless it contains escapes.
         let mut from = 0;
         let found = self.record.iter().enumerate().map(|(i, text)| {
             let begin = match i < SEARCHED {
@@ -184,7 +184,7 @@ fn header(report: &mut Report<'_>, fields: &[Field]) -> Header {
             report.warn(
                 at.clone(),
                 message,
-                "columns that are: name, hwaddr, ipaddr, profile, groups",
+                "known columns: name, hwaddr, ipaddr, profile, groups",
             );
         }
         if column != Column::Other && columns.contains(&column) {
@@ -232,7 +232,7 @@ fn row(
             .iter()
             .map(|(_, text)| text.as_str())
             .find(|t| *t != name && !t.is_empty());
-        let message = format!("'{}' stands where the name belongs", shown(name));
+        let message = format!("'{}' is where the name should be", shown(name));
         let help = format!("write {}{separator}{}", shown(other.unwrap_or("r01n01")), shown(name));
         report.error(fields[name_at].0.clone(), message, help);
         return None;
@@ -271,7 +271,7 @@ fn row(
     }
     if draft.hwaddrs.is_empty() && !draft.reported {
         let message = format!("{} has no hardware address", shown(name));
-        let help = format!("write it behind the name: {}{separator}52:54:00:01:01:01", shown(name));
+        let help = format!("write it after the name: {}{separator}52:54:00:01:01:01", shown(name));
         report.error(at, message, help);
         draft.reported = true;
     }
@@ -295,7 +295,7 @@ fn is_between(c: char) -> bool {
     c.is_whitespace() || c == '|'
 }
 
-/// A cell of words. An empty one says nothing: cells are empty more often by neglect than by intent.
+/// A cell with words. An empty cell changes nothing, because cells are more often empty by accident than on purpose.
 fn list(at: &Range<usize>, text: &str) -> Option<Vec<Word>> {
     let words = split(text, at.start, is_between).filter(|(_, word)| !word.is_empty());
     let all: Vec<Word> = words

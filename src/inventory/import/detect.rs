@@ -1,4 +1,4 @@
-//! What a file is, by its content and its name.
+//! Finds the format of a file by its content and its name.
 
 use super::{
     Format, csv_rows, dnsmasq, mac,
@@ -6,10 +6,10 @@ use super::{
 };
 use std::ops::Range;
 
-/// Lines that are looked at.
+/// At most this many lines are looked at.
 const LOOKED_AT: usize = 4000;
 
-/// The format; if it cannot be told, `report` says why, and none.
+/// The format. If it is unclear, returns none and puts the reason into `report`.
 pub(super) fn detect(file: &str, report: &mut Report<'_>) -> Option<Format> {
     if let Some((name, help)) = foreign(report.text()) {
         report.error_whole(format!("this is {name}, which is not read"), help);
@@ -18,12 +18,15 @@ pub(super) fn detect(file: &str, report: &mut Report<'_>) -> Option<Format> {
     let named = by_name(file);
     let seen = by_content(report);
     let total: usize = seen.iter().map(|(_, count, _)| count).sum();
-    // A few bad lines do not make it something else: those are to be reported as what they are.
+    // A few wrong lines do not make it another format. They are reported as errors of this format.
     let by_content = seen
         .iter()
         .find(|(_, count, _)| count * 4 >= total * 3)
         .map(|(format, ..)| *format);
-    let ways = format!("say what it is with --type {}", Format::ALL.map(Format::name).join("|"));
+    let ways = format!(
+        "name its format with --type {}",
+        Format::ALL.map(Format::name).join("|")
+    );
     match (named, by_content) {
         (Some(named), Some(content)) if named != content => {
             let at = seen
@@ -55,7 +58,7 @@ pub(super) fn detect(file: &str, report: &mut Report<'_>) -> Option<Format> {
     }
 }
 
-/// Inventories of other programs that are known and not read: the name, and how to make something of it that is.
+/// Inventories of other programs that cannot be read: the name, and how to convert it.
 fn foreign(text: &str) -> Option<(&'static str, &'static str)> {
     let lines = || {
         text.lines()
@@ -106,7 +109,7 @@ fn by_name(file: &str) -> Option<Format> {
     }
 }
 
-/// Each format that some line looks like, with the number of such lines and where the first one is.
+/// The formats that lines look like, each with the number of such lines and the place of the first one.
 fn by_content(report: &Report<'_>) -> Vec<(Format, usize, Range<usize>)> {
     let mut seen: Vec<(Format, usize, Range<usize>)> = Vec::new();
     let mut distinct = false;
@@ -114,7 +117,7 @@ fn by_content(report: &Report<'_>) -> Vec<(Format, usize, Range<usize>)> {
         let Some((format, strong)) = of_line(line) else {
             continue;
         };
-        // Lines that only one program writes decide alone: in their midst others may look like anything.
+        // Lines that only one program writes decide alone, because other lines may look like any format.
         if distinct && !strong {
             continue;
         }
@@ -130,7 +133,7 @@ fn by_content(report: &Report<'_>) -> Vec<(Format, usize, Range<usize>)> {
     seen
 }
 
-/// What a line looks like, and whether nothing else has such lines.
+/// The format that a line looks like, and whether no other format has such lines.
 fn of_line(line: &str) -> Option<(Format, bool)> {
     let body = line.trim();
     if body.is_empty() || body.starts_with(['#', ';']) || body.starts_with("//") {
@@ -173,7 +176,7 @@ fn of_table_line(body: &str) -> Option<(Format, bool)> {
         {
             return Some((Format::Dnsmasq, false));
         }
-        // Columns pasted from a switch may have tabs between them; a CSV file has the name before them all.
+        // Columns that were pasted from a switch may be separated by tabs. A CSV file has the name first.
         if fields.any(has_hwaddr) && (delimiter != '\t' || !first.bytes().all(|b| b.is_ascii_digit())) {
             return Some((Format::Csv, false));
         }

@@ -7,10 +7,10 @@ use super::{
 use rackstrap_base::words::count;
 use std::{collections::HashMap, net::Ipv4Addr, ops::Range};
 
-/// Deepest nesting of blocks: real files have four or five.
+/// The deepest nesting of blocks. Real files have four or five levels.
 const DEEPEST: usize = 64;
 
-/// A piece of the file, with its bytes.
+/// A token of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Token<'a> {
     Open,
@@ -19,7 +19,7 @@ enum Token<'a> {
     End,
     /// `,`
     Comma,
-    /// In quotes, which are not part of it.
+    /// A text in quotes, without the quotes.
     Text(&'a str),
     Word(&'a str),
 }
@@ -44,11 +44,11 @@ struct Block {
     at: Range<usize>,
     host: Option<Draft>,
     group: Option<super::Word>,
-    /// A host that dhcpd has been told to forget (`deleted`).
+    /// Whether dhcpd has deleted the host (`deleted`).
     deleted: bool,
-    /// A host that dhcpd itself wrote into its journal, dhcpd.leases.
+    /// Whether dhcpd itself wrote the host into its journal, dhcpd.leases.
     dynamic: bool,
-    /// The `lease` of an address, which a journal is full of; and what is inside of one.
+    /// Whether it is the `lease` of an address, of which a journal has many, or a block inside one.
     lease: bool,
     host_name: Option<(Range<usize>, String)>,
 }
@@ -85,7 +85,7 @@ pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
                         }
                     }
                     Some(block) => hosts.close(report, block),
-                    None => report.error(at, "a } without its {", "delete it, or look what is missing above it"),
+                    None => report.error(at, "a } without its {", "delete it, or check what is missing above it"),
                 }
             }
             Token::End => complete(report, &mut blocks, &mut statement),
@@ -100,27 +100,23 @@ pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
     }
     if let Some((at, number)) = leases {
         let message = format!("left out: {}, here first", count(number, "lease"));
-        report.warn(
-            at,
-            message,
-            "a lease lends an address to a machine and makes it no node",
-        );
+        report.warn(at, message, "a lease is temporary, and does not make a machine a node");
     }
     hosts.finish(report)
 }
 
-/// Hosts by the names of their blocks. In dhcpd's journal (dhcpd.leases(5)) a later entry takes an earlier one back or
-/// replaces it.
+/// Hosts by the names of their blocks. In dhcpd's journal (dhcpd.leases(5)), a later entry deletes or replaces an earlier
+/// one.
 #[derive(Default)]
 struct Hosts {
-    /// With what is said of each if it stays.
+    /// Each host with the warning to report if the host stays.
     drafts: Vec<Option<(Draft, Option<Remark>)>>,
     dynamic: HashMap<String, usize>,
-    /// Hosts that were taken back, and the first entry that does it.
+    /// Deleted hosts, with the place of the first such entry.
     deleted: Vec<(Range<usize>, String)>,
 }
 
-/// A warning: where, what, and what to do.
+/// A warning: place, message and help.
 type Remark = (Range<usize>, String, &'static str);
 
 impl Hosts {
@@ -149,7 +145,7 @@ impl Hosts {
             let more = if self.deleted.len() > 8 { " …" } else { "" };
             let count = count(self.deleted.len(), "deleted host");
             let message = format!("left out: {count}, here first: {}{more}", names.join(" "));
-            report.warn(at.clone(), message, "dhcpd has been told to forget them");
+            report.warn(at.clone(), message, "dhcpd has deleted them");
         }
         let mut drafts = Vec::new();
         for (draft, remark) in self.drafts.into_iter().flatten() {
@@ -162,7 +158,7 @@ impl Hosts {
     }
 }
 
-/// Looks at a statement where it stands.
+/// Handles a statement where it occurs.
 fn complete(report: &mut Report<'_>, blocks: &mut [Block], statement: &mut Vec<Placed<'_>>) {
     let in_lease = blocks.last().is_some_and(|block| block.lease);
     match blocks.last_mut().filter(|block| block.host.is_some()) {
@@ -223,7 +219,7 @@ fn open(report: &mut Report<'_>, header: &[Placed<'_>], brace: Range<usize>, out
 
 fn close(report: &mut Report<'_>, block: Block) -> Option<(Draft, Option<Remark>)> {
     let mut draft = block.host?;
-    // Each block is a card: a node with two has two, with names of their own.
+    // Each block is a card: a node with two cards has two blocks with different names.
     draft.card = true;
     let mut remark = None;
     let name = draft.name.clone().unwrap_or_default();
@@ -231,7 +227,7 @@ fn close(report: &mut Report<'_>, block: Block) -> Option<(Draft, Option<Remark>
         && host_name != name
     {
         let message = format!(
-            "taken for {}, as its host-name option says; its block is called {}",
+            "read as {}, because its host-name option says so; its block is called {}",
             shown(&host_name),
             shown(&name)
         );
@@ -318,7 +314,7 @@ fn in_host_block(report: &mut Report<'_>, block: &mut Block, statement: &[Placed
     }
 }
 
-/// Words behind a complete statement: the `;` between the two is missing.
+/// Reports words after a complete statement: the `;` between them is missing.
 fn missing_end(report: &mut Report<'_>, statement: &[Placed<'_>], rest: &[Token<'_>], from: usize) {
     if let (Some(next), Some((at, _))) = (rest.first(), statement.get(from)) {
         let message = format!("'{}' belongs to no statement", shown(next.text()));
@@ -339,7 +335,7 @@ fn elsewhere(report: &mut Report<'_>, statement: &[Placed<'_>]) {
     }
 }
 
-/// Cuts the file into its pieces, without comments.
+/// Splits the file into tokens, without comments.
 fn tokens<'t>(report: &mut Report<'t>) -> Vec<Placed<'t>> {
     let text = report.text();
     let bytes = text.as_bytes();
@@ -362,14 +358,14 @@ fn tokens<'t>(report: &mut Report<'t>) -> Vec<Placed<'t>> {
         } else if byte == b'"' {
             let mut end = at;
             while let Some(b) = bytes.get(end).filter(|b| !matches!(b, b'"' | b'\n')) {
-                // A backslash keeps the quote behind it from ending the text.
+                // A backslash keeps the following quote from ending the text.
                 end += if *b == b'\\' && matches!(bytes.get(end + 1), Some(b'"' | b'\\')) {
                     2
                 } else {
                     1
                 };
             }
-            // dhcpd would read on to the next quote, and report something further down.
+            // dhcpd would read to the next quote, and report an error further down.
             if bytes.get(end) != Some(&b'"') {
                 report.error(
                     from..end,

@@ -1,4 +1,4 @@
-//! dnsmasq: `dhcp-host=` lines of its configuration, or the bare lines of a `dhcp-hostsfile` (dnsmasq(8)).
+//! dnsmasq: `dhcp-host=` lines of its configuration, or the plain lines of a `dhcp-hostsfile` (dnsmasq(8)).
 
 use super::{
     Draft, mac,
@@ -6,7 +6,7 @@ use super::{
 };
 use std::{net::Ipv4Addr, ops::Range};
 
-/// Options that bring in further hosts, and from where.
+/// Options that read further hosts from other files.
 const ELSEWHERE: [&str; 6] = [
     "conf-file",
     "conf-dir",
@@ -33,7 +33,7 @@ pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// The part behind `dhcp-host=`, or a bare line of a hosts file; none for other options.
+/// The part after `dhcp-host=`, or a plain line of a hosts file; none for other options.
 pub(super) fn host_of(line: &str) -> Option<&str> {
     let option = line.trim_start_matches("--");
     for name in ["dhcp-host", "-G"] {
@@ -43,7 +43,7 @@ pub(super) fn host_of(line: &str) -> Option<&str> {
         let value = rest.trim_start();
         match value.strip_prefix('=') {
             Some(host) => return Some(host.trim()),
-            // On a command line a blank does as well.
+            // On a command line, a blank may replace the `=`.
             None if value.len() < rest.len() => return Some(value),
             None => {}
         }
@@ -60,7 +60,7 @@ fn host_line(report: &mut Report<'_>, offset: usize, line: &str) -> Option<Draft
         ..Draft::default()
     };
     let (mut ignored, mut client_id, mut tags) = (false, None, Vec::new());
-    // A pattern for many machines, and a card that is not Ethernet: dnsmasq knows what to do with them, and we do not.
+    // A pattern for many machines, or a card that is not Ethernet: dnsmasq supports them, rackstrap does not.
     let (mut many, mut other) = (None, None);
     for (at, field) in split(line, offset, |c| c == ',') {
         match Field::of(field) {
@@ -123,13 +123,13 @@ fn host_line(report: &mut Report<'_>, offset: usize, line: &str) -> Option<Draft
     Some(draft)
 }
 
-/// One of the comma-separated fields of a line, which come in any order.
+/// A comma-separated field of a line. Fields come in any order.
 enum Field<'a> {
     Nothing,
     Ignore,
     ClientId,
     Tag(&'a str),
-    /// `tag:x`: under which condition the line holds.
+    /// `tag:x`: the condition for the line.
     Condition,
     LeaseTime,
     Ipv6,
@@ -168,7 +168,7 @@ impl<'a> Field<'a> {
         if let Some(hwaddr) = mac::hwaddr(field) {
             return Field::Hwaddr(hwaddr);
         }
-        // An ARP hardware type may stand before the address: 1 is Ethernet, 6 a token ring.
+        // An ARP hardware type may precede the address: 1 is Ethernet, 6 is token ring.
         if let Some((kind, rest)) = field.split_once('-')
             && matches!(kind.len(), 1 | 2)
             && rest.contains(':')
@@ -182,7 +182,7 @@ impl<'a> Field<'a> {
         if is_pattern(field) {
             return Field::Many;
         }
-        // No name has a colon or an asterisk, and none is six groups of two between dashes.
+        // A name contains no colon and no asterisk, and does not consist of six groups of two between dashes.
         let bytes = |text: &str| text.split('-').filter(|group| group.len() == 2).count();
         if field.contains([':', '*']) || bytes(field) >= 5 {
             return Field::NotHwaddr(field);
@@ -202,7 +202,7 @@ fn is_pattern(field: &str) -> bool {
     groups.len() == 6 && groups.contains(&"*") && groups.iter().all(byte)
 }
 
-/// Seconds, or a number of minutes, hours, days or weeks, or `infinite`.
+/// Whether the text is a number of seconds, minutes, hours, days or weeks, or `infinite`.
 fn is_lease_time(text: &str) -> bool {
     let digits = text
         .strip_suffix(['s', 'm', 'h', 'd', 'w', 'S', 'M', 'H', 'D', 'W'])
@@ -221,7 +221,7 @@ fn other_line(report: &mut Report<'_>, offset: usize, line: &str) {
         let message = "dnsmasq reads /etc/ethers too, which was not read";
         report.warn(at, message, "import that as well: rackstrap node import /etc/ethers");
     } else if option.starts_with("dhcp-host") {
-        let message = format!("'{}' is no option of dnsmasq", shown(option));
+        let message = format!("'{}' is not an option of dnsmasq", shown(option));
         report.error(at, message, "write dhcp-host=");
     } else if value.split([',', ' ']).any(|word| mac::in_table(word).is_some()) {
         let message = format!("'{}' names a hardware address, and was not read", shown(option));

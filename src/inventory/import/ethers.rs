@@ -1,4 +1,4 @@
-//! `/etc/ethers` (ethers(5)): a hardware address and a name or an address in each line.
+//! `/etc/ethers` (ethers(5)): one hardware address and one name or address on each line.
 
 use super::{
     Draft, mac,
@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
     let mut drafts = Vec::new();
     for (offset, line) in report.lines() {
-        // Here a comment needs no blank before it: no address and no name has a '#'.
+        // Here a comment needs no blank before it, because addresses and names contain no '#'.
         let line = line.split('#').next().unwrap_or_default();
         let all: Vec<_> = words(line, offset).collect();
         let [(mac_at, mac_text), rest @ ..] = all.as_slice() else {
@@ -20,7 +20,7 @@ pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
             match rest.first().and_then(|(_, word)| mac::hwaddr(word)) {
                 Some(hwaddr) => report.error(
                     whole,
-                    format!("'{}' stands where the hardware address belongs", shown(mac_text)),
+                    format!("'{}' is where the hardware address should be", shown(mac_text)),
                     format!("write {hwaddr} {}", shown(mac_text)),
                 ),
                 None => report.error(mac_at.clone(), mac::wrong(mac_text), mac::HELP),

@@ -1,4 +1,4 @@
-//! What all formats have in common: every entry has a name and a card, and nothing is there twice.
+//! The checks that all formats share: every entry has a name and a card, and no name or card occurs twice.
 
 use super::{Draft, ENTRIES, Entry, Options, Place, Places, Word, report::Report, report::shown};
 use rackstrap_wire::HwAddr;
@@ -8,13 +8,13 @@ use std::{
     ops::Range,
 };
 
-/// Makes entries of the `drafts` that nothing is wrong with, and of the others as far as they could be read; what is wrong with those
-/// goes into `report`.
+/// Makes entries of the `drafts`: first those without problems, then the others as far as they could be read. Their problems
+/// are put into `report`.
 pub(super) fn finish(report: &mut Report<'_>, drafts: Vec<Draft>, options: &Options<'_>) -> (Vec<Entry>, Vec<Entry>) {
     if drafts.len() > ENTRIES {
         report.error_whole(
             format!("{} nodes in one file; at most {ENTRIES} are read", drafts.len()),
-            "cut it into several files, and import one after the other",
+            "split it into several files, and import one after the other",
         );
         return Default::default();
     }
@@ -48,24 +48,24 @@ pub(super) fn finish(report: &mut Report<'_>, drafts: Vec<Draft>, options: &Opti
         report.warn(
             at,
             message,
-            "the card that boots has to stand first; if these are other nodes, correct their names",
+            "the card that boots must be first; if these are different nodes, correct their names",
         );
     }
     (all.entries, all.flawed)
 }
 
-/// Names in one warning.
+/// At most this many names in one warning.
 const LISTED: usize = 6;
 
-/// What is finished so far.
+/// The entries that are finished.
 struct Finished {
     entries: Vec<Entry>,
-    /// The line of each name, and its entry unless something is wrong with it.
+    /// The line of each name, and its entry if it has no problem.
     names: HashMap<String, (usize, Option<usize>)>,
     hwaddrs: HashMap<HwAddr, (usize, String)>,
-    /// Entries that were added to the one of an earlier line.
+    /// Entries that were merged into the one of an earlier line.
     second_cards: Vec<(Range<usize>, String)>,
-    /// Entries that something is wrong with.
+    /// Entries with problems.
     flawed: Vec<Entry>,
 }
 
@@ -96,7 +96,7 @@ impl Finished {
                     report.error(
                         at.clone(),
                         message,
-                        "a card is in one machine: look which of the two has it",
+                        "a card is in one machine: check which of the two has it",
                     );
                     good = false;
                 }
@@ -104,11 +104,7 @@ impl Finished {
         }
         if draft.hwaddrs.is_empty() && !draft.reported {
             let message = format!("{} has no hardware address", shown(&name));
-            report.error(
-                draft.at.clone(),
-                message,
-                "without one it would never be recognised; add it",
-            );
+            report.error(draft.at.clone(), message, "without one it cannot be recognised; add it");
             good = false;
         }
         match node_of_card {
@@ -139,7 +135,7 @@ impl Finished {
     }
 }
 
-/// The entry that a draft is.
+/// The entry of a draft.
 fn entry(report: &Report<'_>, draft: Draft, name: String) -> Entry {
     let place = |at: &Range<usize>| report.line_and_column(at.start);
     let places =
@@ -163,12 +159,12 @@ fn entry(report: &Report<'_>, draft: Draft, name: String) -> Entry {
     }
 }
 
-/// Two cards of one node do not have two addresses.
+/// Whether two cards may be of one node: they do not have two addresses.
 fn agree(one: Option<Ipv4Addr>, other: Option<Ipv4Addr>) -> bool {
     one.is_none() || other.is_none() || one == other
 }
 
-/// The name of the file, without the site's own domain; or the one that belongs to the address.
+/// The name in the file, without the site's own domain; or the name that belongs to the address.
 fn name(report: &mut Report<'_>, draft: &Draft, options: &Options<'_>) -> Option<String> {
     if let Some(name) = &draft.name {
         let short = without_domain(name, options);
@@ -192,11 +188,11 @@ fn name(report: &mut Report<'_>, draft: &Draft, options: &Options<'_>) -> Option
         report.error(
             draft.at.clone(),
             format!(
-                "{ipaddr} is no node's address here: addresses follow {}",
+                "{ipaddr} is not a node's address here: addresses follow {}",
                 options.naming.address_pattern()
             ),
             format!(
-                "write a name, such as {}, or delete the line if it is no node",
+                "write a name, such as {}, or delete the line if it is not a node",
                 options.naming.example()
             ),
         );
@@ -211,7 +207,7 @@ fn without_domain<'a>(name: &'a str, options: &Options<'_>) -> &'a str {
     short.filter(|_| !options.domain.is_empty()).unwrap_or(name)
 }
 
-/// The lines of `drafts` with the names of their nodes, sorted: whose fault is on which line.
+/// The lines of `drafts` with the names of their nodes, sorted, to find the node of a problem.
 pub(super) fn owners(report: &Report<'_>, drafts: &[Draft], options: &Options<'_>) -> Vec<(usize, String)> {
     let named = drafts.iter().filter_map(|draft| {
         let name = match (&draft.name, draft.ipaddr) {

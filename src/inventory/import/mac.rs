@@ -1,11 +1,11 @@
-//! Hardware addresses in every notation that tables, configuration files and people use.
+//! Hardware addresses in all notations that tables, configuration files and people use.
 
 use super::report::shown;
 use rackstrap_wire::HwAddr;
 
 /// Reads an address: `52:54:00:01:01:01`, `52-54-00-01-01-01`, `5254.0001.0101` (Cisco, Arista), `5254-0001-0101`
 /// (Comware), `525400-010101` (ProCurve), `525400010101`, and bytes without leading zeros, `8:0:20:1:2:3`, as
-/// ethers(5) and dhcpd take them.
+/// ethers(5) and dhcpd accept them.
 pub(super) fn hwaddr(text: &str) -> Option<HwAddr> {
     if text.len() > 17 || !text.is_ascii() {
         return None;
@@ -35,12 +35,12 @@ pub(super) fn hwaddr(text: &str) -> Option<HwAddr> {
     digits.parse().ok()
 }
 
-/// The same inside the lines of a table, where twelve bare digits are rather a counter or a time.
+/// The same inside the lines of a table, where twelve plain digits are probably a counter or a time.
 pub(super) fn in_table(text: &str) -> Option<HwAddr> {
     text.contains([':', '-', '.']).then(|| hwaddr(text)).flatten()
 }
 
-/// What is wrong with a text that should be an address.
+/// The problem of a text that should be an address.
 pub(super) fn wrong(text: &str) -> String {
     let what = format!("'{}' is not a hardware address", shown(text));
     if text.contains('*') {
@@ -61,5 +61,5 @@ pub(super) fn wrong(text: &str) -> String {
     }
 }
 
-/// What to write instead, with an example.
+/// The help with an example.
 pub(super) const HELP: &str = "write six bytes in hex, such as 52:54:00:01:01:01";

@@ -1,7 +1,7 @@
-//! Nodes from other programs' files: what `rackstrap node import` reads, and how it differs from the inventory.
+//! Imports nodes from files of other programs: what `rackstrap node import` reads, and how it differs from the inventory.
 //!
-//! Text in, result out: nothing here touches files, sockets or clocks. A file is imported as a whole or not at
-//! all, and everything that is wrong with it is said at once.
+//! Text in, result out: this module uses no files, sockets or clocks. A file is imported as a whole or not at all, and all
+//! its problems are reported at once.
 
 mod compare;
 mod csv_rows;
@@ -31,11 +31,11 @@ use report::{PROBLEMS, Report, Said};
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt, net::Ipv4Addr, ops::Range, str::FromStr};
 
-/// Longest file, bytes: 65,536 nodes with 64 bytes each.
+/// Largest file in bytes: 65,536 nodes with 64 bytes each.
 pub const FILE_BYTES: usize = 4 << 20;
-/// Most nodes of one file: as many as `10.5.X.Y` has positions.
+/// At most this many nodes in one file: as many as `10.5.X.Y` has positions.
 pub const ENTRIES: usize = 65_536;
-/// Longest line, bytes.
+/// Longest line in bytes.
 pub const LINE_BYTES: usize = 8192;
 
 /// A node as a file describes it.
@@ -43,55 +43,55 @@ pub const LINE_BYTES: usize = 8192;
 pub struct Entry {
     /// Line of the file, from 1.
     pub line: usize,
-    /// Name; of a source that only knows its address, the one that belongs to that.
+    /// The name. If the source has only the address, the name that belongs to the address.
     pub name: String,
-    /// Hardware addresses, the one that boots first; at least one, each in one entry only.
+    /// Hardware addresses; the first is the card that boots. There is at least one, and each is in one entry only.
     pub hwaddrs: Vec<HwAddr>,
-    /// The address that the source gives it: to be compared with the one that follows from its name.
+    /// The address in the source, which is compared with the one that follows from the name; none if the source has none.
     pub ipaddr: Option<Ipv4Addr>,
-    /// Profiles; none if the source does not say.
+    /// Profiles; none if the source does not have them.
     pub profiles: Option<Vec<String>>,
-    /// Groups; none if the source does not say.
+    /// Groups; none if the source does not have them.
     pub groups: Option<Vec<String>>,
-    /// Attributes; none if the source does not say.
+    /// Attributes; none if the source does not have them.
     pub attributes: Option<BTreeMap<String, String>>,
-    /// Where all that stands.
+    /// The places of these values.
     #[serde(skip)]
     pub places: Places,
 }
 
-/// A line and a column of a file, from 1; 0 where it is not known.
+/// A line and a column of a file, from 1; 0 if it is unknown.
 pub type Place = (usize, usize);
 
-/// Where the parts of an entry stand in its file; empty for entries that come from none.
+/// The places of an entry's values in its file; empty for entries that come from no file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Places {
-    /// The name, or what stands for it.
+    /// The place of the name, or of the address that replaces it.
     pub name: Place,
-    /// Each hardware address.
+    /// The places of the hardware addresses.
     pub hwaddrs: Vec<Place>,
-    /// Each profile.
+    /// The places of the profiles.
     pub profiles: Vec<Place>,
-    /// Each group.
+    /// The places of the groups.
     pub groups: Vec<Place>,
 }
 
-/// What [`read`] made of a file.
+/// The result of [`read`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Import {
-    /// What the file was taken for.
+    /// The format of the file.
     pub format: Format,
     /// Nodes in the order of the file; names and hardware addresses are unique.
     pub entries: Vec<Entry>,
-    /// What was left out, and why.
+    /// The omitted entries with their reasons.
     pub warnings: Vec<Diagnostic>,
-    /// Hardware addresses of a switch's table on ports that the map does not name.
+    /// Number of hardware addresses in a switch's table on ports that the map does not name.
     pub unmapped_hwaddrs: usize,
-    /// Ports of a switch's table that the map does not name.
+    /// Number of ports in a switch's table that the map does not name.
     pub unmapped_ports: usize,
 }
 
-/// What a file is.
+/// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -110,7 +110,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// All of them.
+    /// All formats.
     pub const ALL: [Format; 6] = [
         Format::Toml,
         Format::Csv,
@@ -120,7 +120,7 @@ impl Format {
         Format::Switch,
     ];
 
-    /// What `--type` takes.
+    /// The value of `--type`.
     pub fn name(self) -> &'static str {
         match self {
             Format::Toml => "toml",
@@ -148,43 +148,49 @@ impl FromStr for Format {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let format = Format::ALL.into_iter().find(|format| format.name() == text);
-        let unknown = || format!("'{}' is no format; there are: {}", report::shown(text), Format::names());
+        let unknown = || {
+            format!(
+                "'{}' is not a format; available: {}",
+                report::shown(text),
+                Format::names()
+            )
+        };
         format.ok_or_else(unknown)
     }
 }
 
-/// How to read a file.
+/// Options for reading a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {
-    /// What it is; none = found out from its name and content.
+    /// The format; none = it is found by name and content.
     pub format: Option<Format>,
-    /// How the site names nodes: for sources that only know addresses.
+    /// The site's naming, for sources that have only addresses.
     pub naming: &'a Naming,
-    /// Domain of the nodes: names are read with and without it. May be empty.
+    /// Domain of the nodes, which names may include; may be empty.
     pub domain: &'a str,
-    /// Which port of the switch leads to which node; only for, and needed by, [`Format::Switch`].
+    /// Which port of the switch leads to which node; required for [`Format::Switch`], and refused for other formats.
     pub ports: Option<Ports<'a>>,
 }
 
 /// A port map: lines such as `Gi1/0/1 = r03n01`, `Gi1/0/[1-32] = r03n[01-32]` or `Gi1/0/{slot} = r03n{slot:02}`.
 #[derive(Clone, Copy, Debug)]
 pub struct Ports<'a> {
-    /// Where the map is from, for messages.
+    /// The name of the map, for messages.
     pub file: &'a str,
-    /// The map.
+    /// The text of the map.
     pub text: &'a str,
 }
 
-/// Why nothing of a file is imported.
+/// Why a file is not imported.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ImportError {
-    /// What is wrong, in the order of the file; at least one, at most [`PROBLEMS`].
+    /// The problems, in the order of the file; at least one, at most [`PROBLEMS`].
     pub problems: Vec<Diagnostic>,
     /// Number of further problems that are not shown.
     pub omitted: usize,
-    /// What would be warned of if there were no problems.
+    /// The warnings that a file without problems would cause.
     pub warnings: Vec<Diagnostic>,
-    /// How many of the problems are only about an address that the file gives to a node.
+    /// How many of the problems are only about addresses that the file gives to nodes.
     pub addresses: usize,
 }
 
@@ -211,38 +217,38 @@ impl std::error::Error for ImportError {}
 /// A word of the file, with its bytes.
 type Word = (Range<usize>, String);
 
-/// A node as it stands in the file, before it was looked at together with the others.
+/// A node as it is in the file, before it is compared with the other nodes.
 #[derive(Debug, Default)]
 struct Draft {
-    /// What to point at.
+    /// The place for messages.
     at: Range<usize>,
-    /// Name, if the source has one.
+    /// Name; none if the source has none.
     name: Option<String>,
     hwaddrs: Vec<(Range<usize>, HwAddr)>,
     ipaddr: Option<Ipv4Addr>,
     profiles: Option<Vec<Word>>,
     groups: Option<Vec<Word>>,
     attributes: Option<BTreeMap<String, String>>,
-    /// Something about its hardware addresses is in the report already.
+    /// Whether a problem of its hardware addresses was reported already.
     reported: bool,
-    /// The source has an entry for each card: a second one of the same name is the node's second card.
+    /// Whether the source has an entry for each card: a second entry with the same name is the node's second card.
     card: bool,
 }
 
-/// Reads all nodes of a file; `file` is its name, for the format and for messages.
+/// Reads all nodes of a file. `file` is its name, for the format and for messages.
 ///
 /// # Errors
-/// Everything that is wrong with the file, each with its line and what to write instead.
+/// All problems of the file, each with its line and what to write instead.
 pub fn read(file: &str, text: &str, options: &Options<'_>) -> Result<Import, ImportError> {
     read_some(file, text, options)?.all()
 }
 
-/// Reads what can be read of a file.
+/// Reads as many nodes of a file as possible.
 ///
 /// # Errors
-/// What keeps all of it from being read.
+/// The problems that prevent reading any node.
 pub fn read_some(file: &str, text: &str, options: &Options<'_>) -> Result<Reading, ImportError> {
-    // Windows programs begin UTF-8 files with a mark that nobody sees.
+    // Windows programs begin UTF-8 files with an invisible mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if let Some(error) = too_long(file, text).or_else(|| options.ports.and_then(|p| too_long(p.file, p.text))) {
         return Err(error);
@@ -295,9 +301,9 @@ pub fn read_some(file: &str, text: &str, options: &Options<'_>) -> Result<Readin
     let (entries, flawed) = finish::finish(&mut report, drafts, options);
     if none && report.is_clean() && map_said.problems.is_empty() {
         report.error_whole(
-            format!("no nodes in it, read as {format}"),
+            format!("it contains no nodes, read as {format}"),
             format!(
-                "if it is something else, say so with --type; there are: {}",
+                "if it is something else, name its format with --type; available: {}",
                 Format::names()
             ),
         );
@@ -347,7 +353,7 @@ fn too_long(file: &str, text: &str) -> Option<ImportError> {
     let mut report = Report::new("", file);
     report.error_whole(
         format!("the file is {} bytes long; at most {FILE_BYTES} are read", text.len()),
-        "cut it into several files, and import one after the other",
+        "split it into several files, and import one after the other",
     );
     Some(refuse([report.finish()]))
 }

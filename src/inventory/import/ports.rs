@@ -1,4 +1,4 @@
-//! Which port of a switch leads to which node: the map that goes with a switch's MAC table.
+//! The port map for a switch's MAC table: which port leads to which node.
 
 use super::{
     ENTRIES,
@@ -9,9 +9,9 @@ use std::{collections::HashMap, fmt::Write, ops::Range};
 const EXAMPLE: &str = "write PORT = NAME, such as Gi1/0/1 = r03n01, Gi1/0/[1-32] = r03n[01-32] or \
                        Gi1/0/{slot} = r03n{slot:02}; PORT = - leaves a port out";
 
-/// Longest name of a port or a node, bytes; also with its ranges.
+/// Longest name of a port or a node in bytes, including ranges.
 const NAME_BYTES: usize = 200;
-/// Most lines with variables: each is tried on every word of a table.
+/// At most this many lines with variables, because each is tried on every word of a table.
 const PATTERNS: usize = 64;
 
 /// The map, with ports in their [`canonical`] spelling.
@@ -23,7 +23,7 @@ pub(super) struct Map {
     patterns: Vec<Pattern>,
 }
 
-/// A port and its node; none for a port that leads to something else.
+/// A port and its node; the node is none if the port leads to something else.
 #[derive(Debug)]
 pub(super) struct Named {
     pub port: String,
@@ -45,7 +45,7 @@ enum Piece {
 }
 
 impl Map {
-    /// The node behind a port.
+    /// The node on a port; none if the map has no node for it.
     pub fn node(&self, canonical: &str) -> Option<String> {
         if let Some(&i) = self.exact.get(canonical) {
             return self.named[i].node.clone();
@@ -53,13 +53,13 @@ impl Map {
         self.patterns.iter().find_map(|pattern| pattern.node(canonical))
     }
 
-    /// True for a port of which the map says something, be it that it is no node's.
+    /// Whether the map has the port, even as one without a node.
     pub fn knows(&self, canonical: &str) -> bool {
         self.exact.contains_key(canonical) || self.node(canonical).is_some()
     }
 }
 
-/// One spelling of a port's name: `GigabitEthernet1/0/1`, `Gig 1/0/1` and `Gi1/0/1` are the same, and so are Junos'
+/// One spelling for a port's name: `GigabitEthernet1/0/1`, `Gig 1/0/1` and `Gi1/0/1` are equal, and so are Junos'
 /// `ge-0/0/1` and its only unit, `ge-0/0/1.0`.
 pub(super) fn canonical(port: &str) -> String {
     let port: String = port.chars().filter(|c| !c.is_whitespace()).collect();
@@ -74,7 +74,7 @@ pub(super) fn canonical(port: &str) -> String {
         Some(unitless) if unitless.contains(|c: char| c.is_ascii_digit()) => unitless,
         _ => rest,
     };
-    // Junos has a dash behind its own short forms, which mean other things: et-0/0/1.
+    // Junos has a dash after its own short forms, which mean other things: et-0/0/1.
     let prefix = match prefix {
         prefix if rest.starts_with('-') => prefix,
         "gigabitethernet" | "gig" | "ge" => "gi",
@@ -93,7 +93,7 @@ pub(super) fn canonical(port: &str) -> String {
     format!("{prefix}{rest}")
 }
 
-/// Reads a map; what is wrong with it goes into `report`.
+/// Reads a map. Its problems are put into `report`.
 pub(super) fn read(report: &mut Report<'_>) -> Map {
     let mut map = Map::default();
     let mut nodes: HashMap<String, usize> = HashMap::new();
@@ -126,7 +126,7 @@ pub(super) fn read(report: &mut Report<'_>) -> Map {
             match pairs(port, node) {
                 Ok(pairs) => {
                     read += pairs.len();
-                    // What is wrong with one pair of a line is mostly wrong with all of them.
+                    // A problem of one pair of a line usually concerns all of its pairs.
                     for (port, node) in pairs {
                         if !add(report, &mut map, &mut nodes, &at, port, node) {
                             break;
@@ -141,7 +141,7 @@ pub(super) fn read(report: &mut Report<'_>) -> Map {
             report.error(
                 offset..offset + 1,
                 message,
-                "cut it into several, and import one switch after the other",
+                "split it, and import one switch after the other",
             );
             break;
         }
@@ -152,7 +152,7 @@ pub(super) fn read(report: &mut Report<'_>) -> Map {
     map
 }
 
-/// Takes in one port; false if it is refused.
+/// Adds a port; false if it is refused.
 fn add(
     report: &mut Report<'_>,
     map: &mut Map,
@@ -179,7 +179,7 @@ fn add(
         if let Some(&first) = nodes.get(node) {
             let first = &map.named[first];
             let message = format!(
-                "{} is behind port {} already, on line {}",
+                "{} is on port {} already, on line {}",
                 shown(node),
                 shown(&first.port),
                 first.line
@@ -203,7 +203,7 @@ fn add(
     true
 }
 
-/// The ports and nodes of a line, which may have ranges on both sides.
+/// The ports and nodes of a line. Both sides may have ranges.
 fn pairs(port: &str, node: &str) -> Result<Vec<(String, String)>, String> {
     let ports = expand(port)?;
     if node == "-" {
@@ -218,7 +218,7 @@ fn pairs(port: &str, node: &str) -> Result<Vec<(String, String)>, String> {
     Ok(ports.into_iter().zip(nodes).collect())
 }
 
-/// `r03n[01-03,07]` -> r03n01, r03n02, r03n03, r03n07. Several brackets: the last one counts fastest.
+/// Expands `r03n[01-03,07]` to r03n01, r03n02, r03n03, r03n07. With several brackets, the last one counts fastest.
 fn expand(text: &str) -> Result<Vec<String>, String> {
     let mut all = vec![String::new()];
     let mut rest = text;
@@ -226,7 +226,7 @@ fn expand(text: &str) -> Result<Vec<String>, String> {
         let literal = &rest[..open];
         let inside = rest[open..].strip_prefix('[').and_then(|inside| inside.split_once(']'));
         let Some((ranges, behind)) = inside else {
-            return Err(format!("a bracket without its other one in '{}'", shown(text)));
+            return Err(format!("an unmatched bracket in '{}'", shown(text)));
         };
         let numbers = numbers(ranges)?;
         if all.len() * numbers.len() > ENTRIES {
@@ -245,7 +245,7 @@ fn expand(text: &str) -> Result<Vec<String>, String> {
     Ok(all)
 }
 
-/// `01-03,07,10-20/5`, with the leading zeros of each range's first number.
+/// The numbers of `01-03,07,10-20/5`, with the leading zeros of each range's first number.
 fn numbers(text: &str) -> Result<Vec<String>, String> {
     let wrong = || format!("'[{}]' is not a range", shown(text));
     let mut all = Vec::new();
@@ -283,7 +283,7 @@ impl Pattern {
         ] {
             for (i, name) in variables(here).enumerate() {
                 if variables(here).take(i).any(|earlier| earlier == name) {
-                    return Err(format!("'{{{name}}}' stands twice on one side"));
+                    return Err(format!("'{{{name}}}' occurs twice on one side"));
                 }
                 if !variables(there).any(|other| other == name) {
                     return Err(format!("'{{{name}}}' is not on the {side}'s side"));
@@ -345,7 +345,7 @@ fn variables(pieces: &[Piece]) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Cuts at variables, which are written as in the site file's `node-name`: `{slot}`, `{slot:02}`.
+/// Splits the text at variables, which are written as in the site file's `node-name`: `{slot}`, `{slot:02}`.
 fn pieces(text: &str) -> Result<Vec<Piece>, String> {
     let mut pieces = Vec::new();
     let mut rest = text;
@@ -355,7 +355,7 @@ fn pieces(text: &str) -> Result<Vec<Piece>, String> {
         }
         let inside = rest[open..].strip_prefix('{').and_then(|inside| inside.split_once('}'));
         let Some((inside, behind)) = inside else {
-            return Err(format!("a brace without its other one in '{}'", shown(text)));
+            return Err(format!("an unmatched brace in '{}'", shown(text)));
         };
         let (name, width) = inside.split_once(':').unwrap_or((inside, "01"));
         let width = match width.as_bytes() {

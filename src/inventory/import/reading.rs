@@ -1,4 +1,4 @@
-//! What could be read of a file, and what is wrong with the rest of it.
+//! The nodes that could be read from a file, and its problems.
 
 use super::{Difference, Entry, Format, Import, ImportError, PROBLEMS, compare, compare::conflicts_of_flawed};
 use rackstrap_hostlist::NodeSet;
@@ -6,29 +6,29 @@ use rackstrap_model::inventory::Inventory;
 use rackstrap_site::{Diagnostic, Site, one_line};
 use std::collections::HashSet;
 
-/// What could be read of a file.
+/// The result of reading a file.
 #[derive(Clone, Debug)]
 pub struct Reading {
-    /// The nodes that nothing is wrong with.
+    /// The nodes without problems.
     pub(super) import: Import,
-    /// The others, as far as they could be read.
+    /// The other nodes, as far as they could be read.
     pub(super) flawed: Vec<Entry>,
-    /// What is wrong, in the order of the file.
+    /// The problems, in the order of the file.
     pub(super) problems: Vec<Diagnostic>,
-    /// Problems that were counted only.
+    /// Number of further problems, which were only counted.
     pub(super) omitted: usize,
     /// Lines with the nodes that are described there, sorted.
     pub(super) owners: Vec<(usize, String)>,
 }
 
-/// What a file would make of the inventory.
+/// The result of importing a file.
 #[derive(Clone, Debug)]
 pub struct Judged {
-    /// What was read.
+    /// The nodes that were read.
     pub import: Import,
-    /// What that changes; nothing speaks against it.
+    /// The changes that they make, without conflicts.
     pub difference: Difference,
-    /// Problems of lines that are not wanted.
+    /// Problems of lines for other nodes.
     pub passed_over: Vec<Diagnostic>,
 }
 
@@ -40,10 +40,10 @@ impl Reading {
         }
     }
 
-    /// What all nodes of the file, or those of `only`, would make of the inventory. `file` is its name, for messages.
+    /// The result of importing all nodes of the file, or those of `only`. `file` is its name, for messages.
     ///
     /// # Errors
-    /// Everything that is wrong with the lines of these nodes, and everything in the inventory and the site file that speaks against them.
+    /// All problems of the lines of these nodes, and all conflicts with the inventory and the site file.
     pub fn judge(
         self,
         file: &str,
@@ -60,7 +60,7 @@ impl Reading {
         let mut difference = compare(inventory, site, &chosen(&self.import.entries));
         let mut conflicts = std::mem::take(&mut difference.conflicts);
         conflicts.extend(conflicts_of_flawed(inventory, site, &flawed));
-        // A card may move from a node whose line is wrong: whether it does will be seen when the line is right.
+        // A card may move from a node whose line has a problem. Whether it does is known when the line is corrected.
         let in_file: HashSet<&str> = self.names().filter(|name| wanted(name)).collect();
         let unsure = !flawed.is_empty();
         conflicts
@@ -102,7 +102,7 @@ impl Reading {
         })
     }
 
-    /// The names of all nodes of the file, also of those that something is wrong with.
+    /// The names of all nodes of the file, including those with problems.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.owners.iter().map(|(_, name)| name.as_str())
     }
@@ -110,7 +110,7 @@ impl Reading {
     /// All nodes.
     ///
     /// # Errors
-    /// Everything that is wrong with the file.
+    /// All problems of the file.
     pub fn all(self) -> Result<Import, ImportError> {
         match self.problems.is_empty() {
             true => Ok(self.import),
@@ -118,16 +118,16 @@ impl Reading {
         }
     }
 
-    /// The nodes that are `wanted`, whatever is wrong with the lines of other nodes. These problems come with them.
+    /// The nodes that are `wanted`, with the problems of other nodes, which are not errors.
     ///
     /// # Errors
-    /// What is wrong with nodes that are wanted.
+    /// Problems of wanted nodes.
     pub fn only(self, wanted: impl Fn(&str) -> bool) -> Result<(Import, Vec<Diagnostic>), ImportError> {
         let lines = !matches!(self.import.format, Format::Toml | Format::Dhcpd);
         let owner = |problem: &Diagnostic| {
             let before = self.owners.partition_point(|(line, _)| *line <= problem.line);
             let (line, name) = self.owners.get(before.checked_sub(1)?)?;
-            // Where a node is a line, a fault on another line is not its own.
+            // If a node is one line, a problem on another line does not concern it.
             (!lines || *line == problem.line).then_some(name.as_str())
         };
         let is_wanted = |problem: &Diagnostic| owner(problem).is_some_and(&wanted);
@@ -139,7 +139,7 @@ impl Reading {
         let unread = self.owners.iter().filter(unread).count();
         match (ours.is_empty(), unread) {
             (true, 0) => Ok((import, theirs)),
-            // More problems than are kept: those of the wanted nodes are not among them.
+            // There are more problems than are kept, and those of the wanted nodes may be missing.
             (true, unread) => Err(refused(self.problems, self.omitted.max(unread), import.warnings)),
             (false, _) => Err(refused(ours, 0, import.warnings)),
         }

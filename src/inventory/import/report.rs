@@ -1,19 +1,19 @@
-//! Collects what is wrong with a file that is imported, each with its line, column and text.
+//! Collects the problems of an imported file, each with its line, column and text.
 
 use super::Place;
 use rackstrap_site::{Diagnostic, excerpt, harmless, one_line};
 use std::ops::Range;
 
-/// At most this many problems are kept; the rest is counted. Nobody mends more at once.
+/// At most this many problems are kept; the rest is counted. A person does not correct more at once.
 pub const PROBLEMS: usize = 1000;
-/// At most this many characters of the file's text inside a message.
+/// At most this many characters of the file's text are in a message.
 const QUOTED: usize = 60;
 
-/// What is said about one file, by bytes of its text.
+/// The problems and warnings of one file, by bytes of its text.
 pub(super) struct Report<'t> {
     text: &'t str,
     file: String,
-    /// Byte at which each line begins.
+    /// The byte at which each line begins.
     lines: Vec<usize>,
     problems: Vec<(usize, Diagnostic)>,
     omitted: usize,
@@ -21,7 +21,7 @@ pub(super) struct Report<'t> {
     omitted_warnings: usize,
 }
 
-/// What was said, in the order of the file.
+/// The problems and warnings, in the order of the file.
 #[derive(Debug, Default)]
 pub(super) struct Said {
     pub problems: Vec<Diagnostic>,
@@ -43,12 +43,12 @@ impl<'t> Report<'t> {
         }
     }
 
-    /// The text that this is about.
+    /// The text of the file.
     pub fn text(&self) -> &'t str {
         self.text
     }
 
-    /// Each line with the byte at which it begins, without its end.
+    /// Each line without its end, and the byte at which it begins.
     pub fn lines(&self) -> Vec<(usize, &'t str)> {
         let text = self.text;
         let line = |(i, &begin): (usize, &usize)| {
@@ -58,12 +58,12 @@ impl<'t> Report<'t> {
         self.lines.iter().enumerate().map(line).collect()
     }
 
-    /// The line, from 1, that holds that byte.
+    /// The line of that byte, from 1.
     pub fn line(&self, at: usize) -> usize {
         self.lines.partition_point(|&begin| begin <= at)
     }
 
-    /// The line and the column, both from 1, of that byte.
+    /// The line and the column of that byte, both from 1.
     pub fn line_and_column(&self, at: usize) -> Place {
         let mut at = at.min(self.text.len());
         while !self.text.is_char_boundary(at) {
@@ -74,7 +74,7 @@ impl<'t> Report<'t> {
         (line, before.chars().count() + 1)
     }
 
-    /// Something that keeps the whole file from being imported.
+    /// Reports a problem, which prevents the import of the whole file.
     pub fn error(&mut self, at: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
         if self.problems.len() == PROBLEMS {
             self.omitted += 1;
@@ -84,13 +84,13 @@ impl<'t> Report<'t> {
         self.problems.push((at.start, diagnostic));
     }
 
-    /// The same about no place in particular.
+    /// Reports a problem without a place.
     pub fn error_whole(&mut self, message: impl Into<String>, help: impl Into<String>) {
         let diagnostic = self.whole(message.into(), help.into());
         self.problems.push((0, diagnostic));
     }
 
-    /// Something that deserves a look, and keeps nothing from being imported.
+    /// Reports a warning, which does not prevent the import.
     pub fn warn(&mut self, at: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
         if self.warnings.len() == PROBLEMS {
             self.omitted_warnings += 1;
@@ -100,22 +100,22 @@ impl<'t> Report<'t> {
         self.warnings.push((at.start, diagnostic));
     }
 
-    /// The same about no place in particular.
+    /// Reports a warning without a place.
     pub fn warn_whole(&mut self, message: impl Into<String>, help: impl Into<String>) {
         let diagnostic = self.whole(message.into(), help.into());
         self.warnings.push((self.text.len(), diagnostic));
     }
 
-    /// True as long as nothing keeps the file from being imported.
+    /// Whether there are no problems.
     pub fn is_clean(&self) -> bool {
         self.problems.is_empty()
     }
 
-    /// Everything, sorted by place.
+    /// All problems and warnings, sorted by place.
     pub fn finish(mut self) -> Said {
         if self.omitted_warnings > 0 {
             let message = format!("{} more warnings", self.omitted_warnings);
-            self.warn_whole(message, "mend the ones above, then look again");
+            self.warn_whole(message, "correct the ones above, then try again");
         }
         let sorted = |mut all: Vec<(usize, Diagnostic)>| {
             all.sort_by_key(|(at, _)| *at);
@@ -162,7 +162,7 @@ impl<'t> Report<'t> {
     }
 }
 
-/// `text`, shortened, with nothing in it that a terminal would obey.
+/// `text`, shortened, without characters that a terminal would interpret.
 pub(super) fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(QUOTED).map(harmless).collect();
     if text.chars().nth(QUOTED).is_some() {
@@ -184,13 +184,13 @@ pub(super) fn split(
 ) -> impl Iterator<Item = (Range<usize>, &str)> {
     line.split(separator).map(move |part| {
         let word = part.trim();
-        // Both are slices of `line`: the distance of their beginnings is a number of its bytes.
+        // Both are slices of `line`, so the distance of their beginnings is a number of bytes.
         let begin = offset + (word.as_ptr() as usize - line.as_ptr() as usize);
         (begin..begin + word.len(), word)
     })
 }
 
-/// The line up to its comment: a `#` at its beginning or behind a blank.
+/// The line without its comment: a `#` at its beginning or after a blank.
 pub(super) fn without_comment(line: &str) -> &str {
     let mut before = ' ';
     for (i, c) in line.char_indices() {

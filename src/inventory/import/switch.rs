@@ -1,7 +1,8 @@
-//! A switch's MAC address table, pasted from its terminal, with a map from its ports to nodes.
+//! A switch's MAC address table, pasted from its terminal, with a map from ports to nodes.
 //!
-//! No format is asked for: a line counts that has a hardware address in any notation and a port. So it reads Cisco
-//! IOS and NX-OS, Arista EOS, Junos, ProCurve, Comware, AOS-CX and `bridge fdb show`, with their headings and footers.
+//! The table needs no particular format: a line counts if it has a hardware address in any notation and a port. So tables of
+//! Cisco IOS and NX-OS, Arista EOS, Junos, ProCurve, Comware, AOS-CX and `bridge fdb show` can be read, including headings
+//! and footers.
 
 use super::{
     Draft, mac,
@@ -15,16 +16,16 @@ use std::{
     ops::Range,
 };
 
-/// Ports and nodes that are named in one warning.
+/// At most this many ports and nodes are named in one warning.
 const NAMED: usize = 8;
 
-/// Short forms of interface names, as [`canonical`] leaves them.
+/// Short forms of interface names, as [`canonical`] returns them.
 const INTERFACES: [&str; 28] = [
     "gi", "te", "tw", "fi", "twe", "fo", "hu", "fa", "et", "po", "ge", "xe", "mge", "ae", "bagg", "swp", "lan", "port",
     "trk", "lag", "sfp", "sfpplus", "qsfp", "ether", "bond", "eno", "ens", "slot",
 ];
 
-/// What a table says.
+/// The content of a table.
 #[derive(Debug, Default)]
 pub(super) struct Table {
     pub drafts: Vec<Draft>,
@@ -32,15 +33,15 @@ pub(super) struct Table {
     pub unmapped_ports: usize,
 }
 
-/// A port and what was seen behind it.
-struct Seen {
+/// A port and the hardware addresses on it.
+struct SeenPort {
     port: String,
     at: Range<usize>,
     hwaddrs: Vec<(Range<usize>, HwAddr)>,
 }
 
 pub(super) fn read(report: &mut Report<'_>, map: &Map) -> Table {
-    let mut ports: Vec<Seen> = Vec::new();
+    let mut ports: Vec<SeenPort> = Vec::new();
     let mut index: HashMap<String, usize> = HashMap::new();
     let mut heard: HashSet<(usize, HwAddr)> = HashSet::new();
     let mut portless: Option<(Range<usize>, usize)> = None;
@@ -57,13 +58,13 @@ pub(super) fn read(report: &mut Report<'_>, map: &Map) -> Table {
             heading = Heading::of(&all).or(heading);
             continue;
         };
-        // Groups are everybody's, and a bridge lists the addresses of its own ports as permanent.
+        // Multicast addresses belong to no machine, and a bridge lists the addresses of its own ports as permanent.
         if hwaddr.is_multicast() || all.iter().any(|(_, word)| *word == "permanent") {
             continue;
         }
         if let Some((_, at, second)) = hwaddrs.next() {
             let message = format!("two hardware addresses in one line, {hwaddr} and {second}");
-            report.error(at, message, "put each on a line of its own, with its port");
+            report.error(at, message, "put each on its own line, with its port");
             continue;
         }
         let (at, port) = match port(report, &all, position, heading, map) {
@@ -79,7 +80,7 @@ pub(super) fn read(report: &mut Report<'_>, map: &Map) -> Table {
         };
         let seen = *index.entry(canonical(&port)).or_insert(ports.len());
         if seen == ports.len() {
-            ports.push(Seen {
+            ports.push(SeenPort {
                 port,
                 at,
                 hwaddrs: Vec::new(),
@@ -100,7 +101,7 @@ pub(super) fn read(report: &mut Report<'_>, map: &Map) -> Table {
         report.warn(
             at,
             message,
-            "they are mostly the switch's own; if one is a node's, write its port behind it",
+            "most of them are the switch's own; if one is a node's, write its port after it",
         );
     }
     if let Some((at, count)) = unsure {
@@ -118,7 +119,7 @@ pub(super) fn read(report: &mut Report<'_>, map: &Map) -> Table {
     by_node(report, map, ports)
 }
 
-fn by_node(report: &mut Report<'_>, map: &Map, ports: Vec<Seen>) -> Table {
+fn by_node(report: &mut Report<'_>, map: &Map, ports: Vec<SeenPort>) -> Table {
     let mut table = Table::default();
     let mut unmapped = Vec::new();
     for seen in ports {
@@ -164,7 +165,7 @@ fn by_node(report: &mut Report<'_>, map: &Map, ports: Vec<Seen>) -> Table {
     table
 }
 
-/// Ports that the map names and nothing was heard from.
+/// Warns of ports of the map without any hardware address in the table.
 fn quiet_ports(report: &mut Report<'_>, map: &Map, heard: &HashMap<String, usize>) {
     let quiet = |named: &&super::ports::Named| named.node.is_some() && !heard.contains_key(&named.canonical);
     let quiet: Vec<String> = map
@@ -200,22 +201,22 @@ fn list(all: &[String]) -> String {
     text
 }
 
-/// The node behind a port as the map spells it: `Port:7`, as Avaya's switches write it, is the port 7 as well.
+/// The node on a port in the spelling of the map: `Port:7`, as Avaya's switches write it, is also the port 7.
 fn node_behind(map: &Map, port: &str) -> Option<String> {
     let canonical = canonical(port);
     let bare = || canonical.strip_prefix("port:").and_then(|number| map.node(number));
     map.node(&canonical).or_else(bare)
 }
 
-/// What a line says about the port.
+/// The port of a line.
 enum Found {
     Port(Range<usize>, String),
-    /// Numbers, of which nothing tells the port from the VLAN.
+    /// Numbers that may be the port or the VLAN.
     Number,
     Nothing,
 }
 
-/// Where the heading of a table has its columns: places among these, from the left.
+/// The columns in a table's heading: their positions, from the left.
 #[derive(Clone, Copy)]
 struct Heading {
     hwaddr: usize,
@@ -224,7 +225,7 @@ struct Heading {
 }
 
 impl Heading {
-    /// None if it is no heading.
+    /// The heading; none if the line is not a heading.
     fn of(all: &[(Range<usize>, &str)]) -> Option<Heading> {
         let find = |wanted: &[&str]| {
             all.iter()
@@ -238,7 +239,7 @@ impl Heading {
         (heading.vlan.is_some() || heading.port.is_some()).then_some(heading)
     }
 
-    /// The number that is the port, of those before and behind the hardware address.
+    /// The number that is the port, from those before and after the hardware address.
     fn pick<T>(self, before: Vec<T>, mut behind: Vec<T>) -> Option<T> {
         let port = self.port?;
         let right = port > self.hwaddr;
@@ -251,8 +252,8 @@ impl Heading {
     }
 }
 
-/// The port of a line: the one that the map names, or what looks like an interface, or a bare number in the column
-/// that the heading calls so.
+/// The port of a line: the one that the map names, or a word that looks like an interface, or a plain number in the heading's
+/// port column.
 fn port(
     report: &mut Report<'_>,
     all: &[(Range<usize>, &str)],
@@ -260,7 +261,7 @@ fn port(
     heading: Option<Heading>,
     map: &Map,
 ) -> Found {
-    // bridge fdb: the word behind `dev`, whatever it looks like.
+    // In `bridge fdb`, the word after `dev` is the port.
     if let Some(dev) = all.iter().position(|(_, word)| *word == "dev") {
         return match all.get(dev + 1) {
             Some((at, word)) => Found::Port(at.clone(), (*word).to_owned()),
@@ -275,7 +276,7 @@ fn port(
                 found.push((at.clone(), part.to_owned()));
             }
         }
-        // Some write `Gi 1/0/1`, and `Port: 7`.
+        // Some switches write `Gi 1/0/1` or `Port: 7`.
         if let Some((next_at, next)) = all
             .get(i + 1)
             .filter(|(_, next)| next.starts_with(|c: char| c.is_ascii_digit()))
@@ -295,7 +296,7 @@ fn port(
                 numbers.map(|(at, word)| (at.clone(), (*word).to_owned())).collect()
             };
             let (before, behind) = (numbers(all.get(..hwaddr)), numbers(all.get(hwaddr + 1..)));
-            // Only a table whose ports are numbers in the map, and that does not say which number is one, is unclear.
+            // A table is unclear only if the map's ports are numbers and the table does not show which number is the port.
             let any = before.iter().chain(&behind).any(|(_, number)| map.knows(number));
             match heading.and_then(|heading| heading.pick(before, behind)) {
                 Some((at, number)) => Found::Port(at, number),
@@ -307,7 +308,7 @@ fn port(
         [first, second, ..] => {
             if found.iter().any(|(_, port)| node_behind(map, port).is_some()) {
                 let message = format!("two ports in one line, {} and {}", shown(&first.1), shown(&second.1));
-                report.error(second.0.clone(), message, "leave the port that the machine is on");
+                report.error(second.0.clone(), message, "keep only the port that the machine is on");
             }
             Found::Port(first.0.clone(), first.1.clone())
         }
@@ -345,7 +346,7 @@ fn is_interface(word: &str) -> bool {
     }
 }
 
-/// The line without what terminals obey (pagers leave that in what is pasted), as long as it was.
+/// The line without control sequences, which pagers leave in pasted text; its length does not change.
 fn cleaned(line: &str) -> String {
     let mut cleaned = String::with_capacity(line.len());
     let mut chars = line.chars().peekable();

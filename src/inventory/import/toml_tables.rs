@@ -1,4 +1,4 @@
-//! Our own format: `[node.NAME]` tables, as `rackstrap node export` writes them.
+//! The format of `rackstrap node export`: `[node.NAME]` tables.
 
 use super::{
     Draft, ENTRIES, Entry, Word, mac,
@@ -24,13 +24,12 @@ const KEYS: [&str; 7] = [
     "attributes",
 ];
 const EXAMPLE: &str = "write [node.r01n01], and below it hwaddrs = [\"52:54:00:01:01:01\"]";
-/// With more tables of one name or inside of nodes than this, nothing else is looked at: the parser moves all tables
-/// that it has at each.
+/// If more tables than this are repeated or inside of nodes, reading stops: the parser moves all its tables for each of them.
 const REPEATED: usize = 100;
-/// Brackets of a line that are taken for the end of a header.
+/// At most this many brackets of a line are tried as the end of a header.
 const BRACKETS: usize = 16;
 
-/// Writes nodes as [`super::read`] reads them.
+/// Writes nodes in the form that [`super::read`] reads.
 pub fn to_toml(entries: &[Entry]) -> String {
     let list = |all: &[String]| Item::Value(Value::Array(all.iter().map(String::as_str).collect::<Array>()));
     let mut nodes = Table::new();
@@ -68,8 +67,8 @@ pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
     let (document, errors) = DeTable::parse_recoverable(report.text());
     for error in errors {
         let at = error.span().unwrap_or(0..0);
-        // Of repeated headers was said where the first one is, which the parser does not tell; and of one broken line
-        // it tells several things, of which the first is the cause.
+        // Repeated headers were reported with the place of the first one, which the parser does not know. For one broken line
+        // the parser reports several errors, of which the first is the cause.
         if told.insert(report.line(at.start)) {
             report.error(at, format!("this is not TOML: {}", error.message()), EXAMPLE);
         }
@@ -98,8 +97,8 @@ pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
     drafts
 }
 
-/// Says of each `[node.NAME]` that stands twice where the first one is, and returns the lines of the second ones;
-/// none if there is no point in going on.
+/// Reports each repeated `[node.NAME]` with the place of the first one, and returns the lines of the repetitions; none if
+/// reading must stop.
 fn headers_once(report: &mut Report<'_>) -> Option<BTreeSet<usize>> {
     let mut first: HashMap<String, usize> = HashMap::new();
     let mut repeated = BTreeSet::new();
@@ -122,7 +121,7 @@ fn headers_once(report: &mut Report<'_>) -> Option<BTreeSet<usize>> {
     if first.len() > ENTRIES {
         report.error_whole(
             format!("{} tables in one file; at most {ENTRIES} are read", first.len()),
-            "cut it into several files, and import one after the other",
+            "split it into several files, and import one after the other",
         );
     }
     if deep > REPEATED {
@@ -135,7 +134,7 @@ fn headers_once(report: &mut Report<'_>) -> Option<BTreeSet<usize>> {
     (repeated.len() <= REPEATED && deep <= REPEATED && first.len() <= ENTRIES).then_some(repeated)
 }
 
-/// `node.r01n01` of `[node.r01n01]`, in one spelling however it is spaced and quoted, and of how many parts it is.
+/// `node.r01n01` of `[node.r01n01]`, in one spelling whatever its blanks and quotes, and the number of its parts.
 fn header(line: &str) -> Option<(String, usize)> {
     let inside = line.trim_start().strip_prefix('[')?;
     let end = inside.rfind(']')?;
@@ -143,7 +142,7 @@ fn header(line: &str) -> Option<(String, usize)> {
     if inside[..end].chars().all(plain) {
         return Some((inside[..end].to_owned(), inside[..end].split('.').count()));
     }
-    // A bracket may also stand in a comment: the longest text that is a key is the header.
+    // A comment may contain brackets, too: the longest text that is a key is the header.
     let ends = inside.char_indices().filter(|(_, c)| *c == ']').take(BRACKETS);
     let keys = ends.filter_map(|(end, _)| Key::parse(&inside[..end]).ok()).last()?;
     let quoted = |key: &Key| Key::new(key.get()).to_string();

@@ -1,4 +1,4 @@
-//! What comes rarely: versions that have to stay, nodes that were never ready, other hardware, a retry after a stop.
+//! Rare cases: versions that must not be deleted, nodes that were never ready, exchanged machines, a retry after a stop.
 
 use super::{image, ledger::Rig};
 use crate::{
@@ -13,10 +13,10 @@ use rackstrap_model::{
 use rackstrap_wire::HwAddr;
 use std::sync::Arc;
 
-/// Also what is not well counts as up: what follows is said by its checks.
+/// The system comes up, and a check fails. The node counts as up; its checks decide about the rest.
 fn limps(rig: &Rig, name: &str) {
     let boot = rig.boot(name);
-    rig.boots.note_health(&boot.plan.id, &boot.token, false).unwrap();
+    rig.boots.record_health(&boot.plan.id, &boot.token, false).unwrap();
     let ready = rig.boots.mark_ready(&boot.plan.id, &boot.token, Timestamp::now());
     let boot = rig.runtime.block_on(ready).unwrap();
     rig.rollouts.ready(&boot, Timestamp::now());

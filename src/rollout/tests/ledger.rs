@@ -1,4 +1,4 @@
-//! Tests of the keeper: nodes that go back, orders, and what of it is there after a restart.
+//! Tests of the registry: nodes that roll back, orders, and the state after a restart.
 
 use super::{catalog, image};
 use crate::{
@@ -50,7 +50,7 @@ fn of_profile(name: &str, profile: &str) -> Node {
 }
 
 impl Rig {
-    /// Ten nodes, the last two of which follow other rules; debian@3 is current, debian@4 came later.
+    /// Ten nodes, the last two with other profiles; debian@3 is current, debian@4 is newer.
     pub fn new() -> Rig {
         let dir = tempfile::tempdir().unwrap();
         let rig = Rig::open(dir);
@@ -78,7 +78,7 @@ impl Rig {
         }
     }
 
-    /// The daemon is killed and started.
+    /// The daemon is killed and started again.
     pub fn restart(self) -> Rig {
         let Rig {
             dir,
@@ -123,7 +123,7 @@ impl Rig {
         boot
     }
 
-    /// And the kernel.
+    /// The script and the kernel are fetched.
     pub fn boot(&self, name: &str) -> Arc<Boot> {
         let boot = self.open_boot(name);
         self.rollouts.took(&boot, Timestamp::now());
@@ -131,7 +131,7 @@ impl Rig {
         boot
     }
 
-    /// And the system comes up.
+    /// The script and the kernel are fetched, and the system comes up.
     pub fn come_up(&self, name: &str) {
         let boot = self.boot(name);
         let token = boot.token.clone();
@@ -143,7 +143,7 @@ impl Rig {
         self.settled();
     }
 
-    /// Waits until the keeper has heard all: it hears one thing after the other.
+    /// Waits until the thread has handled all messages, which it handles in order.
     pub fn settled(&self) {
         self.runtime.block_on(self.rollouts.heard_all());
     }
@@ -374,7 +374,7 @@ fn boots_that_were_missed_are_found_among_the_boots() {
     let rig = Rig::new();
     rig.come_up("r01n01");
     rig.begin(&["r01n01"]).unwrap();
-    // The keeper hears nothing of this one.
+    // The thread gets no message about this boot.
     let decision = rig.told("r01n01");
     let plan = decision
         .plan(&rig.world.load().site, decision.node.hwaddrs[0], "")

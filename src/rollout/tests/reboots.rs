@@ -1,4 +1,4 @@
-//! Rollouts with `--reboot`: which nodes are restarted, how many at once, and what becomes of it when the rollout is held.
+//! Rollouts with `--reboot`: which nodes restart, how many at a time, and what happens when the rollout is paused.
 
 use super::{
     image,
@@ -15,7 +15,7 @@ use rackstrap_store::{Batch, Table};
 use std::sync::Arc;
 
 impl Rig {
-    /// The planner looks, and the node's heartbeat comes: true if it gets the order to restart.
+    /// Runs the planner, and sends the node's heartbeat; true if the answer is the order to restart.
     fn beats(&self, name: &str) -> bool {
         self.beats_in(name, &self.boots.current(name).unwrap())
     }
@@ -28,7 +28,7 @@ impl Rig {
             .is_some()
     }
 
-    /// The steps of nodes, the newest one of each.
+    /// The last step of each node.
     fn steps(&self, names: &[&str]) -> Vec<&'static str> {
         let all: Vec<Request> = self.restarts.list();
         let of = |name: &&str| {
@@ -40,7 +40,7 @@ impl Rig {
         names.iter().map(of).collect()
     }
 
-    /// Runs the programs that are to run.
+    /// Ends the programs that run. Returns their number.
     fn programs_end(&self) -> usize {
         self.rollouts.look(Timestamp::now());
         let jobs: Vec<_> = std::iter::from_fn(|| self.restarts.next_job()).collect();
@@ -225,7 +225,7 @@ fn a_rollout_that_has_ended_looks_at_its_nodes_until_none_of_them_can_be_concern
     assert!(is_planned(&rig) && rig.beats("r01n01"));
 }
 
-/// Releases before the planner said in the row of a rollout's node in which boot it was asked to restart.
+/// Older releases recorded in the row of a rollout's node the boot in which it was ordered to restart.
 #[test]
 fn a_restart_that_an_older_release_ordered_is_taken_over_once() {
     let rig = Rig::new();

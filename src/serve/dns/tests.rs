@@ -1,4 +1,4 @@
-//! What the name server sees of the world, and what nodes are told of it.
+//! Tests of the name server's view of the world, and of the name server that nodes use.
 
 use super::*;
 use crate::testkit::{self, node};
@@ -29,7 +29,7 @@ fn world(text: &str) -> SharedWorld {
         .shared()
 }
 
-/// How a node's question for the address of `name` ends (RFC 1035 section 4.1).
+/// The outcome of a node's question for the address of `name` (RFC 1035 section 4.1).
 fn asked(view: &View, name: &str) -> Outcome {
     let mut packet = vec![0x12, 0x67, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
     for label in name.split('.') {
@@ -44,7 +44,7 @@ fn asked(view: &View, name: &str) -> Outcome {
 }
 
 #[test]
-fn a_change_is_seen_by_the_next_query_and_moves_the_serial_number() {
+fn a_change_applies_to_the_next_query_and_increases_the_serial_number() {
     let world = world(SITE);
     let views = Views::since(world.clone(), NOW).unwrap().unwrap();
     let first = views.load(|| panic!("nothing changed"));
@@ -62,7 +62,7 @@ fn a_change_is_seen_by_the_next_query_and_moves_the_serial_number() {
     assert_eq!(asked(&second, name), Outcome::Answered);
     assert_eq!(asked(&second, "r01n03.cluster.example."), Outcome::NoName);
 
-    // Images come and go without the zones changing.
+    // Images change without a change of the zones.
     world.rcu(|world| World {
         images: Arc::new(Catalog::default()),
         assignments: Arc::default(),
@@ -88,9 +88,9 @@ fn a_change_is_seen_by_the_next_query_and_moves_the_serial_number() {
     assert_eq!(asked(&third, "rackstrap.cluster.example."), Outcome::NoName);
 }
 
-/// DHCP's options, the plan's network and with it the node's resolv.conf are all made of this subnet.
+/// DHCP's options, the plan's network and the node's resolv.conf all come from this subnet.
 #[test]
-fn nodes_are_told_to_ask_the_server_of_their_subnet() {
+fn nodes_use_the_dns_server_of_their_subnet() {
     let told = |text: &str| {
         let requester = Requester {
             ipaddr: Some(NODE),

@@ -1,4 +1,4 @@
-//! Exports follow the images that there are.
+//! Tests that exports follow the images.
 
 use super::*;
 use crate::{
@@ -10,7 +10,7 @@ use std::fs;
 use testbed::image::fake;
 
 #[tokio::test]
-async fn exports_of_versions_that_are_gone_or_are_other_trees_are_closed() {
+async fn exports_of_deleted_or_replaced_versions_are_closed() {
     let dir = tempfile::tempdir().unwrap();
     let images = dir.path().join("images");
     fake(&images, "debian@1", 5).unwrap();
@@ -32,7 +32,8 @@ async fn exports_of_versions_that_are_gone_or_are_other_trees_are_closed() {
     let (deleted, kept) = (open("debian@1"), open("rocky@1"));
     reloader.rescan_images().unwrap();
     assert!(deleted.upgrade().is_some() && kept.upgrade().is_some());
-    // As `image delete` does: out of sight, the daemon looks again, and only then are the files removed.
+    // The steps of `image delete`: the directory is moved out of sight, the daemon reads the images again, and then the files
+    // are removed.
     fs::rename(images.join("debian/1"), images.join("debian/.deleted-1")).unwrap();
     reloader.rescan_images().unwrap();
     assert!(deleted.upgrade().is_none(), "its files could not be freed");
@@ -42,7 +43,7 @@ async fn exports_of_versions_that_are_gone_or_are_other_trees_are_closed() {
     );
     assert_eq!(mount("debian@1").unwrap_err(), Refusal::NoSuchExport);
 
-    // Another tree has the name and number; nobody need ask for it.
+    // Another tree gets the name and number; the export is closed without a request for it.
     fs::rename(images.join("rocky"), images.join("old")).unwrap();
     fake(&images, "rocky@1", 7).unwrap();
     reloader.rescan_images().unwrap();

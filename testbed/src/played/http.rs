@@ -1,4 +1,4 @@
-//! An HTTP client that sends what it is told to.
+//! An HTTP client for requests that no agent sends.
 
 use crate::Result;
 use anyhow::Context;
@@ -8,7 +8,8 @@ use std::{
     net::TcpStream,
 };
 
-/// Status and body of the answer to one request on that connection, which ends with it. An empty token is not sent.
+/// Sends one request on that connection and returns status and body. The connection ends with the answer. An empty token is
+/// not sent.
 pub fn ask(
     mut stream: TcpStream,
     method: &str,

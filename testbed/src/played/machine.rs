@@ -1,4 +1,4 @@
-//! A machine as its packets show it: firmware, then iPXE, which asks for its script until that boots a node.
+//! A simulated machine: firmware, then iPXE, which fetches its script until the script boots a node.
 
 use super::{
     PATIENCE, Wire,
@@ -19,56 +19,56 @@ const OFFER: u8 = 2;
 const ACK: u8 = 5;
 const NAK: u8 = 6;
 
-/// Which program of the machine asks.
+/// The program of the machine that asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// UEFI of x64.
+    /// UEFI firmware of an x64 machine.
     Firmware,
-    /// The loader.
+    /// The boot loader iPXE.
     Ipxe,
 }
 
-/// A machine, and where it is plugged in.
+/// A machine and its position on the network.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    /// Of its card.
+    /// Hardware address of its card.
     pub hwaddr: [u8; 6],
-    /// Of its board.
+    /// UUID of its mainboard.
     pub uuid: Uuid,
-    /// Where it is plugged in.
+    /// The network that it is attached to.
     pub wire: Arc<Wire>,
-    /// Remote id of option 82; empty = the relay says none.
+    /// Remote id of option 82; empty: the relay adds none.
     pub switch: String,
-    /// Circuit id; empty = none.
+    /// Circuit id; empty: none.
     pub port: String,
 }
 
 /// An OFFER or ACK.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The machine's.
+    /// Address of the machine.
     pub address: Ipv4Addr,
-    /// Bits of its network.
+    /// Prefix length of its network, in bits.
     pub prefix: u32,
-    /// Server identifier.
+    /// Server identifier (option 54).
     pub server: Ipv4Addr,
-    /// Empty: none.
+    /// Option 12; empty: none.
     pub host_name: String,
     /// Option 67; empty: none.
     pub boot_file: String,
 }
 
-/// What a machine that has become a node was told.
+/// The boot arguments of a machine that has become a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Booted {
-    /// Of the node.
+    /// Name of the node.
     pub name: String,
-    /// Its own.
+    /// Address of the node.
     pub address: Ipv4Addr,
 }
 
 impl Machine {
-    /// Number `n` of rack `rack`.
+    /// Machine number `n` of rack `rack`.
     pub fn new(rack: u8, n: u8, wire: &Arc<Wire>, switch: &str, port: &str) -> Machine {
         Machine {
             switch: switch.to_owned(),
@@ -77,7 +77,7 @@ impl Machine {
         }
     }
 
-    /// With that card, of which nothing else is told.
+    /// A machine with that card. Its relay adds no option 82.
     pub fn of(hwaddr: [u8; 6], wire: &Arc<Wire>) -> Machine {
         let [.., rack, n] = hwaddr;
         Machine {
@@ -89,12 +89,12 @@ impl Machine {
         }
     }
 
-    /// Hardware address of its card.
+    /// The hardware address as text.
     pub fn mac(&self) -> String {
         self.hwaddr.map(|byte| format!("{byte:02x}")).join(":")
     }
 
-    /// DISCOVER, OFFER, REQUEST, ACK; or NAK, as it has become a node in between, and from the beginning.
+    /// DISCOVER, OFFER, REQUEST, ACK. After a NAK it starts again: the machine has become a node in between.
     pub fn dhcp(&self, stage: Stage) -> Result<Reply> {
         let mut refused = None;
         for _ in 0..5 {
@@ -112,7 +112,7 @@ impl Machine {
         self.ask(stage, 1, &[], OFFER, PATIENCE)
     }
 
-    /// REQUEST of what was offered, and ACK.
+    /// REQUEST for an offer, and ACK.
     pub fn request(&self, stage: Stage, offer: &Reply) -> Result<Reply> {
         let [server, address] = [offer.server, offer.address].map(|a| a.octets());
         let chosen = [&[54, 4], &server[..], &[50, 4], &address].concat();
@@ -121,7 +121,7 @@ impl Machine {
         Ok(ack)
     }
 
-    /// REQUEST of one that knows its address (RFC 2131 section 4.3.2, INIT-REBOOT), and ACK.
+    /// REQUEST with an address that the machine knows (RFC 2131 section 4.3.2, INIT-REBOOT), and ACK.
     pub fn request_again(&self, stage: Stage, address: Ipv4Addr) -> Result<Reply> {
         let wanted = [&[50, 4], &address.octets()[..]].concat();
         let ack = self.ask(stage, 3, &wanted, ACK, PATIENCE)?;
@@ -129,7 +129,7 @@ impl Machine {
         Ok(ack)
     }
 
-    /// A DISCOVER or REQUEST that nobody may answer: what comes within a short time, or nothing.
+    /// A DISCOVER that may stay unanswered: returns the offer that arrives within `patience`.
     pub fn try_discover(&self, stage: Stage, patience: Duration) -> Option<Reply> {
         self.ask(stage, 1, &[], OFFER, patience).ok()
     }
@@ -146,7 +146,7 @@ impl Machine {
             .wire
             .exchange(xid, &packet, patience, fits)
             .with_context(|| asked("DHCP"))?;
-        // RFC 3046 section 2.1: the server echoes what the relay put in.
+        // RFC 3046 section 2.1: the server echoes the relay's option.
         ensure!(
             option(&reply, 82) == option(&packet, 82),
             "option 82 is not echoed in {reply:?}"
@@ -168,7 +168,7 @@ impl Machine {
         })
     }
 
-    /// A request as its relay, if it has one, sends it on.
+    /// A request as the machine's relay, if it has one, forwards it.
     pub fn packet(&self, xid: u32, stage: Stage, kind: u8, more: &[u8]) -> Vec<u8> {
         let mut message = Message::new(kind, self.hwaddr)
             .xid(xid)
@@ -194,7 +194,7 @@ impl Machine {
         message.build()
     }
 
-    /// The script, asked for from `from`; `again` as iPXE does it when it has run one: with what it knows of the machine.
+    /// Fetches the script from address `from`; with `again` as iPXE does after a first script, with the machine's properties.
     pub fn script(&self, from: Ipv4Addr, again: bool) -> Result<String> {
         let mac = self.hwaddr.map(|byte| format!("{byte:02x}")).join("-");
         let told = format!(
@@ -218,7 +218,7 @@ impl Machine {
         Ok(body)
     }
 
-    /// iPXE, from its DHCP until its script boots a node. `see` is told of every address that it is given.
+    /// Runs iPXE from its DHCP until its script boots a node. `see` is called with every address that it gets.
     pub fn walk(&self, see: impl Fn(&Reply)) -> Result<Booted> {
         let mut has = self.dhcp(Stage::Ipxe)?;
         see(&has);
@@ -243,7 +243,7 @@ impl Machine {
                 see(&has);
             } else {
                 ensure!(script.contains("waiting to be racked"), "{script}");
-                // The script says 2 s and more.
+                // The script itself waits 2 s or longer.
                 thread::sleep(Duration::from_millis(100));
             }
         }

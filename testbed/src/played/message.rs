@@ -1,11 +1,11 @@
-//! DHCP messages, written by hand: nothing that the daemon uses reads or writes them.
+//! DHCP messages, written by hand: none of the daemon's code reads or writes them.
 
 use std::{
     net::Ipv4Addr,
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// Where a client without an address sends to.
+/// The address that a client without an address sends to.
 pub const TO_ALL: (Ipv4Addr, u16) = (Ipv4Addr::BROADCAST, 67);
 
 /// A DHCP message under construction: `Message::new(1, card).firmware(7).build()`.
@@ -13,7 +13,7 @@ pub const TO_ALL: (Ipv4Addr, u16) = (Ipv4Addr::BROADCAST, 67);
 pub struct Message(Vec<u8>);
 
 impl Message {
-    /// A request of that kind (option 53) from that card.
+    /// A request of type `kind` (option 53) from that card.
     pub fn new(kind: u8, hwaddr: [u8; 6]) -> Message {
         let mut bytes = vec![0; 240];
         bytes[..3].copy_from_slice(&[1, 1, 6]);
@@ -27,43 +27,43 @@ impl Message {
         self
     }
 
-    /// Is a server's reply.
+    /// Makes it a server's reply.
     #[must_use]
     pub fn reply(self) -> Self {
         self.set(0, &[2])
     }
 
-    /// Belongs to that exchange.
+    /// Sets the transaction id.
     #[must_use]
     pub fn xid(self, xid: u32) -> Self {
         self.set(4, &xid.to_be_bytes())
     }
 
-    /// Wants its answer by broadcast: nobody here can take a frame that is addressed to a card that is not there.
+    /// Asks for the answer by broadcast: no card here could receive a frame that is addressed to it.
     #[must_use]
     pub fn broadcast(self) -> Self {
         self.set(10, &[0x80])
     }
 
-    /// Comes from a client with that address.
+    /// Sets the address that the client has.
     #[must_use]
     pub fn ciaddr(self, address: Ipv4Addr) -> Self {
         self.set(12, &address.octets())
     }
 
-    /// Was passed on by that relay.
+    /// Sets the address of the relay that forwards it.
     #[must_use]
     pub fn giaddr(self, relay: Ipv4Addr) -> Self {
         self.set(24, &relay.octets())
     }
 
-    /// Has been passed on so many times.
+    /// Sets how many relays have forwarded it.
     #[must_use]
     pub fn hops(self, hops: u8) -> Self {
         self.set(3, &[hops])
     }
 
-    /// Has that option.
+    /// Adds an option.
     #[must_use]
     pub fn option(mut self, code: u8, value: &[u8]) -> Self {
         self.0.extend_from_slice(&[code, value.len() as u8]);
@@ -71,40 +71,40 @@ impl Message {
         self
     }
 
-    /// Has these options, as they are on the wire.
+    /// Adds options that are already encoded.
     #[must_use]
     pub fn options(mut self, encoded: &[u8]) -> Self {
         self.0.extend_from_slice(encoded);
         self
     }
 
-    /// Is meant for that server.
+    /// Adds the identifier of the server that it is for.
     #[must_use]
     pub fn server(self, address: Ipv4Addr) -> Self {
         self.option(54, &address.octets())
     }
 
-    /// Wants that address.
+    /// Adds the address that the client requests.
     #[must_use]
     pub fn requested(self, address: Ipv4Addr) -> Self {
         self.option(50, &address.octets())
     }
 
-    /// Is of firmware that boots from the network, of that architecture (RFC 4578).
+    /// Adds the options of firmware that boots from the network, with this architecture (RFC 4578).
     #[must_use]
     pub fn firmware(self, arch: u16) -> Self {
         let class = format!("PXEClient:Arch:{arch:05}:UNDI:003016");
         self.option(60, class.as_bytes()).option(93, &arch.to_be_bytes())
     }
 
-    /// Is of Debian's iPXE, which can do HTTP, DNS, TFTP and menus.
+    /// Adds the options of Debian's iPXE, which declares HTTP, DNS, TFTP and menus.
     #[must_use]
     pub fn ipxe(self) -> Self {
         self.option(77, b"iPXE")
             .option(175, &[19, 1, 1, 23, 1, 1, 21, 1, 1, 39, 1, 1])
     }
 
-    /// The bytes, at least the 300 that RFC 1542 section 2.1 asks for.
+    /// The bytes, padded to the 300 that RFC 1542 section 2.1 requires.
     pub fn build(mut self) -> Vec<u8> {
         self.0.push(255);
         self.0.resize(self.0.len().max(300), 0);
@@ -112,13 +112,13 @@ impl Message {
     }
 }
 
-/// A number that no other exchange of this process has.
+/// A transaction id that no other exchange of this process has.
 pub fn next_xid() -> u32 {
     static NEXT: AtomicU32 = AtomicU32::new(0x7261_0000);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
-/// An option's value.
+/// The value of an option; none if the message does not have it.
 pub fn option(message: &[u8], wanted: u8) -> Option<Vec<u8>> {
     let mut rest = message.get(240..)?;
     loop {

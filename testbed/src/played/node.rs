@@ -18,33 +18,33 @@ use std::{
     time::Duration,
 };
 
-/// How often a script is asked for while the daemon does not know of the ACK before it, and the pause between two times.
+/// At most this many requests for a script, while the daemon has not recorded the ACK before it, with this pause between two.
 const LOOKS: u32 = 25;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A machine that the inventory has as a node.
+/// A machine that is a node of the inventory.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// In the inventory.
+    /// Name in the inventory.
     pub name: String,
-    /// Its card.
+    /// Its machine.
     pub machine: Machine,
-    /// Where its connections come from.
+    /// The namespace that its connections come from.
     pub namespace: Arc<Namespace>,
     has: Address,
 }
 
-/// Where a node's address is.
+/// The origin of a node's address.
 #[derive(Clone, Debug)]
 enum Address {
     /// The namespace has the addresses of many nodes.
     Known(Ipv4Addr),
-    /// The namespace is the node's machine, and its `eth0` has what DHCP gave.
+    /// The namespace is the node's machine, and its `eth0` has the address that DHCP gave.
     OfItsOwn,
 }
 
 impl Node {
-    /// One of many in a namespace that has all their addresses; their firmware is on `wire`.
+    /// One of many nodes in a namespace with the addresses of all. Their firmware is on `wire`.
     pub fn among_others(
         name: &str,
         hwaddr: [u8; 6],
@@ -60,7 +60,7 @@ impl Node {
         }
     }
 
-    /// One on a machine of its own: a namespace whose `eth0` has the card.
+    /// A node with a machine of its own: a namespace whose `eth0` has the hardware address.
     pub fn alone(name: &str, hwaddr: &str, namespace: Namespace) -> Result<Node> {
         let bytes: Result<Vec<u8>> = hwaddr
             .split(':')
@@ -76,7 +76,7 @@ impl Node {
         })
     }
 
-    /// From DHCP to the script.
+    /// Boots from DHCP up to the script.
     pub fn boot(&self) -> Result<Boot> {
         let has = self.dhcp()?;
         let server = format!("http://{SERVER}:80");
@@ -84,19 +84,19 @@ impl Node {
         self.script(path.with_context(|| format!("{}: {has:?}", self.name))?)
     }
 
-    /// The same, and the kernel.
+    /// Boots from DHCP up to the kernel.
     pub fn boot_into_kernel(&self) -> Result<Boot> {
         let mut boot = self.boot()?;
         boot.take_kernel()?;
         Ok(boot)
     }
 
-    /// iPXE's DHCP.
+    /// Sends iPXE's DHCP and takes the address.
     pub fn dhcp(&self) -> Result<Reply> {
         match self.has {
             Address::Known(address) => self.machine.request_again(Stage::Ipxe, address),
             Address::OfItsOwn => {
-                // As after a reset: a card without an address.
+                // After a reset, the card has no address.
                 self.namespace.ip(&["address", "flush", "dev", "eth0"])?;
                 let has = self.machine.dhcp(Stage::Ipxe)?;
                 let address = format!("{}/{}", has.address, has.prefix);
@@ -106,13 +106,13 @@ impl Node {
         }
     }
 
-    /// The script, without asking DHCP before.
+    /// Fetches the script without DHCP before.
     pub fn fetch_script(&self) -> Result<Boot> {
         self.script(&format!("/ipxe?mac={}", self.machine.mac()))
     }
 
     fn script(&self, path: &str) -> Result<Boot> {
-        // The daemon sends its ACK before it takes note of it.
+        // The daemon sends its ACK before it records the boot.
         let mut answer = None;
         for _ in 0..LOOKS {
             let (status, script) = self.ask("GET", path, "", None)?;
@@ -138,7 +138,7 @@ impl Node {
         })
     }
 
-    /// Status of MNT (RFC 1813 section 5.2.1) for the node's root user: 0 if it may mount that, 13 if it may not.
+    /// The status of MNT (RFC 1813 section 5.2.1) for the node's root user: 0 if it may mount that export, 13 if not.
     pub fn mount(&self, export: &str) -> Result<u32> {
         let reply = call(&mut self.connect(2049)?, MOUNT, 1, &opaque(export.as_bytes()))?;
         // A reply, accepted and executed; then the status.
@@ -149,7 +149,7 @@ impl Node {
         Ok(reply[6])
     }
 
-    /// A connection from the node's own address, and a port that only root may use.
+    /// A connection from the node's own address and a port below 1024.
     fn connect(&self, port: u16) -> Result<TcpStream> {
         let server: SocketAddr = format!("{SERVER}:{port}").parse()?;
         let from = match self.has {
@@ -161,23 +161,23 @@ impl Node {
         Ok(stream)
     }
 
-    /// Status and body of a request from the node's own address.
+    /// Sends a request from the node's own address; returns status and body.
     pub fn ask(&self, method: &str, path: &str, token: &str, body: Option<&Value>) -> Result<(u16, String)> {
         let asked = || ask(self.connect(80)?, method, path, token, body);
         asked().with_context(|| format!("{} asks for {path}", self.name))
     }
 }
 
-/// A boot that has begun. It is of an agent that says no version of its own.
+/// A boot that has begun. Its agent does not send its version.
 #[derive(Clone, Debug)]
 pub struct Boot {
-    /// Whose it is.
+    /// The node that boots.
     pub node: Node,
-    /// Its id.
+    /// The id of the boot.
     pub id: String,
-    /// What is said in its name has this.
+    /// The token for requests of this boot.
     pub token: String,
-    /// What the kernel says of itself, where it is a text; empty before it is fetched.
+    /// The content of the kernel file, which names the version in the tests; empty before it is fetched.
     pub version: String,
 }
 
@@ -191,7 +191,7 @@ impl Boot {
         Ok(())
     }
 
-    /// Its plan.
+    /// Fetches the plan.
     pub fn plan(&self) -> Result<Value> {
         let (status, plan) = self
             .node
@@ -200,21 +200,21 @@ impl Boot {
         serde_json::from_str(&plan).with_context(|| format!("plan: {plan}"))
     }
 
-    /// Its files and secrets, with what the agent found out about disk and hardware.
+    /// Reports disk and hardware, and fetches the overlay with its files and secrets.
     pub fn overlay(&self, disk: &Value, hardware: &Value) -> Result<String> {
         let (status, overlay) = self.post("overlay", json!({"disk": disk, "hardware": hardware}))?;
         ensure!(status == 200, "overlay: {status}: {overlay}");
         Ok(overlay)
     }
 
-    /// Says that the system is up; `checks` is what it found out about itself.
+    /// Reports the system as up; `checks` is the result of the node's checks.
     pub fn ready(&self, checks: &Value) -> Result {
         let (status, said) = self.post("ready", json!({"detail": "a test", "checks": checks}))?;
         ensure!(status == 204, "ready: {status}: {said}");
         Ok(())
     }
 
-    /// A heartbeat. The order to restart, if that is the answer.
+    /// Sends a heartbeat and returns the order to restart, if the answer has one.
     pub fn heartbeat(&self) -> Result<Option<Value>> {
         let (status, said) = self.post("heartbeat", json!({"trouble": ""}))?;
         ensure!(matches!(status, 200 | 204), "heartbeat: {status}: {said}");
@@ -224,7 +224,7 @@ impl Boot {
         }
     }
 
-    /// Says anything else: status and body of the answer to `more`, with token and time.
+    /// Posts `more` with token and uptime; returns status and body.
     pub fn post(&self, what: &str, more: Value) -> Result<(u16, String)> {
         let mut body = json!({"token": self.token, "uptime_ms": 30_000});
         let fields = body.as_object_mut().context("an object")?;
@@ -234,12 +234,12 @@ impl Boot {
     }
 }
 
-/// Hardware of which nothing is known.
+/// A report of unknown hardware.
 pub fn no_hardware() -> Value {
     json!({"cpus": 1, "memory_mib": 512, "vendor": "", "product": "", "serial": "", "hwaddrs": []})
 }
 
-/// A machine whose disk is not to be used.
+/// A report of a disk that is not used.
 pub fn no_disk() -> Value {
     json!({"status": {"state": "not-wanted"}, "device": "", "size": 0, "mounts": []})
 }

@@ -1,4 +1,4 @@
-//! Calls of MOUNT and NFS, one at a time.
+//! RPC calls to MOUNT and NFS, one at a time.
 
 use crate::Result;
 use std::{
@@ -11,7 +11,8 @@ pub const MOUNT: u32 = 100_005;
 /// Number of the NFS program.
 pub const NFS: u32 = 100_003;
 
-/// The words of the reply to a call (RFC 5531) of version 3 of `program`, by root (AUTH_SYS with uid 0).
+/// Sends an RPC call (RFC 5531) of version 3 of `program` as root (AUTH_SYS with uid 0); returns the words of the reply without
+/// the record mark.
 pub fn call(stream: &mut TcpStream, program: u32, procedure: u32, arguments: &[u8]) -> Result<Vec<u32>> {
     // Call 7 of RPC version 2. Credentials of 20 bytes: no time, no host name, uid, gid, no groups. No verifier.
     let head = [7, 0, 2, program, 3, procedure, 1, 20, 0, 0, 0, 0, 0, 0, 0];
@@ -30,7 +31,7 @@ pub fn call(stream: &mut TcpStream, program: u32, procedure: u32, arguments: &[u
         .collect())
 }
 
-/// Bytes with their length before them, padded to whole words: a path or a handle.
+/// The bytes of a path or a file handle after their length, padded to whole words.
 pub fn opaque(bytes: &[u8]) -> Vec<u8> {
     let padding = bytes.len().next_multiple_of(4) - bytes.len();
     [&(bytes.len() as u32).to_be_bytes()[..], bytes, &vec![0; padding]].concat()

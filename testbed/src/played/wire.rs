@@ -1,4 +1,4 @@
-//! Where machines are plugged in.
+//! The network that machines are attached to.
 
 use super::message::TO_ALL;
 use crate::{Result, netns::SERVER};
@@ -16,14 +16,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Pauses before a packet is sent again: firmware's, shortened. Nobody gives up before [`super::PATIENCE`].
+/// Pauses before a packet is repeated: firmware's, shortened. All give up after [`super::PATIENCE`].
 const AGAIN: [Duration; 3] = [
     Duration::from_millis(1000),
     Duration::from_millis(2000),
     Duration::from_millis(4000),
 ];
 
-/// A socket as firmware has it, on that interface of the calling thread's namespace: it sends from port 68 by broadcast, and hears broadcasts.
+/// A socket like that of firmware, on that interface of the calling thread's namespace. It sends from port 68, and sends and
+/// receives broadcasts.
 pub fn client_socket(interface: &str) -> Result<UdpSocket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     socket.bind_device(Some(interface.as_bytes()))?;
@@ -33,7 +34,7 @@ pub fn client_socket(interface: &str) -> Result<UdpSocket> {
     Ok(socket.into())
 }
 
-/// A wire with machines: the daemon's own, or one behind a relay.
+/// A network with machines: the daemon's own, or one behind a relay.
 #[derive(Debug)]
 pub struct Wire {
     socket: UdpSocket,
@@ -45,20 +46,20 @@ pub struct Wire {
 }
 
 impl Wire {
-    /// A relay sends to the daemon's port from its own, and is answered there.
+    /// A relay sends from its own port to the daemon's, and gets the answers there.
     pub fn of_relay(address: Ipv4Addr) -> Result<Arc<Wire>> {
         let socket = UdpSocket::bind((address, 67)).with_context(|| format!("as the relay {address}"))?;
         let server: Ipv4Addr = SERVER.parse()?;
         Wire::new(socket, SocketAddrV4::new(server, 67).into(), address)
     }
 
-    /// The wire that this interface of the calling thread's namespace is attached to.
+    /// The network that this interface of the calling thread's namespace is attached to.
     pub fn local(interface: &str) -> Result<Arc<Wire>> {
         Wire::new(client_socket(interface)?, TO_ALL.into(), Ipv4Addr::UNSPECIFIED)
     }
 
     fn new(socket: UdpSocket, to: SocketAddr, giaddr: Ipv4Addr) -> Result<Arc<Wire>> {
-        // A relay's CPU would not be the bottleneck either: with the default of 208 KiB, answers are lost in a flood.
+        // A real relay would not be the bottleneck either: with the default of 208 KiB, answers are lost in a flood.
         rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 8 << 20)?;
         let hears = socket.try_clone()?;
         hears.set_read_timeout(Some(Duration::from_millis(200)))?;
@@ -74,19 +75,19 @@ impl Wire {
         Ok(wire)
     }
 
-    /// True if a relay is between it and the daemon.
+    /// Whether a relay is between it and the daemon.
     pub fn is_relay(&self) -> bool {
         !self.giaddr.is_unspecified()
     }
 
-    /// Sends once, and does not wait.
+    /// Sends once, without waiting for an answer.
     pub fn send(&self, packet: &[u8]) -> Result {
         self.sent.fetch_add(1, Ordering::Relaxed);
         self.socket.send_to(packet, self.to).context("sending a request")?;
         Ok(())
     }
 
-    /// Sends until a reply comes that `fits`, or patience ends.
+    /// Sends until a reply `fits` or the time is over.
     pub(super) fn exchange(
         &self,
         xid: u32,
@@ -131,7 +132,7 @@ fn hear(socket: &UdpSocket, wire: &Weak<Wire>) {
         if let Ok(len @ 240..) = heard {
             let xid = u32::from_be_bytes([buffer[4], buffer[5], buffer[6], buffer[7]]);
             if let Some(told) = wire.waiting.lock().unwrap().get(&xid) {
-                // Whoever waited may have got another reply meanwhile.
+                // The waiting thread may have got another reply meanwhile.
                 let _ = told.send(buffer[..len].to_vec());
             }
         }

@@ -1,4 +1,4 @@
-//! Two namespaces, the engine in one of them, clients in the other.
+//! Two network namespaces, with the engine in one of them and clients in the other.
 
 use rackstrap_base::subnet::Subnet;
 use rackstrap_dhcp::{
@@ -24,7 +24,7 @@ use std::{
 use testbed::played::{Message, client_socket};
 use tokio_util::sync::CancellationToken;
 
-/// Generous, as the machine may be busy; nothing waits that long when it works.
+/// The limit of every wait. It is long as the machine may be busy; no wait that succeeds takes that long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 pub const MAC: &str = "52:54:00:00:01:03";
 
@@ -64,7 +64,7 @@ impl Lab {
         lab
     }
 
-    /// A client program in the client's namespace, its output in a file of this lab.
+    /// Runs a client program in the client's namespace, with its output in a file of this lab.
     pub fn client(&self, log: &str, script: &str) -> Running {
         let out = fs::File::create(self.dir.path().join(log)).unwrap();
         let child = Command::new("ip")
@@ -81,7 +81,7 @@ impl Lab {
         self.dir.path().join(name)
     }
 
-    /// Waits until a client has written this to its log.
+    /// Waits until the client's log contains `text`.
     pub fn wait_log(&self, log: &str, text: &str) {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -94,7 +94,7 @@ impl Lab {
         }
     }
 
-    /// Waits until the client side has this address.
+    /// Waits until the client's card has this address.
     pub fn wait_address(&self, address: &str, log: &str) {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -133,14 +133,14 @@ impl Drop for Running {
     }
 }
 
-/// Remembers what happened, knows one node, keeps leases.
+/// The engine's view of the site in these tests: it records events, has the given nodes, and stores leases.
 pub struct World {
     pub network: Arc<Network>,
     nodes: HashMap<String, (String, Ipv4Addr)>,
     pub events: Mutex<Vec<DhcpEvent>>,
     pub changed: Condvar,
     pub leases: Mutex<BTreeMap<Ipv4Addr, Lease>>,
-    /// While locked, no lease gets onto the disk.
+    /// While locked, storing a lease blocks.
     pub disk: Mutex<()>,
 }
 
@@ -171,7 +171,7 @@ impl World {
         })
     }
 
-    /// Waits for an event, and returns the first that fits.
+    /// Waits for an event and returns the first that fits.
     pub fn wait(&self, what: &str, fits: impl Fn(&DhcpEvent) -> bool) -> DhcpEvent {
         let events = self.events.lock().unwrap();
         let missing = |events: &mut Vec<DhcpEvent>| !events.iter().any(&fits);
@@ -302,7 +302,7 @@ impl Drop for Server {
     }
 }
 
-/// A socket of the client's namespace, on one interface, port 68.
+/// A socket in the client's namespace, on one interface, port 68.
 pub fn socket(lab: &Lab, interface: &str) -> UdpSocket {
     let (namespace, interface) = (lab.client.clone(), interface.to_owned());
     let open = move || {

@@ -1,11 +1,11 @@
-//! Kernel and initramfs, whole, in parts, and to many at once; what is said about paths and methods that are wrong.
+//! Kernel and initramfs, whole, in ranges, and to many clients at once; answers to wrong paths and methods.
 
 use super::{AS_AGENT, BASE, Lab, fetch};
 use anyhow::{Context, ensure};
 use std::{fs, process::Stdio};
 use testbed::{Namespace, Result, process::output};
 
-/// The bytes of a body, and the status.
+/// The status and the bytes of a body.
 fn body(from: &Namespace, url: &str, more: &[&str]) -> Result<(String, Vec<u8>)> {
     let file = tempfile::NamedTempFile::new()?;
     let mut command = from.command("curl");
@@ -48,7 +48,7 @@ fn a_plan_names_the_network_loader_that_the_node_gets() -> Result {
 }
 
 #[test]
-fn curl_gets_files_whole_in_parts_and_only_if_they_changed() -> Result {
+fn curl_gets_whole_files_ranges_and_not_modified() -> Result {
     let lab = Lab::start()?;
     let node = &lab.node;
     for name in ["kernel", "initramfs"] {
@@ -76,7 +76,7 @@ fn curl_gets_files_whole_in_parts_and_only_if_they_changed() -> Result {
                 got.len()
             );
         }
-        // A range behind the end, and several (RFC 9110, 14.2: a server may leave those unsupported).
+        // A range after the end of the file, and several ranges (RFC 9110, 14.2: a server may leave those unsupported).
         for range in [&format!("{len}-"), "0-9,20-29"] {
             let (status, head, text) = fetch(&node.namespace, &url, &["-r", range])?;
             assert_eq!(status, 416, "{range}: {text}");
@@ -86,7 +86,7 @@ fn curl_gets_files_whole_in_parts_and_only_if_they_changed() -> Result {
         let (_, head, _) = fetch(&node.namespace, &url, &["--head"])?;
         let (tag, date) = (field(&head, "etag"), field(&head, "last-modified"));
         assert!(tag.len() > 2 && date.contains("gmt"), "{head}");
-        // The head was put into lower case, and dates have capitals: curl writes the date of the file itself.
+        // The head is in lower case here, and dates have capitals: curl writes the date of the file itself.
         let since = lab.image_file(name);
         let since = since.to_str().context("the path is text")?;
         for unchanged in [["-z", since], ["-H", &format!("If-None-Match: {tag}")]] {
@@ -134,15 +134,25 @@ fn one_connection_serves_several_requests_and_many_clients_get_the_initramfs_at_
 }
 
 #[test]
-fn wrong_paths_methods_and_queries_are_told_what_is_right() -> Result {
+fn answers_to_wrong_paths_methods_and_queries_say_what_is_right() -> Result {
     let lab = Lab::start()?;
     let node = &lab.node;
     let report = format!("{BASE}/v1/report/{}", node.boot);
     for (url, more, expected, says) in [
         (format!("{BASE}/"), &[][..], 404, "/ipxe?mac="),
         (format!("{BASE}/index.html"), &[], 404, "nothing at /index.html"),
-        (node.file_url("root"), &[], 404, "a kernel and an initramfs, no root"),
-        (format!("{BASE}/loader/none.efi"), &[], 404, "no boot loader 'none.efi'"),
+        (
+            node.file_url("root"),
+            &[],
+            404,
+            "a kernel and an initramfs, but no root",
+        ),
+        (
+            format!("{BASE}/loader/none.efi"),
+            &[],
+            404,
+            "boot loader 'none.efi' does not exist",
+        ),
         (
             format!("{BASE}/boot/nosuchboot23/kernel"),
             &[],
@@ -151,9 +161,9 @@ fn wrong_paths_methods_and_queries_are_told_what_is_right() -> Result {
         ),
         (format!("{BASE}/ipxe"), &[], 400, "ask for /ipxe?mac=52-54-00-01-01-01"),
         (format!("{BASE}/ipxe?mac=hello"), &[], 400, "mac: "),
-        (report.clone(), &[], 405, "takes no GET"),
-        (node.file_url("kernel"), &["-X", "DELETE"], 405, "takes no DELETE"),
-        (node.plan_url(), &["-X", "PUT", "-d", "x"], 405, "takes no PUT"),
+        (report.clone(), &[], 405, "does not take GET"),
+        (node.file_url("kernel"), &["-X", "DELETE"], 405, "does not take DELETE"),
+        (node.plan_url(), &["-X", "PUT", "-d", "x"], 405, "does not take PUT"),
     ] {
         let (status, head, text) = fetch(&node.namespace, &url, more)?;
         assert!(status == expected && text.contains(says), "{url}: {status}: {text}");
@@ -167,7 +177,7 @@ fn wrong_paths_methods_and_queries_are_told_what_is_right() -> Result {
     lab.expect_counted("refused-unknown-boot", 1)?;
     lab.expect_counted("refused-bad-request", 2)?;
     lab.expect_counted("refused-wrong-method", 3)?;
-    // Each reason is in the log from its first time on, with who it was.
+    // The log has the first case of each reason, with the client's address.
     let log = lab.cluster.daemon.log();
     for words in ["refused-wrong-method", "10.5.1.1"] {
         assert!(log.contains(words), "{words} is not in the log:\n{log}");

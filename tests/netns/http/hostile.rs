@@ -1,4 +1,4 @@
-//! Peers that send nonsense, too much, or nothing: each has its reason among the counters, and others are served.
+//! Clients that send invalid data, too much data, or nothing: each is counted by its reason, and other clients are served.
 
 use super::{Lab, Node, PATIENCE, connect, connect_as_agent, status_of, talk, until_closed};
 use anyhow::ensure;
@@ -9,7 +9,7 @@ use std::{
 };
 use testbed::{Result, timeline::poll};
 
-/// Connections that one address may have.
+/// The connection limit of one address.
 const SHARE: usize = 64;
 
 /// The first bytes that curl sends to an https:// URL (TLS 1.2 record, ClientHello), the rest of it zeroed.
@@ -20,7 +20,7 @@ fn client_hello() -> Vec<u8> {
 }
 
 #[test]
-fn bytes_that_are_no_request_are_refused_and_counted() -> Result {
+fn invalid_requests_are_refused_and_counted() -> Result {
     let lab = Lab::start()?;
     let node = &lab.node;
     let head = |fields: &str| format!("GET /ipxe HTTP/1.1\r\nHost: x\r\n{fields}\r\n").into_bytes();
@@ -52,10 +52,11 @@ fn bytes_that_are_no_request_are_refused_and_counted() -> Result {
     }
     lab.expect_counted("refused-malformed", malformed.len() as u64)?;
 
-    // Too many fields, one that is too long, a request line of 10,000 bytes (taken: there is nothing there) and of 100,000.
+    // Too many fields, one that is too long, a request line of 10,000 bytes (accepted; the path does not exist) and of
+    // 100,000.
     let too_large = [
         head(&"X: y\r\n".repeat(101)),
-        // Just over the 16 KiB of a head, without an end: one more byte would not change what it is.
+        // Just over the 16 KiB limit of a head, and without an end: one more byte makes no difference.
         [&head("")[..20], &vec![b'a'; 16 << 10]].concat(),
         head(&"X: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n".repeat(100_000)),
         head(&format!("X: {}\r\n", "y".repeat(1_000_000))),
@@ -63,7 +64,7 @@ fn bytes_that_are_no_request_are_refused_and_counted() -> Result {
     ];
     for bytes in &too_large {
         let answer = talk(connect(&node.namespace)?, bytes)?;
-        // The kernel may drop the answer, as there is more that nobody read.
+        // The kernel may drop the answer, as there are unread bytes.
         assert!(matches!(status_of(&answer), None | Some(414 | 431)), "{answer}");
     }
     lab.expect_counted("refused-head-too-large", too_large.len() as u64)?;
@@ -73,7 +74,7 @@ fn bytes_that_are_no_request_are_refused_and_counted() -> Result {
     );
     assert_eq!(status_of(&talk(connect(&node.namespace)?, long.as_bytes())?), Some(404));
 
-    // Cut off in the middle of a head, and of a body.
+    // Connections that end in the middle of a head and of a body.
     let path = format!("/v1/report/{}", node.boot);
     let body =
         format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{{");
@@ -92,7 +93,7 @@ fn bytes_that_are_no_request_are_refused_and_counted() -> Result {
         "half requests are not counted:\n{}",
         lab.cluster.daemon.log_tail(10)
     );
-    // The log has the first of each reason, and not a line each.
+    // The log has the first case of each reason, not one line for each connection.
     let log = lab.cluster.daemon.log();
     let lines = log.lines().filter(|line| line.contains("refused-malformed")).count();
     assert_eq!(lines, 5, "1, 2, 4, 8 and 16 of them:\n{log}");
@@ -101,7 +102,7 @@ fn bytes_that_are_no_request_are_refused_and_counted() -> Result {
     lab.cluster.daemon.stop()
 }
 
-/// A connection that the server has not sent away: it has one of the places.
+/// A connection that stays open and counts toward the limit.
 fn held(lab: &Lab, bytes: &[u8]) -> Result<TcpStream> {
     let mut stream = connect(&lab.stranger)?;
     stream.write_all(bytes)?;
@@ -109,13 +110,13 @@ fn held(lab: &Lab, bytes: &[u8]) -> Result<TcpStream> {
 }
 
 #[test]
-fn one_machine_that_holds_all_it_may_have_keeps_nobody_else_waiting() -> Result {
+fn one_machine_at_its_connection_limit_delays_no_other() -> Result {
     let lab = Lab::start()?;
     let node = Node::boot(&lab.cluster, 2)?;
     let before = lab.cluster.daemon.resident_bytes()?;
     let opened = lab.counted("connections")?;
 
-    // Silent ones, ones in the middle of a head with as much as a head may have, ones in the middle of a body.
+    // Silent connections, connections in the middle of the largest allowed head, connections in the middle of a body.
     let half = b"GET /ipxe?mac=52-54-00-00-09-09 HTTP/1.1\r\nHost: ";
     let full = [&half[..], &[b'x'; 15_000]].concat();
     let heads: [&[u8]; 4] = [b"", b"G", half, &full];
@@ -125,7 +126,7 @@ fn one_machine_that_holds_all_it_may_have_keeps_nobody_else_waiting() -> Result 
     lab.expect_counted("connections", opened + SHARE as u64)?;
     assert_eq!(lab.counted("closed-for-another-connection")?, 0);
 
-    // For each one more, the one that is idle for longest ends.
+    // Each further connection closes the one that is idle for longest.
     for _ in 0..10 {
         held.push(self::held(&lab, b"G")?);
     }
@@ -133,11 +134,11 @@ fn one_machine_that_holds_all_it_may_have_keeps_nobody_else_waiting() -> Result 
     for ended in held.drain(..10) {
         assert_eq!(until_closed(ended)?, "");
     }
-    // Others do not notice.
+    // Other clients notice nothing.
     for node in [&lab.node, &node] {
         lab.expect_served(node)?;
     }
-    // Nor does the machine itself, if it asks.
+    // A request of the machine itself is served too.
     let request = b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let answer = talk(connect(&lab.stranger)?, request)?;
     assert_eq!(status_of(&answer), Some(404), "{answer}");
@@ -148,9 +149,10 @@ fn one_machine_that_holds_all_it_may_have_keeps_nobody_else_waiting() -> Result 
     lab.cluster.daemon.stop()
 }
 
-/// 10,048 idle connections from 157 addresses, as many as filled all places and the kernel's queue before them.
+/// 10,048 idle connections from 157 addresses. Without a limit for unknown machines they would take all connections and fill
+/// the kernel's queue.
 #[test]
-fn ten_thousand_idle_connections_of_strangers_keep_no_node_waiting() -> Result {
+fn ten_thousand_idle_connections_of_unknown_machines_delay_no_node() -> Result {
     const ADDRESSES: u8 = 157;
     const STRANGERS: usize = 2048;
     crate::netns::raise_descriptor_limit();
@@ -176,15 +178,19 @@ fn ten_thousand_idle_connections_of_strangers_keep_no_node_waiting() -> Result {
     })??;
     assert_eq!(crowd.len(), 10_048);
     lab.expect_served(&lab.node)?;
-    // Strangers have their part of the places and no more; who came first went first, for a newcomer and not by its time.
+    // Unknown machines have a part of the connections and no more; the oldest were closed for newer ones, not by their time
+    // limit.
     let gone = (crowd.len() - STRANGERS) as u64;
     let ended = poll(PATIENCE, || {
         Ok((lab.counted("closed-for-another-connection")? >= gone).then_some(()))
     })?;
-    ensure!(ended.is_some(), "strangers keep more places than are theirs");
+    ensure!(
+        ended.is_some(),
+        "unknown machines keep more connections than their limit"
+    );
     lab.expect_served(&lab.node)?;
     assert_eq!(lab.counted("refused-no-place")?, 0);
-    // A machine that waits to be racked is a stranger as well, and is heard.
+    // A machine that waits to be racked counts as unknown and is served.
     let request = b"GET /nothing HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let answer = talk(connect(&lab.stranger)?, request)?;
     assert_eq!(status_of(&answer), Some(404), "{answer}");
@@ -195,9 +201,9 @@ fn ten_thousand_idle_connections_of_strangers_keep_no_node_waiting() -> Result {
     lab.cluster.daemon.stop()
 }
 
-/// A node that turned hostile: it may send bodies, and each of its connections holds as much of one as it may.
+/// A hostile node, which may send bodies: each of its connections holds as much of one as it may.
 #[test]
-fn bodies_that_do_not_end_are_held_up_to_their_bound() -> Result {
+fn endless_bodies_are_buffered_up_to_a_limit() -> Result {
     let lab = Lab::start()?;
     let node = &lab.node;
     let other = Node::boot(&lab.cluster, 2)?;
@@ -221,14 +227,14 @@ fn bodies_that_do_not_end_are_held_up_to_their_bound() -> Result {
     lab.expect_counted("connections", opened + SHARE as u64 - 2)?;
     lab.expect_served(&other)?;
     lab.expect_served(node)?;
-    // With a share in which nothing is idle, one more is told so, at once.
+    // When no connection of the address is idle, one more is refused at once.
     let mut last_two = Vec::new();
     for _ in 0..2 {
         let mut stream = connect_as_agent(&node.namespace)?;
         stream.write_all(&unfinished)?;
         last_two.push(stream);
     }
-    // Those that were served above have asked as well.
+    // A connection that was served above has sent a request, and so is not idle.
     poll(PATIENCE, || {
         Ok((lab.counted("requests")? >= asked + SHARE as u64 + 2).then_some(()))
     })?;
@@ -237,7 +243,7 @@ fn bodies_that_do_not_end_are_held_up_to_their_bound() -> Result {
     for words in ["Retry-After: 1", "64 of this address are in use"] {
         assert!(refused.contains(words), "{refused}");
     }
-    // Users have places of their own, and take none of the agent's.
+    // Connections from ports of users have a limit of their own, and do not count toward the agent's.
     ensure!(status_of(&talk(connect(&node.namespace)?, nothing)?) == Some(404));
     drop(last_two);
     let free = poll(PATIENCE, || {
@@ -245,7 +251,7 @@ fn bodies_that_do_not_end_are_held_up_to_their_bound() -> Result {
         Ok((status_of(&answer) == Some(404)).then_some(()))
     })?;
     ensure!(free.is_some(), "places that were given back stay taken");
-    // A length that is beyond the bound is refused before there is a body, without an allocation of that size.
+    // A length over the limit is refused before the body arrives, without an allocation of that size.
     for length in [most + 1, usize::MAX >> 1] {
         let mut stream = connect_as_agent(&node.namespace)?;
         stream.write_all(head(length).as_bytes())?;
@@ -255,14 +261,14 @@ fn bodies_that_do_not_end_are_held_up_to_their_bound() -> Result {
     }
     lab.expect_counted("refused-body-too-large", 2)?;
     let grown = lab.cluster.daemon.resident_bytes()?.saturating_sub(before);
-    // Twice the bytes, as a buffer that grows is copied, and as much again for the allocator.
+    // Twice the bytes, as a growing buffer is copied, and as much again for the allocator.
     assert!(grown < 4 * (SHARE * most) as u64, "{SHARE} bodies cost {grown} bytes");
-    // All of them are read to their end, and found to be no reports; on a slow machine some were not waited for.
+    // All bodies are read to their end and refused as invalid reports. On a slow machine some ran into the time limit.
     for stream in held {
         let answer = talk(stream, b" ")?;
         assert!(matches!(status_of(&answer), None | Some(400 | 408)), "{answer}");
     }
-    // Those that ended in the middle of theirs as well.
+    // So were those that ended in the middle of the body.
     let counted = || -> Result<u64> { Ok(lab.counted("refused-bad-body")? + lab.counted("refused-body-too-slow")?) };
     poll(PATIENCE, || Ok((counted()? >= SHARE as u64).then_some(())))?;
     assert_eq!(counted()?, SHARE as u64);

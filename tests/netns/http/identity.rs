@@ -1,4 +1,4 @@
-//! Who gets what: a boot's things go to its node and token only, and nothing goes out that is not served.
+//! A boot's files and reports belong to its node and its token, and only what the server offers can be fetched.
 
 use super::{BASE, Lab, Node, connect, fetch, status_of, talk};
 use serde_json::json;
@@ -6,13 +6,13 @@ use std::fs;
 use testbed::Result;
 
 #[test]
-fn a_boot_is_its_nodes_and_its_tokens_and_ends() -> Result {
+fn a_boot_needs_its_nodes_address_and_its_token_until_it_ends() -> Result {
     let lab = Lab::start()?;
     let node = &lab.node;
     let mut other = Node::boot(&lab.cluster, 2)?;
     assert_ne!((&node.boot, &node.token), (&other.boot, &other.token));
 
-    // From another address, with everything right: another node's, a stranger's.
+    // From another address, with the right token: another node's address, an unknown machine's.
     let ready = json!({"token": node.token, "uptime_ms": 1, "detail": ""}).to_string();
     let mut foreign = 0;
     for from in [&other.namespace, &lab.stranger] {
@@ -21,7 +21,7 @@ fn a_boot_is_its_nodes_and_its_tokens_and_ends() -> Result {
             ("/v1/plan/", &["-H", &bearer][..]),
             ("/v1/disk-loader/", &["-H", &bearer][..]),
             ("/v1/ready/", &["-H", "Content-Type: application/json", "-d", &ready]),
-            // The body is not even looked at: whose boot it is comes first.
+            // The body is not parsed: the address and the token are checked first.
             ("/v1/report/", &["-d", "no json"]),
             ("/v1/overlay/", &["-d", "no json"]),
             ("/v1/heartbeat/", &["-d", "no json"]),
@@ -39,7 +39,7 @@ fn a_boot_is_its_nodes_and_its_tokens_and_ends() -> Result {
     lab.expect_counted("refused-foreign-boot", foreign)?;
     assert_ne!(lab.cluster.status("r01n01")?["state"], "ready");
 
-    // From the node itself, with no token, a wrong one, another node's, a part of it.
+    // From the node itself: without a token, with a wrong one, with another node's, with a part of it.
     let tokens = ["", "0", &other.token, &node.token[..31], &format!("{}0", node.token)];
     for token in tokens {
         let bearer = format!("Authorization: Bearer {token}");
@@ -74,7 +74,7 @@ fn a_boot_is_its_nodes_and_its_tokens_and_ends() -> Result {
     lab.expect_counted("refused-wrong-token", 5 * tokens.len() as u64 + 2)?;
     lab.expect_served(node)?;
 
-    // A node that begins again and again: its oldest boots end, token and all.
+    // A node that starts boot after boot: its oldest boots end, and their tokens with them.
     let (first, token) = (other.plan_url(), other.bearer());
     assert_eq!(fetch(&other.namespace, &first, &["-H", &token])?.0, 200);
     for _ in 0..rackstrap::parts::boots::KEPT_PER_NODE {
@@ -90,10 +90,10 @@ fn a_boot_is_its_nodes_and_its_tokens_and_ends() -> Result {
 }
 
 #[test]
-fn no_path_however_it_is_written_leads_to_a_file_that_is_not_served() -> Result {
+fn no_spelling_of_a_path_leads_outside_the_served_files() -> Result {
     let lab = Lab::start()?;
     let node = &lab.node;
-    // Beside the kernel, and known by its content.
+    // A file beside the kernel, which is recognized by its content.
     let manifest = fs::read_to_string(lab.image_file("manifest.toml"))?;
     let secret = manifest.lines().max_by_key(|line| line.len()).unwrap_or_default();
     assert!(secret.len() > 10, "{manifest}");
@@ -110,7 +110,7 @@ fn no_path_however_it_is_written_leads_to_a_file_that_is_not_served() -> Result 
         format!("/v1/plan/{}/", node.boot),
         format!("/v1/plan/{long}"),
         format!("/ipxe?mac={long}"),
-        // Which of the two?
+        // Two conflicting headers.
         format!("/ipxe?mac=52-54-00-00-01-01&failed={long}&mac=1"),
         format!("/ipxe?{}", "x=1&".repeat(2_000)),
         "/ipxe?mac=%".into(),

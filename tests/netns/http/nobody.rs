@@ -1,5 +1,6 @@
-//! The promises of docs/explanation/security.md against a user of a node: each is tried as uid 65534, without capabilities, in a namespace that
-//! has the node's address, with all that such a user can know: the boot's id and its token from the kernel command line.
+//! The guarantees of docs/explanation/security.md against a user of a node. Each test acts as uid 65534, without
+//! capabilities, in a namespace with the node's address, and has all that such a user can know: the boot's id and its token
+//! from the kernel command line.
 
 #[path = "nobody/nfs.rs"]
 mod nfs;
@@ -32,7 +33,7 @@ const NOBODY: u32 = 65534;
 /// Runs `f` as a user without rights in that namespace.
 fn as_nobody<T: Send>(from: &Namespace, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     from.inside(|| {
-        // For this thread only, which ends with `f`. With the last user id that is root's its capabilities are gone.
+        // For this thread only, which ends with `f`. When no user id of the thread is root's, its capabilities are gone.
         let (user, group) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
         set_thread_groups(&[])?;
         set_thread_res_gid(group, group, group)?;
@@ -65,7 +66,7 @@ impl Running {
         Ok(running)
     }
 
-    /// Both nodes are as they were, and their agents are heard.
+    /// Both nodes are ready as before, and their agents' reports are accepted.
     fn expect_unharmed(&self) -> Result {
         for (node, secret) in [(&self.lab.node, &self.secrets[0]), (&self.other, &self.secrets[1])] {
             let (status, said) = node.post("heartbeat", &says(secret))?;
@@ -82,7 +83,7 @@ impl Running {
         Ok(())
     }
 
-    /// Asks as the user of a node's machine; the answer is the status and all that came.
+    /// Sends a request as the user of a node; returns the status and the whole answer.
     fn asks(&self, from: &Namespace, request: &str) -> Result<(u16, String)> {
         let answer = as_nobody(from, || {
             let stream = TcpStream::connect_timeout(&address(&format!("{SERVER}:80")), PATIENCE)?;
@@ -122,10 +123,10 @@ impl Running {
 }
 
 #[test]
-fn a_user_gets_no_secret_with_all_that_he_can_read() -> Result {
+fn a_user_gets_no_secret() -> Result {
     let up = Running::start()?;
     let node = &up.lab.node;
-    // Such a user is one: no port of root's, no raw frames.
+    // The user has no port below 1024 and no raw socket.
     as_nobody(&node.namespace, || {
         for port in ["0.0.0.0:67", "0.0.0.0:68", "0.0.0.0:700"] {
             let refused = UdpSocket::bind(port).map_err(|error| error.kind());
@@ -136,7 +137,7 @@ fn a_user_gets_no_secret_with_all_that_he_can_read() -> Result {
         Ok(())
     })?;
 
-    // The script would have a fresh token in it.
+    // The script would contain a new token.
     for more in [
         "",
         "&failed=kernel",
@@ -164,14 +165,14 @@ fn a_user_gets_no_secret_with_all_that_he_can_read() -> Result {
             "{proof:?}: {status}: {said}"
         );
     }
-    // What the token still opens holds no secret.
+    // What the token still opens contains no secret.
     for what in ["plan", "disk-loader"] {
         let (_, said) = up.gets(&format!("/v1/{what}/{}", node.boot), &node.token)?;
         for secret in [up.secrets[0].as_str(), "PRIVATE KEY"] {
             assert!(!said.contains(secret), "{what}: {said}");
         }
     }
-    // Nothing else is served: not what the control socket knows, and no file.
+    // Nothing else is served: neither the control socket's data nor files.
     for path in [
         "/",
         "/metrics",
@@ -207,11 +208,11 @@ fn a_user_gets_no_secret_with_all_that_he_can_read() -> Result {
 }
 
 #[test]
-fn a_user_says_nothing_in_his_nodes_name_and_swallows_no_restart() -> Result {
+fn a_user_sends_no_report_for_a_node_and_takes_no_restart_order() -> Result {
     let up = Running::start()?;
     let (node, daemon) = (&up.lab.node, &up.lab.cluster.daemon);
     daemon.cli(&["node", "restart", "r01n01", "--reason", "new kernel", "--yes"])?;
-    // Nothing drains here, so that the order soon waits for the node's next heartbeat.
+    // Nothing drains here, so the order is soon ready for the node's next heartbeat.
     let waits = || -> Result<Option<()>> {
         let listed = daemon.cli(&["node", "restart", "--list"])?;
         Ok(listed.contains("drained: 1 (r01n01)").then_some(()))
@@ -246,7 +247,7 @@ fn a_user_says_nothing_in_his_nodes_name_and_swallows_no_restart() -> Result {
         "the order is gone: {}",
         daemon.cli(&["node", "restart", "--list"])?
     );
-    // Who asked for another node's boot is on his own node's timeline.
+    // A request for another node's boot is on the timeline of the sender's node.
     let timeline = daemon.cli(&["timeline", "r01n02"])?;
     assert!(
         timeline.contains("refused") && timeline.contains("r01n01's"),
@@ -266,7 +267,7 @@ fn a_user_says_nothing_in_his_nodes_name_and_swallows_no_restart() -> Result {
             "{row}"
         );
     }
-    // Root of the node is told.
+    // Root of the node gets the order.
     let told = poll(PATIENCE, || {
         let (status, said) = node.post("heartbeat", &says(&up.secrets[0]))?;
         Ok((status == 200).then_some(said))
@@ -285,7 +286,7 @@ fn dhcp(kind: u8, card: [u8; 6], giaddr: [u8; 4], options: &[u8]) -> Message {
     message.options(options).firmware(7)
 }
 
-/// As many machines as the pool has addresses, and more.
+/// More machines than the pool has addresses.
 const PHANTOMS: u16 = 260;
 
 fn phantom(number: u16) -> [u8; 6] {
@@ -294,7 +295,7 @@ fn phantom(number: u16) -> [u8; 6] {
 }
 
 #[test]
-fn a_user_invents_no_machines_fills_no_rack_and_no_pool() -> Result {
+fn a_user_adds_no_waiting_machines_and_fills_no_rack_and_no_pool() -> Result {
     let up = Running::start()?;
     let (node, daemon) = (&up.lab.node, &up.lab.cluster.daemon);
     let leases = daemon.json(&["lease", "list"])?;
@@ -309,7 +310,7 @@ fn a_user_invents_no_machines_fills_no_rack_and_no_pool() -> Result {
             let card = phantom(number);
             messages.push(dhcp(1, card, [0; 4], &[]).build());
             messages.push(dhcp(3, card, [0; 4], &[&server[..], &wanted].concat()).build());
-            // As a relay with the node's own address, and with another one.
+            // As a relay, with the node's own address, and with another one.
             messages.push(dhcp(1, card, [10, 5, 1, 1], &[]).build());
             messages.push(dhcp(3, card, [10, 6, 0, 254], &[&server[..], &wanted].concat()).build());
         }
@@ -322,7 +323,7 @@ fn a_user_invents_no_machines_fills_no_rack_and_no_pool() -> Result {
             }
             Ok(())
         })?;
-        // In small lots, so that none is lost in a full buffer before it could do harm.
+        // In small batches, as a full receive buffer would drop the messages.
         let seen = poll(PATIENCE, || {
             Ok((up.counter("dhcp ignored-source-port")? >= sent).then_some(()))
         })?;
@@ -386,7 +387,7 @@ fn a_user_raises_no_alarm_and_touches_no_other_node() -> Result {
                 socket.send_to(&reply(kind, 8), to)?;
             }
         }
-        // In the other node's name: it asks, takes a rival's offer, gives its address back, and says that it is taken.
+        // In the other node's name: a discover, a request to another DHCP server, a release and a decline.
         let rival = [54, 4, 10, 5, 0, 8, 50, 4, 10, 5, 1, 2];
         let ours = [54, 4, 10, 5, 0, 1, 50, 4, 10, 5, 1, 2];
         let with_address = |kind: u8| ask(kind, &ours).ciaddr([10, 5, 1, 2].into());
@@ -421,7 +422,7 @@ fn a_user_raises_no_alarm_and_touches_no_other_node() -> Result {
     );
     up.expect_unharmed()?;
 
-    // One that may use port 67 is heard on the same socket, later than all of the above.
+    // A message from port 67 arrives on the same socket, after all of the above.
     let alarm = poll(PATIENCE, || {
         up.lab.stranger.inside(|| -> Result {
             let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
@@ -439,7 +440,7 @@ fn a_user_raises_no_alarm_and_touches_no_other_node() -> Result {
     up.lab.cluster.daemon.stop()
 }
 
-/// A boot loader by that name, as TFTP's read request (RFC 1350), and what came back.
+/// Sends a TFTP read request (RFC 1350) for this boot loader and returns the first packet.
 fn tftp(name: &str) -> Result<Vec<u8>> {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     socket.set_read_timeout(Some(PATIENCE))?;
@@ -448,14 +449,14 @@ fn tftp(name: &str) -> Result<Vec<u8>> {
     let mut answer = [0; 600];
     let (length, from) = socket.recv_from(&mut answer)?;
     if answer[1] == 3 {
-        // Enough of it: an error ends the transfer.
+        // One packet is enough: an error ends the transfer.
         socket.send_to(b"\0\x05\0\0thanks\0", from)?;
     }
     Ok(answer[..length].to_vec())
 }
 
 #[test]
-fn a_user_pushes_no_boot_off_its_timeline() -> Result {
+fn a_user_displaces_no_boot_from_a_timeline() -> Result {
     let up = Running::start()?;
     let (node, daemon) = (&up.lab.node, &up.lab.cluster.daemon);
     as_nobody(&node.namespace, || {
@@ -488,11 +489,11 @@ fn a_user_pushes_no_boot_off_its_timeline() -> Result {
 }
 
 #[test]
-fn a_user_of_the_servers_machine_gets_through_no_socket_and_reads_no_store() -> Result {
+fn a_user_of_the_server_opens_neither_the_control_socket_nor_the_store() -> Result {
     let lab = Lab::start()?;
     let state = lab.cluster.daemon.state_dir();
     let (socket, store) = (state.join("rackstrap.sock"), state.join("store.redb"));
-    // The way there is open, as it is in /run and /var/lib: what keeps him out is the file's own mode.
+    // The directories are open, as /run and /var/lib are; the file's own mode refuses the user.
     for directory in state
         .ancestors()
         .take_while(|directory| *directory != Path::new("/tmp"))

@@ -1,4 +1,5 @@
-//! The files that a node gets, as they are served: with the site's mounts and the server's users, and as `overlay render` showed them.
+//! The overlay that a node gets, with the site's mounts and the server's users, and its comparison with the output of
+//! `overlay render`.
 
 use super::{BASE, Lab, Node, PATIENCE, fetch};
 use anyhow::{Context, ensure};
@@ -40,7 +41,7 @@ fn request(node: &Node) -> String {
     json!({"token": node.token, "disk": disk, "hardware": hardware}).to_string()
 }
 
-/// A daemon with mounts and users, a node in its boot, and where the users are from.
+/// A daemon with mounts and users, a node during its boot, and the directory with the users' files.
 fn lab(more: &str) -> Result<(Lab, PathBuf)> {
     let mut site = Site::demo();
     site.heartbeat_secs = 60;
@@ -57,7 +58,7 @@ fn lab(more: &str) -> Result<(Lab, PathBuf)> {
 }
 
 #[test]
-fn a_node_is_served_what_was_shown() -> Result {
+fn the_served_overlay_is_the_shown_one() -> Result {
     let (lab, accounts) = lab("")?;
     let (node, daemon) = (&lab.node, &lab.cluster.daemon);
 
@@ -86,7 +87,7 @@ fn a_node_is_served_what_was_shown() -> Result {
         .collect();
     assert_eq!(points.len(), 2, "{points:?}");
 
-    // What rackstrap shows is that, to the byte, but for which tree each file is from.
+    // rackstrap shows the same bytes, and for each file the tree it is from.
     let mut shown = daemon.json(&["overlay", "render", "r01n01", "--secrets"])?[0].take();
     for file in shown["files"].as_array_mut().context("files")? {
         file.as_object_mut().context("a file")?.remove("tree");
@@ -95,7 +96,7 @@ fn a_node_is_served_what_was_shown() -> Result {
     let hidden = daemon.cli(&["overlay", "render", "r01n01"])?;
     ensure!(!hidden.contains("PRIVATE KEY"), "{hidden}");
 
-    // The node's timeline says what it lacks, and whom.
+    // The node's timeline lists the missing files and users.
     let timeline = daemon.cli(&["timeline", "r01n01"])?;
     for said in [
         "debian@1 has no mount.nfs4, so /home (nfs4) is not mounted",
@@ -104,7 +105,7 @@ fn a_node_is_served_what_was_shown() -> Result {
         ensure!(timeline.contains(said), "{said}:\n{timeline}");
     }
 
-    // Who was given these users has them; who comes later is not among them.
+    // The boot keeps the users that it got; a user who was added later is not among them.
     let synced = daemon.cli(&["sync-users"])?;
     ensure!(synced.ends_with("all running nodes have these users\n"), "{synced}");
     fs::write(accounts.join("passwd"), "carol:x:1002:1000::/home/carol:/bin/sh\n")?;
@@ -114,7 +115,7 @@ fn a_node_is_served_what_was_shown() -> Result {
         "{synced}"
     );
 
-    // Once a boot.
+    // The event is recorded once for each boot.
     let (status, again) = node.post("overlay", &body)?;
     ensure!(
         status == 409 && again.contains("have been sent already"),
@@ -123,7 +124,7 @@ fn a_node_is_served_what_was_shown() -> Result {
     daemon.stop()
 }
 
-/// A heartbeat of a node that has the users `digest`; the digest that it is answered.
+/// Sends a heartbeat of a node that has the users with `digest`; returns the digest of the answer.
 fn beat(node: &Node, digest: &str) -> Result<Option<String>> {
     let body = json!({"token": node.token, "uptime_ms": 1, "trouble": "", "users": {"digest": digest}});
     let (status, said) = node.post("heartbeat", &body.to_string())?;
@@ -150,7 +151,7 @@ fn users_reach_a_running_node_and_hashes_only_its_root() -> Result {
     let had = given["digest"].as_str().context("no digest")?.to_owned();
     assert_eq!(beat(&lab.node, &had)?, None, "it has what it is to have");
 
-    // useradd on the server; nobody says anything to the daemon.
+    // A user is added on the server, and nothing tells the daemon.
     let passwd = "alice:x:1000:1000::/home/alice:/bin/sh\nbob:x:1002:1000::/home/bob:/bin/sh\n";
     fs::write(accounts.join("passwd"), passwd)?;
     fs::write(accounts.join("shadow"), "alice:$6$alice:1::::::\nbob:$6$bob:1::::::\n")?;
@@ -159,7 +160,7 @@ fn users_reach_a_running_node_and_hashes_only_its_root() -> Result {
     let listed = daemon.json(&["users", "list"])?;
     assert_eq!(listed["behind"], json!(["r01n01"]), "{listed}");
 
-    // The boot's token, which everybody on the node can read, does not do; nor does the secret, from another machine.
+    // The boot's token, which every user of the node can read, does not suffice; nor does the secret from another machine.
     let url = format!("{BASE}/v1/users/{}", lab.node.boot);
     let get =
         |who: &testbed::Namespace, token: &str| fetch(who, &url, &["-H", &format!("Authorization: Bearer {token}")]);
@@ -179,7 +180,8 @@ fn users_reach_a_running_node_and_hashes_only_its_root() -> Result {
     assert_eq!(users["passwd"], passwd);
     assert_eq!(users["shadow"], "alice:$6$alice:1::::::\nbob:$6$bob:1::::::\n");
 
-    // What it made of them is on its timeline, and whoever lists users sees that it has them; also after a restart.
+    // The node's report is on its timeline, and the list of users shows that the node has them, also after a restart of the
+    // daemon.
     let note = json!({"digest": wanted, "detail": "the server's users were updated: bob is new"});
     let body = json!({"token": lab.node.token, "uptime_ms": 1, "trouble": "", "users": note});
     assert_eq!(lab.node.post("heartbeat", &body.to_string())?.0, 204);
@@ -193,13 +195,13 @@ fn users_reach_a_running_node_and_hashes_only_its_root() -> Result {
         (&listed["current"], &listed["behind"], &listed["stale"]),
         (&json!(["r01n01"]), &json!([]), &json!([]))
     );
-    // Removed at once, as somebody says so; and with the whole section nobody is left.
+    // A removed user is removed at once on request; without the section there are no users.
     fs::write(accounts.join("passwd"), "bob:x:1002:1000::/home/bob:/bin/sh\n")?;
     ensure!(daemon.cli(&["users", "sync"])?.contains("1 node runs with older users"));
     let wanted = beat(&lab.node, &wanted)?.context("without a wait")?;
     let (_, _, users) = get(&lab.node.namespace, secret)?;
     ensure!(!users.contains("/home/alice"), "{users}");
-    // A file that cannot be read takes nobody away.
+    // A file that cannot be read removes no user.
     fs::remove_file(accounts.join("passwd"))?;
     ensure!(daemon.cli(&["users", "sync"]).is_err());
     assert_eq!(beat(&lab.node, &wanted)?, None);
@@ -210,7 +212,7 @@ fn users_reach_a_running_node_and_hashes_only_its_root() -> Result {
     let nobody = poll(PATIENCE, || Ok(beat(&lab.node, &wanted)?.filter(String::is_empty)))?;
     assert_eq!(nobody.as_deref(), Some(""));
 
-    // The secret is one boot's.
+    // The secret is valid for one boot.
     let before = lab.node.boot.clone();
     let has = lab.node.player.dhcp()?;
     ensure!(has.address.octets() == [10, 5, 1, 1], "{has:?}");
@@ -227,7 +229,7 @@ fn users_reach_a_running_node_and_hashes_only_its_root() -> Result {
 }
 
 #[test]
-fn an_older_agent_is_answered_in_its_own_words_and_one_that_is_too_old_is_told_what_to_do() -> Result {
+fn older_agents_are_answered_in_their_format_and_too_old_ones_are_refused() -> Result {
     let (lab, _) = lab("")?;
     let (node, daemon) = (&lab.node, &lab.cluster.daemon);
     let plan = |wire: &str| fetch(&node.namespace, &node.plan_url(), &["-H", &node.bearer(), "-H", wire]);
@@ -253,7 +255,7 @@ fn an_older_agent_is_answered_in_its_own_words_and_one_that_is_too_old_is_told_w
         "{timeline}"
     );
 
-    // Mount points are files in them, and the unit that says `ready` mounts what is required.
+    // Mount points are files of the overlay, and the unit that reports `ready` starts the required mounts.
     let (status, served) = node.post_with("overlay", &request(node), &[])?;
     ensure!(status == 200 && !served.contains("\"directory\""), "{status}: {served}");
     let served: Value = serde_json::from_str(&served)?;
@@ -261,7 +263,7 @@ fn an_older_agent_is_answered_in_its_own_words_and_one_that_is_too_old_is_told_w
     let unit = text(&served, "/etc/systemd/system/rackstrap-voice.service.d/mounts.conf")?;
     ensure!(unit.contains("mount -- ") && unit.contains("/home"), "{unit}");
     ensure!(served["secret"].is_null() && served["users"].is_null());
-    // It gets other users at its next boot only.
+    // It gets changed users at its next boot.
     let synced = daemon.cli(&["sync-users"])?;
     ensure!(synced.ends_with("all running nodes have these users\n"), "{synced}");
     fs::write(

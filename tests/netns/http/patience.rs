@@ -1,5 +1,5 @@
-//! How long the server waits: for a head, for a body, for a peer to take its answer, and for a place. A server of its own
-//! for each test, which has little patience where the test is about it, and more than enough elsewhere.
+//! The time limits of the server: for a head, for a body, for a peer that takes its answer, and for a connection. Each test
+//! has a server of its own, with a short limit where the test is about it and long limits elsewhere.
 
 use super::{PATIENCE, patient, status_of, talk, until_closed};
 use crate::daemon::parts;
@@ -21,13 +21,13 @@ use std::{
 use testbed::{Namespace, Result, netns::SERVER, timeline::poll};
 use tokio_util::sync::CancellationToken;
 
-/// Bytes of the one loader: more than the sockets of both sides buffer.
+/// Bytes of the only boot loader: more than the sockets of both sides buffer.
 const LOADER: usize = 24 << 20;
 
-/// Short enough for a test. Nothing is asserted on how long it takes, only that it ends.
+/// Short enough for a test. No test asserts how long it takes, only that it ends.
 const SHORT: Duration = Duration::from_millis(700);
 
-/// All as in the daemon, but patient beyond any test.
+/// The daemon's limits, with times that no test reaches.
 fn limits() -> Limits {
     Limits {
         head_timeout: 10 * PATIENCE,
@@ -108,7 +108,7 @@ impl Server {
         Ok(())
     }
 
-    /// Stops it; it has to end although connections are open.
+    /// Stops the server, which must end although connections are open.
     fn stop(mut self) -> Result {
         self.cancel.cancel();
         if let Some(serving) = self.serving.take() {
@@ -130,7 +130,7 @@ fn drip(stream: &TcpStream, byte: u8) -> Result<thread::JoinHandle<()>> {
 }
 
 #[test]
-fn who_sends_no_head_is_let_go_however_busy_it_seems() -> Result {
+fn a_connection_without_a_whole_head_is_closed() -> Result {
     let server = Server::start(Limits {
         head_timeout: SHORT,
         ..limits()
@@ -142,13 +142,13 @@ fn who_sends_no_head_is_let_go_however_busy_it_seems() -> Result {
     (&slow).write_all(b"GET / HTTP/1.1\r\nX: ")?;
     let dripping = drip(&slow, b'x')?;
     for stream in [silent, half, slow] {
-        // hyper closes without a word: a client that is not done asking does not listen.
+        // hyper closes without an answer: a client that is still sending its request does not read.
         assert_eq!(until_closed(stream)?, "");
     }
     ensure!(dripping.join().is_ok(), "the dripping thread panicked");
     server.expect_counted("closed-no-request", 3)?;
 
-    // One that asked, and was kept alive for more: closed as well, and no refusal.
+    // A connection that was kept alive after a request is closed as well, without a refusal.
     let mut idle = server.connect()?;
     idle.write_all(b"GET /nothing HTTP/1.1\r\nHost: x\r\n\r\n")?;
     let answer = until_closed(idle)?;
@@ -161,7 +161,7 @@ fn who_sends_no_head_is_let_go_however_busy_it_seems() -> Result {
 }
 
 #[test]
-fn a_body_has_its_time_as_a_whole() -> Result {
+fn the_time_limit_of_a_body_is_for_the_whole_body() -> Result {
     let server = Server::start(Limits {
         body_timeout: SHORT,
         ..limits()
@@ -179,7 +179,7 @@ fn a_body_has_its_time_as_a_whole() -> Result {
     let answer = until_closed(silent)?;
     assert_eq!(status_of(&answer), Some(408), "{answer}");
     assert!(answer.contains("did not arrive within"), "{answer}");
-    // The kernel may drop this answer, as there is more coming in that nobody reads.
+    // The kernel may drop this answer, as unread bytes arrive after it.
     let answer = until_closed(slow)?;
     assert!(matches!(status_of(&answer), None | Some(408)), "{answer}");
     ensure!(dripping.join().is_ok(), "the dripping thread panicked");
@@ -188,16 +188,16 @@ fn a_body_has_its_time_as_a_whole() -> Result {
 }
 
 #[test]
-fn who_takes_no_answer_is_let_go() -> Result {
+fn a_client_that_takes_no_answer_is_disconnected() -> Result {
     let server = Server::start(Limits {
         stall: SHORT,
         ..limits()
     })?;
-    // Never reads: the window closes, and our kernel's probes are answered, but by no window.
+    // The client never reads: its window is full, and it acknowledges the kernel's probes without opening it.
     let mut deaf = server.connect()?;
     deaf.write_all(b"GET /loader/big.efi HTTP/1.1\r\nHost: x\r\n\r\n")?;
     server.expect_counted("closed-broken-off", 1)?;
-    // One that reads gets all of it from the same server.
+    // A client that reads gets the whole answer from the same server.
     let request = b"GET /loader/big.efi HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let answer = talk(server.connect()?, request)?;
     assert_eq!(status_of(&answer), Some(200));
@@ -205,9 +205,9 @@ fn who_takes_no_answer_is_let_go() -> Result {
     server.stop()
 }
 
-/// A node that is switched off in the middle of a file: nothing comes from it any more, not even a reset.
+/// A node that is switched off in the middle of a file: it sends nothing any more, not even a reset.
 #[test]
-fn who_is_gone_without_a_word_is_let_go() -> Result {
+fn a_client_that_vanished_is_disconnected() -> Result {
     let ours = Namespace::with_bridge()?;
     let node = ours.client("52:54:00:00:01:01")?;
     node.ip(&["address", "add", "10.5.1.1/16", "dev", "eth0"])?;
@@ -228,14 +228,14 @@ fn who_is_gone_without_a_word_is_let_go() -> Result {
 }
 
 #[test]
-fn when_all_places_are_taken_an_idle_one_ends_and_a_busy_one_does_not() -> Result {
+fn at_the_connection_limit_an_idle_connection_is_closed_and_a_busy_one_stays() -> Result {
     let server = Server::start(Limits {
         connections: 2,
         ..limits()
     })?;
     let idle = server.connect()?;
     server.expect_counted("connections", 1)?;
-    // Takes nothing of its answer, and so is busy for as long as it likes.
+    // The client takes nothing of its answer, and so its connection stays busy.
     let busy = server.connect()?;
     (&busy).write_all(b"GET /loader/big.efi HTTP/1.1\r\nHost: x\r\n\r\n")?;
     server.expect_counted("requests", 1)?;

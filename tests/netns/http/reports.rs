@@ -1,4 +1,4 @@
-//! What agents say, well and badly: malformed, too much, twice, out of order.
+//! Reports of agents: valid, malformed, too long, repeated, and out of order.
 
 use super::{BASE, Lab, connect_as_agent, fetch, status_of, talk};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ fn event(seq: u64, detail: &str) -> Value {
     })
 }
 
-/// What the timeline has of the agent's disk phase: the texts, in order.
+/// The messages of the agent's disk phase on the timeline, in order.
 fn said(lab: &Lab) -> Result<Vec<String>> {
     let timeline = lab.cluster.daemon.json(&["timeline", "r01n01"])?;
     let events: Vec<Event> = serde_json::from_value(timeline["events"].clone())?;
@@ -19,7 +19,7 @@ fn said(lab: &Lab) -> Result<Vec<String>> {
 }
 
 #[test]
-fn malformed_bodies_are_refused_with_what_is_wrong_and_change_nothing() -> Result {
+fn malformed_bodies_are_refused_with_the_reason_and_change_nothing() -> Result {
     let lab = Lab::start()?;
     let node = &lab.node;
     let token = &node.token;
@@ -44,9 +44,9 @@ fn malformed_bodies_are_refused_with_what_is_wrong_and_change_nothing() -> Resul
             good.replace("\"seq\":1", "\"seq\":18446744073709551616")
         )),
         with("[]") + "}",
-        // Deeper than any parser's stack should go.
+        // More nesting than a parser's stack allows.
         with(&"[".repeat(100_000)),
-        // As postcard or another binary format would have it.
+        // A binary format such as postcard.
         "\u{1}\u{20}\u{0}\u{7f}".into(),
     ];
     for body in &bad {
@@ -57,7 +57,7 @@ fn malformed_bodies_are_refused_with_what_is_wrong_and_change_nothing() -> Resul
     }
     lab.expect_counted("refused-bad-body", bad.len() as u64)?;
 
-    // Not said to be JSON; no UTF-8.
+    // Without the content type of JSON; invalid UTF-8.
     let url = format!("{BASE}/v1/report/{}", node.boot);
     let (got, _, text) = fetch(&node.namespace, &url, &["-d", &with("[]")])?;
     assert!(got == 415 && text.contains("application/json"), "{got}: {text}");
@@ -81,7 +81,8 @@ fn malformed_bodies_are_refused_with_what_is_wrong_and_change_nothing() -> Resul
     );
     assert_eq!(said(&lab)?, [""; 0]);
 
-    // The bound of a body to the byte. curl asks (Expect: 100-continue) before it sends one that is too long in vain.
+    // The longest allowed body, and one byte more. curl asks (Expect: 100-continue) before it sends a body, so the longer one
+    // is not sent.
     let most = 512 << 10;
     for (bytes, expected) in [(most, 204), (most + 1, 413)] {
         let file = tempfile::NamedTempFile::new()?;
@@ -97,7 +98,7 @@ fn malformed_bodies_are_refused_with_what_is_wrong_and_change_nothing() -> Resul
         assert_eq!(status, expected, "{bytes} bytes: {text}");
         assert!(status == 204 || text.contains("at most 524288 bytes"), "{text}");
     }
-    // The same in one chunk, whose length is no promise of how many follow.
+    // The same body in chunks, without a length.
     let head = format!(
         "POST /v1/report/{} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
         node.boot
@@ -116,7 +117,7 @@ fn malformed_bodies_are_refused_with_what_is_wrong_and_change_nothing() -> Resul
 }
 
 #[test]
-fn what_is_reported_twice_late_or_with_a_huge_number_is_on_the_timeline_once() -> Result {
+fn repeated_and_reordered_events_are_on_the_timeline_once() -> Result {
     let lab = Lab::start()?;
     let node = &lab.node;
     let report = |events: &[Value]| -> Result {
@@ -125,17 +126,17 @@ fn what_is_reported_twice_late_or_with_a_huge_number_is_on_the_timeline_once() -
         Ok(())
     };
     report(&[event(1, "one"), event(2, "two")])?;
-    // The answer was lost, the report comes again, with more; in the order of its own choice.
+    // The answer was lost: the report is repeated with more events, in another order.
     report(&[event(4, "four"), event(1, "one"), event(2, "two"), event(3, "three")])?;
     assert_eq!(said(&lab)?, ["one", "two", "four", "three"]);
-    // One that was overtaken by its successors was never news to anybody who reads in order.
+    // An event that arrives after its successors is not recorded.
     report(&[event(2, "two"), event(3, "three")])?;
     assert_eq!(said(&lab)?.len(), 4);
-    // The largest number there is: itself news, all others are not; this boot's loss only.
+    // The largest number: the event is recorded, and all later ones are not. Only this boot is affected.
     report(&[event(u64::MAX, "huge")])?;
     report(&[event(u64::MAX, "huge"), event(5, "five")])?;
     assert_eq!(said(&lab)?, ["one", "two", "four", "three", "huge"]);
-    // An agent that does not count is believed, and what it says is cut and harmless.
+    // An agent that does not number its events: all are recorded, with their texts shortened and escaped.
     report(&[
         event(0, &("long ".repeat(50_000) + "end")),
         event(0, "red \u{1b}[31m\r\n\u{0}"),

@@ -1,4 +1,5 @@
-//! What a user without rights on a running node can do: the promises of docs/explanation/security.md, tried as uid 65534 from the node's address.
+//! What a user without rights on a running node can do: the guarantees of docs/explanation/security.md, tested as uid 65534
+//! from the node's address.
 
 use super::{BASE, Lab, Node, PATIENCE, fetch};
 use anyhow::{Context, ensure};
@@ -37,7 +38,7 @@ fn as_user(from: &Namespace, script: &str, stdin: File) -> Result<bool> {
     Ok(command.stdin(stdin).status().context("setpriv")?.success())
 }
 
-/// Waits until the daemon has ignored `times` datagrams for their source port.
+/// Waits until the daemon has ignored `times` datagrams because of their source port.
 fn ignored(lab: &Lab, times: u64) -> Result {
     let count = || -> Result<Option<u64>> {
         let counters = lab.cluster.daemon.json(&["counters"])?;
@@ -54,7 +55,7 @@ fn ignored(lab: &Lab, times: u64) -> Result {
     Ok(())
 }
 
-/// The secret of the node, whose overlay is fetched.
+/// Fetches the node's overlay and returns the node's secret.
 pub(super) fn up(node: &Node) -> Result<String> {
     let (status, overlay) = node.post("overlay", &wants_overlay(&node.token))?;
     ensure!(status == 200, "{status}: {overlay}");
@@ -73,7 +74,7 @@ pub(super) fn says(proof: &str) -> String {
 }
 
 #[test]
-fn a_user_opens_no_window_and_says_nothing_of_other_machines() -> Result {
+fn a_user_opens_no_boot_window_and_reports_nothing_about_other_machines() -> Result {
     let lab = Lab::start()?;
     let (node, daemon) = (&lab.node, &lab.cluster.daemon);
     let secret = up(node)?;
@@ -83,7 +84,7 @@ fn a_user_opens_no_window_and_says_nothing_of_other_machines() -> Result {
     ensure!(other.post("ready", &says(&others))?.0 == 204);
     let before = daemon.cli(&["lease", "list", "--json"])?;
 
-    // His own machine: one datagram opened the window.
+    // The user's own machine: one datagram opened the window.
     send(&node.namespace, &[pxe(3, 1, 1, [10, 5, 1, 1], OURS)])?;
     ignored(&lab, 1)?;
     let (status, _, script) = fetch(&node.namespace, &format!("{BASE}/ipxe?mac={}", node.mac), &[])?;
@@ -114,7 +115,7 @@ fn a_user_opens_no_window_and_says_nothing_of_other_machines() -> Result {
     let waiting = daemon.json(&["discover", "list"])?.to_string();
     ensure!(!waiting.contains("52:54:00:00:ee"), "{waiting}");
 
-    // His own timeline keeps its boot, whatever he asks for.
+    // The timeline of the user's node keeps its boot, whatever the user requests.
     for n in 0..200 {
         let (_, _, said) = fetch(&node.namespace, &node.file_url("kernel"), &["-r", &format!("0-{n}")])?;
         drop(said);
@@ -130,7 +131,7 @@ fn a_user_opens_no_window_and_says_nothing_of_other_machines() -> Result {
 }
 
 #[test]
-fn the_token_on_the_kernel_command_line_says_nothing_once_the_node_is_up() -> Result {
+fn the_token_of_the_kernel_command_line_is_useless_once_the_node_is_up() -> Result {
     let lab = Lab::start()?;
     let (node, daemon) = (&lab.node, &lab.cluster.daemon);
     let secret = up(node)?;
@@ -151,11 +152,11 @@ fn the_token_on_the_kernel_command_line_says_nothing_once_the_node_is_up() -> Re
 }
 
 #[test]
-fn a_heartbeat_ends_what_was_not_asked_for_by_firmware() -> Result {
+fn a_heartbeat_ends_a_boot_that_firmware_did_not_request() -> Result {
     let mut lab = Lab::start()?;
     let secret = up(&lab.node)?;
     let (boot, token) = (lab.node.boot.clone(), lab.node.token.clone());
-    // Root of the node, or a machine on its wire, plays firmware while the system runs.
+    // Root of the node, or a machine on its cable, imitates firmware while the system runs.
     lab.node.player.dhcp()?;
     lab.node.fetch_script()?;
     let forged = lab.node.boot.clone();
@@ -174,7 +175,7 @@ fn a_heartbeat_ends_what_was_not_asked_for_by_firmware() -> Result {
 }
 
 #[test]
-fn a_pool_that_is_full_of_machines_that_are_gone_is_emptied() -> Result {
+fn leases_of_machines_that_are_gone_are_removed_from_a_full_pool() -> Result {
     let lab = Lab::start()?;
     let daemon = &lab.cluster.daemon;
     let leases = daemon.json(&["lease", "list"])?;

@@ -1,4 +1,4 @@
-//! POSIX ACLs: they decide who may do what, and overlayfs asks for them by NFSACL.
+//! POSIX ACLs: they decide about access, and overlayfs reads them by NFSACL.
 
 use super::{
     Daemon, export,
@@ -11,10 +11,10 @@ use std::path::Path;
 
 const ACCESS: &str = "system.posix_acl_access";
 const DEFAULT: &str = "system.posix_acl_default";
-/// No id: of entries that concern nobody by number.
+/// The undefined id, of entries without a user or group.
 const NONE: u32 = u32::MAX;
 
-/// setfacl(1) is not everywhere: an ACL as the kernel takes it.
+/// Sets an ACL in the kernel's format, as setfacl(1) may be missing.
 fn set_acl(path: &Path, name: &str, entries: &[(u16, u16, u32)]) {
     let mut value = 2u32.to_le_bytes().to_vec();
     for (tag, rights, id) in entries {
@@ -26,7 +26,7 @@ fn set_acl(path: &Path, name: &str, entries: &[(u16, u16, u32)]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn acls_count_where_a_file_has_one() {
+async fn access_follows_a_files_acl() {
     let dir = tempfile::tempdir().unwrap();
     tree::make(dir.path());
     // Owner rw, user 1000 r, the group (42) nothing, group 77 r, mask r, others nothing: the mode says 0640.
@@ -98,7 +98,7 @@ async fn look_up(wire: &mut Wire, dir: &[u8], name: &str) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn overlayfs_is_told_each_files_acl() {
+async fn nfsacl_returns_each_files_acl() {
     let dir = tempfile::tempdir().unwrap();
     tree::make(dir.path());
     set_acl(
@@ -125,16 +125,16 @@ async fn overlayfs_is_told_each_files_acl() {
     let passwd = look_up(&mut wire, &etc, "passwd").await;
     let srv = look_up(&mut wire, &root, "srv").await;
 
-    // A file without one: what its mode, 0644, says. This is what execve(2) by a user waits for.
+    // A file without an ACL: the answer is the entries of its mode, 0644. execve(2) by a user waits for this.
     let mode = [1, 0, 6, 4, 0, 4, 0x10, 0, 4, 0x20, 0, 4];
     let want = words(&[&[3, 4, 4], &mode[..], &[0, 0]].concat());
     assert_eq!(get_acl(&mut wire, &passwd, 3).await, Ok(want));
     assert_eq!(get_acl(&mut wire, &passwd, 2).await, Ok(words(&[2, 4, 0, 0, 0])));
-    // One with; the owner's entries bear its own numbers.
+    // A file with an ACL; the entries of owner and group have the file's ids.
     let acl = [1, 0, 6, 2, 1000, 4, 4, 42, 0, 0x10, 0, 4, 0x20, 0, 0];
     let want = words(&[&[3, 5, 5], &acl[..], &[0, 0]].concat());
     assert_eq!(get_acl(&mut wire, &shadow, 3).await, Ok(want));
-    // What a directory hands down.
+    // The default ACL of a directory.
     let default = [0x1001, 0, 7, 0x1004, 0, 5, 0x1008, 77, 7, 0x1010, 0, 7, 0x1020, 0, 0];
     let want = words(&[&[12, 0, 0, 5, 5], &default[..]].concat());
     assert_eq!(get_acl(&mut wire, &srv, 12).await, Ok(want));

@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Unmounts when it is dropped.
+/// A mount that is unmounted when this is dropped.
 struct Mounted(PathBuf);
 
 impl Mounted {
@@ -73,9 +73,9 @@ async fn a_tree_on_overlayfs() {
     compare(&merged, Source::Index).await;
 }
 
-/// What somebody mounts inside an exported tree is not the tree's.
+/// A mount inside an exported tree is not part of the export.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mounts_inside_the_tree_are_not_seen() {
+async fn mounts_inside_the_tree_are_not_exported() {
     let dir = tempfile::tempdir().unwrap();
     tree::make(dir.path());
     fs::write(dir.path().join("run/below"), "").unwrap();

@@ -1,4 +1,4 @@
-//! Peers that send nonsense, too much, or nothing, and those that take no answer.
+//! Clients that send invalid data, too much data, or nothing, and clients that read no reply.
 
 use super::{
     Daemon, export, test_config, tree,
@@ -16,7 +16,7 @@ async fn still_serves(daemon: &Daemon) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_that_are_no_rpc_end_and_others_go_on() {
+async fn invalid_streams_are_closed_and_others_stay_open() {
     let dir = tempfile::tempdir().unwrap();
     tree::make(dir.path());
     let daemon = Daemon::start(export(dir.path()), test_config());
@@ -55,7 +55,7 @@ async fn every_cut_of_every_call_is_answered() {
     let daemon = Daemon::start(export(dir.path()), test_config());
     let mut wire = Wire::connect(daemon.addr, [127, 0, 0, 1]).await;
     let root = wire.mount().await;
-    // Arguments that are long enough for every procedure, and lengths that are far too long.
+    // Arguments that are long enough for every procedure, and lengths that are far too large.
     let full = [words_after(&root, &[4]), b"name".to_vec(), words(&[1; 30])].concat();
     for procedure in 1..22 {
         for cut in (0..full.len()).step_by(4) {
@@ -78,7 +78,7 @@ async fn every_cut_of_every_call_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_in_fragments_and_in_heaps_are_all_answered() {
+async fn fragmented_calls_and_many_calls_at_once_are_answered() {
     let dir = tempfile::tempdir().unwrap();
     tree::make(dir.path());
     let daemon = Daemon::start(export(dir.path()), test_config());
@@ -95,7 +95,7 @@ async fn calls_in_fragments_and_in_heaps_are_all_answered() {
     }
     wire.send(&bytes).await;
     assert_eq!(wire.reply().await.unwrap().len(), 28 + 84);
-    // 5,000 at once: GETATTR inline, READDIR on other threads, a reply for each, in any order.
+    // 5,000 calls at once: GETATTR inline and READDIR on other threads. Each gets a reply, in any order.
     let mut heap = Vec::new();
     for xid in 1000..6000 {
         let call = match xid % 50 {
@@ -129,7 +129,7 @@ async fn calls_in_fragments_and_in_heaps_are_all_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_peer_that_takes_no_replies_holds_up_nobody_and_little_memory() {
+async fn a_peer_that_reads_no_replies_delays_no_other_and_holds_little_memory() {
     let dir = tempfile::tempdir().unwrap();
     tree::make(dir.path());
     let config = Config {
@@ -139,7 +139,7 @@ async fn a_peer_that_takes_no_replies_holds_up_nobody_and_little_memory() {
     let daemon = Daemon::start(export(dir.path()), config);
     let mut greedy = Wire::connect(daemon.addr, [127, 0, 0, 1]).await;
     let root = greedy.mount().await;
-    // A handle of a file with data, by LOOKUP srv, LOOKUP data.
+    // The handle of a file with data, by two LOOKUPs.
     let mut handle = root;
     for name in [&b"srv"[..], b"data"] {
         let args = [words_after(&handle, &[]), words_after(name, &[])].concat();
@@ -147,12 +147,12 @@ async fn a_peer_that_takes_no_replies_holds_up_nobody_and_little_memory() {
         let len = u32::from_be_bytes(reply[28..32].try_into().unwrap()) as usize;
         handle = reply[32..32 + len].to_vec();
     }
-    // 2,000 READs of 1 MiB each, none of them taken.
+    // 2,000 READs of 1 MiB each, and no reply is read.
     let read = record(&call(7, 100_003, 3, 6, &words_after(&handle, &[0, 0, 1 << 20])));
     let before = daemon.counted("read_bytes");
     greedy.send(&read.repeat(2000)).await;
     still_serves(&daemon).await;
-    // It is told off and its connection closed, after some replies went into socket buffers.
+    // The connection is counted and closed, after some replies went into socket buffers.
     let closed = async {
         while daemon.counted("connections_stalled") == 0 {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -216,7 +216,7 @@ async fn one_address_cannot_take_all_connections() {
         wire.nfs(0, &[]).await;
         held.push(wire);
     }
-    // The one that was idle for longest ended for the fourth.
+    // For the fourth, the one that was idle for longest was closed.
     assert_eq!(held[0].reply().await, None);
     assert_eq!(daemon.counted("connections_displaced"), 1);
     for wire in &mut held[1..] {
@@ -226,41 +226,43 @@ async fn one_address_cannot_take_all_connections() {
     daemon.stop().await;
 }
 
-/// 17,000 connections from addresses that are no node's: a node keeps the one that it has, and gets another.
+/// 17,000 connections from addresses of no node: a node keeps its connection, and opens another one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_take_no_place_of_a_node() {
-    const CROWD: u32 = 17_000;
+async fn unknown_addresses_take_no_connection_of_a_node() {
+    const CONNECTIONS: u32 = 17_000;
     crate::netns::raise_descriptor_limit();
     let dir = tempfile::tempdir().unwrap();
     tree::make(dir.path());
     let daemon = Daemon::start(export(dir.path()), test_config());
     let mut node = Wire::connect(daemon.addr, [127, 0, 0, 1]).await;
     let root = node.mount().await;
-    let mut crowd = Vec::new();
-    for number in 0..CROWD {
+    let mut others = Vec::new();
+    for number in 0..CONNECTIONS {
         // 20 of each address.
         let [a, b] = ((number / 20) as u16).to_be_bytes();
-        crowd.push(Wire::connect(daemon.addr, [127, 1, a, b]).await);
+        others.push(Wire::connect(daemon.addr, [127, 1, a, b]).await);
         if number % 1000 == 999 {
             still_serves(&daemon).await;
         }
     }
     node.nfs(1, &words_after(&root, &[])).await;
     still_serves(&daemon).await;
-    // All but the 64 that strangers may have were closed, and nobody waited for a time to pass.
+    // All but the 64 that unknown addresses may have were closed, without waiting for a timeout.
     let closed = async {
-        while daemon.counted("connections_displaced") + daemon.counted("connections_refused") < u64::from(CROWD) - 64 {
+        while daemon.counted("connections_displaced") + daemon.counted("connections_refused")
+            < u64::from(CONNECTIONS) - 64
+        {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(60), closed)
         .await
-        .expect("strangers keep more places than are theirs");
-    // A stranger that comes now is heard as well.
+        .expect("unknown addresses keep more connections than their limit");
+    // A new connection of an unknown address is served.
     let mut late = Wire::connect(daemon.addr, [127, 2, 0, 1]).await;
     late.nfs(0, &[]).await;
     node.nfs(1, &words_after(&root, &[])).await;
-    drop(crowd);
+    drop(others);
     daemon.stop().await;
 }
 
@@ -276,7 +278,7 @@ fn the_fuzzers_corpus_is_answered() {
             crate::fuzz_corpus::nfs::replies(&stream),
         );
     }
-    // As many as calls that have a reply; what the fuzzer adds has other names.
+    // The number of calls in the corpus that get a reply; the files that the fuzzer adds have other names.
     for (name, want) in [
         ("mount", 6),
         ("lookup", 8),
@@ -293,9 +295,9 @@ fn the_fuzzers_corpus_is_answered() {
     }
 }
 
-/// Any bytes, and any bytes behind a good call's header.
+/// Random bytes, alone and after a valid call's header.
 #[test]
-fn any_stream_is_answered_or_ended() {
+fn any_stream_is_answered_or_closed() {
     use proptest::prelude::*;
     proptest!(ProptestConfig::with_cases(2000), |(
         procedure in 0u32..24,

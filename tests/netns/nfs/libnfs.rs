@@ -39,7 +39,7 @@ async fn libnfs_lists_and_reads_the_tree() {
         );
     }
 
-    // nfs-cat mounts what is before the last slash.
+    // nfs-cat mounts the path up to the last slash.
     std::fs::rename(dir.path().join("srv/data"), dir.path().join("data")).unwrap();
     let data = run("nfs-cat", &[&url("/data")]).await;
     assert!(data.status.success(), "{}", String::from_utf8_lossy(&data.stderr));

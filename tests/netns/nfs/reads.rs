@@ -1,8 +1,8 @@
-//! Everything that a client can read, compared with what lstat(2) and read(2) say.
+//! Everything that a client can read, compared with lstat(2) and read(2).
 
 use super::{
     Client, Daemon, export, test_config,
-    tree::{self, Seen},
+    tree::{self, FileState},
 };
 use nfs3_client::nfs3_types::{
     nfs3::{
@@ -105,7 +105,7 @@ async fn readlink(client: &mut Client, symlink: &nfs_fh3) -> Vec<u8> {
     ok(client.readlink(&args).await.unwrap()).data.0.to_vec()
 }
 
-/// Names, attributes and handles of a whole directory by READDIRPLUS; `maxcount` decides in how many pieces.
+/// Names, attributes and handles of a whole directory by READDIRPLUS; `maxcount` decides how many calls it takes.
 async fn readdirplus(client: &mut Client, dir: &nfs_fh3, maxcount: u32) -> Vec<(Vec<u8>, fattr3, nfs_fh3)> {
     let (mut cookie, mut cookieverf, mut all) = (0, cookieverf3::default(), Vec::new());
     loop {
@@ -151,8 +151,8 @@ async fn readdir(client: &mut Client, dir: &nfs_fh3, count: u32) -> Vec<(Vec<u8>
     }
 }
 
-/// The whole tree as the client sees it.
-pub async fn remote(client: &mut Client, maxcount: u32) -> BTreeMap<Vec<u8>, Seen> {
+/// Reads the whole tree through the client.
+pub async fn remote(client: &mut Client, maxcount: u32) -> BTreeMap<Vec<u8>, FileState> {
     let root = client.root_nfs_fh3();
     let attr = ok(client.getattr(&GETATTR3args { object: root.clone() }).await.unwrap()).obj_attributes;
     let fsid = attr.fsid;
@@ -201,7 +201,7 @@ pub async fn remote(client: &mut Client, maxcount: u32) -> BTreeMap<Vec<u8>, See
             }
             _ => {}
         }
-        let seen = Seen {
+        let seen = FileState {
             kind: attr.type_ as u32,
             mode: attr.mode,
             nlink: attr.nlink,
@@ -220,7 +220,7 @@ pub async fn remote(client: &mut Client, maxcount: u32) -> BTreeMap<Vec<u8>, See
     all
 }
 
-pub fn assert_same(local: &BTreeMap<Vec<u8>, Seen>, remote: &BTreeMap<Vec<u8>, Seen>) {
+pub fn assert_same(local: &BTreeMap<Vec<u8>, FileState>, remote: &BTreeMap<Vec<u8>, FileState>) {
     for (path, seen) in local {
         assert_eq!(remote.get(path), Some(seen), "{}", path.escape_ascii());
     }
@@ -228,7 +228,7 @@ pub fn assert_same(local: &BTreeMap<Vec<u8>, Seen>, remote: &BTreeMap<Vec<u8>, S
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_tree_is_what_lstat_says() {
+async fn the_tree_matches_lstat() {
     let dir = tempfile::tempdir().unwrap();
     tree::make(dir.path());
     let local = tree::local(dir.path());
@@ -274,7 +274,7 @@ async fn large_directories_are_listed_whole_and_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn listings_keep_to_the_sizes_that_were_asked_for() {
+async fn listings_keep_to_the_requested_sizes() {
     let dir = tempfile::tempdir().unwrap();
     tree::make_large_dir(&dir.path().join("large"), 500);
     let daemon = Daemon::start(export(dir.path()), test_config());
@@ -323,7 +323,7 @@ async fn listings_keep_to_the_sizes_that_were_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn data_is_read_in_any_pieces() {
+async fn data_is_read_at_any_offset_and_length() {
     let dir = tempfile::tempdir().unwrap();
     tree::make(dir.path());
     let daemon = Daemon::start(export(dir.path()), test_config());
@@ -337,7 +337,7 @@ async fn data_is_read_in_any_pieces() {
         );
     }
     let len = bytes.len() as u64;
-    // Asked for, got, end of file.
+    // Requested bytes, received bytes, end of file.
     for (offset, count, got, eof) in [
         (0, 0, 0, false),
         (len - 10, 10, 10, true),
@@ -400,7 +400,7 @@ async fn handles_survive_a_restart() {
     }
     before.stop().await;
     let after = Daemon::start(export(dir.path()), test_config());
-    // Without a MNT: this peer is known by its address only.
+    // Without MNT: only the address identifies this client.
     let mut raw = super::wire::Wire::connect(after.addr, [127, 0, 0, 1]).await;
     for (handle, attr) in handles.iter().zip(&attrs) {
         let reply = raw.nfs(1, &super::wire::words_after(&handle.data, &[])).await;
@@ -413,7 +413,7 @@ async fn handles_survive_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_file_system_says_what_it_is() {
+async fn fsstat_fsinfo_and_pathconf_describe_the_file_system() {
     let dir = tempfile::tempdir().unwrap();
     tree::make(dir.path());
     let daemon = Daemon::start(export(dir.path()), test_config());
@@ -444,7 +444,8 @@ async fn the_file_system_says_what_it_is() {
         count: 0,
     };
     ok(client.commit(&args).await.unwrap());
-    // nlink of a directory and of a hard link come from stat; ACCESS of everything, by root, on a read-only export.
+    // The link counts of a directory and of a hard link are those of stat. ACCESS asks for all rights, as root on a read-only
+    // export.
     for (path, want) in [
         ("etc", 0x03),
         ("usr/bin/su", 0x21),
@@ -495,14 +496,14 @@ async fn mounts_inside_the_tree_and_paths_out_of_it_lead_nowhere() {
     daemon.stop().await;
 }
 
-/// The `Opaque` of a handle as the client holds it.
+/// The handle as the type of the client.
 pub fn opaque(bytes: &[u8]) -> nfs_fh3 {
     nfs_fh3 {
         data: Opaque::owned(bytes.to_vec()),
     }
 }
 
-/// Makes sure that the tree that tests are made of has what they say.
+/// The test tree must contain what the tests are about.
 #[test]
 fn the_test_tree_has_everything() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What must not be given: to the wrong user, the wrong peer, for a wrong handle, or on a read-only export.
+//! What the server must refuse: to the wrong user, to the wrong peer, for a wrong handle, or on a read-only export.
 
 use super::{
     Daemon, export,
@@ -16,13 +16,14 @@ use nfs3_client::nfs3_types::xdr_codec::Opaque;
 use rackstrap_nfs::{Config, ExportId, ExportRoot, NfsEvent};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn users_read_what_they_may() {
+async fn file_modes_apply_to_users() {
     let dir = tempfile::tempdir().unwrap();
     tree::make(dir.path());
     let daemon = Daemon::start(export(dir.path()), test_config());
     let mut root = daemon.mount().await;
     let denied = Err(nfsstat3::NFS3ERR_ACCES);
-    // Path; may uid 1000 with group 1000, uid 1001 with group 1000, uid 1002 with group 7 and 42 READ it?
+    // The path, and whether uid 1000 with group 1000, uid 1001 with group 1000, and uid 1002 with groups 7 and 42 may READ
+    // it.
     for (path, want) in [
         ("etc/passwd", [true, true, true]),
         ("etc/shadow", [false, false, true]),
@@ -43,7 +44,7 @@ async fn users_read_what_they_may() {
             assert!(want || got == denied, "uid {uid}, {path}: {got:?}");
         }
     }
-    // Without search permission no LOOKUP; with a handle that somebody else got, the mode of the file counts.
+    // Without search permission LOOKUP fails. With a handle that another user got, the mode of the file counts.
     let mut user = daemon.mount_as(1000, 1000, &[]).await;
     let closed = walk_to(&mut root, "srv/closed").await;
     assert_eq!(
@@ -59,7 +60,7 @@ async fn users_read_what_they_may() {
         count: 4096,
     };
     assert_eq!(status(user.readdir(&args).await.unwrap()), nfsstat3::NFS3ERR_ACCES);
-    // Names without attributes or handles where reading is allowed and searching is not.
+    // Read permission without search permission gives names without attributes and handles.
     let args = READDIRPLUS3args {
         dir: listable,
         cookie: 0,
@@ -79,7 +80,7 @@ async fn users_read_what_they_may() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_the_owner_of_an_export_gets_it() {
+async fn only_the_node_of_an_export_gets_it() {
     let dir = tempfile::tempdir().unwrap();
     tree::make(dir.path());
     let daemon = Daemon::start(export(dir.path()), test_config());
@@ -89,7 +90,7 @@ async fn only_the_owner_of_an_export_gets_it() {
     assert_eq!(reply[24..], words(&[13]), "MNT3ERR_ACCES");
     let reply = stranger.call(100_005, 3, 1, &words_after(b"/other\n", &[])).await;
     assert_eq!(reply[24..], words(&[2]), "MNT3ERR_NOENT");
-    // With the owner's handle in hand; the second time it is answered from the connection's own memory.
+    // Even with the owner's handle. The second refusal comes from the connection's cache.
     for _ in 0..2 {
         let reply = stranger.nfs(1, &words_after(&root, &[])).await;
         assert_eq!(reply[24..], words(&[13]), "NFS3ERR_ACCES");
@@ -118,7 +119,7 @@ async fn only_the_owner_of_an_export_gets_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn handles_that_are_not_ours_are_refused() {
+async fn invalid_handles_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     tree::make(dir.path());
     let other = tempfile::tempdir().unwrap();
@@ -150,7 +151,7 @@ async fn handles_that_are_not_ours_are_refused() {
         let reply = raw.nfs(1, &words_after(handle, &[])).await;
         assert_eq!(reply[24..], words(&[10001]), "{} bytes", handle.len());
     }
-    // Good MAC, unknown export; good MAC and export, file gone.
+    // A valid MAC with an unknown export; a valid MAC and export of a removed file.
     let mut key_only = Daemon::start(
         ExportRoot::open(other.path(), ExportId([9; 8]), "other@1".into()).unwrap(),
         test_config(),
@@ -166,7 +167,7 @@ async fn handles_that_are_not_ours_are_refused() {
     assert_eq!(getattr(&mut elsewhere, &foreign).await, nfsstat3::NFS3ERR_STALE);
     assert_eq!(key_only.counted("refused_stale_handle"), 1);
     key_only.stop().await;
-    // Another key.
+    // A handle made with another key.
     daemon.stop().await;
     let config = Config {
         privileged_ports_only: false,
@@ -319,7 +320,7 @@ async fn unprivileged_ports_may_ping_only() {
     assert!(
         matches!(&daemon.events()[..], [NfsEvent::MountRefused { path, why, .. }] if path == "/tree" && why.contains("privileged"))
     );
-    // Some port below 1024 is free.
+    // Binds any free port below 1024.
     let mut root = None;
     for port in (600..1000).rev() {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();

@@ -1,4 +1,4 @@
-//! A tree with everything that a root file system has, and what lstat(2) says of it.
+//! A tree with every kind of file of a root file system, and its attributes as lstat(2) returns them.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,7 @@ use std::{
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
-/// Makes the tree.
+/// Creates the tree.
 pub fn make(root: &Path) {
     let mode = |path: &Path, mode| fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     for dir in ["etc", "usr/bin", "tmp", "dev", "run", "srv/closed", "srv/list-only"] {
@@ -63,12 +63,12 @@ pub fn make(root: &Path) {
         mode(&root.join(name), bits);
     }
     UnixListener::bind(root.join("run/socket")).unwrap();
-    // 5 GiB, of which two blocks are there.
+    // A sparse file of 5 GiB with two blocks.
     let sparse = File::create(root.join("srv/sparse")).unwrap();
     sparse.set_len(5 << 30).unwrap();
     sparse.write_all_at(b"start", 0).unwrap();
     sparse.write_all_at(b"far", (4 << 30) + 5).unwrap();
-    // Larger than one READ, and not a multiple of anything.
+    // Larger than one READ, with a length that is no multiple of a block.
     let bytes: Vec<u8> = (0..3_333_333u32).map(|i| (i * 7 + i / 251) as u8).collect();
     fs::write(root.join("srv/data"), bytes).unwrap();
     rustix::fs::utimensat(
@@ -89,7 +89,7 @@ pub fn make(root: &Path) {
     .unwrap();
 }
 
-/// Makes a directory of `count` entries with names of different lengths.
+/// Creates a directory of `count` entries with names of different lengths.
 pub fn make_large_dir(dir: &Path, count: usize) {
     fs::create_dir(dir).unwrap();
     for i in 0..count {
@@ -97,9 +97,9 @@ pub fn make_large_dir(dir: &Path, count: usize) {
     }
 }
 
-/// What a client and lstat(2) both say of a file.
+/// The attributes of a file, as both a client and lstat(2) return them.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct FileState {
     pub kind: u32,
     pub mode: u32,
     pub nlink: u32,
@@ -111,12 +111,12 @@ pub struct Seen {
     pub fileid: u64,
     pub mtime: (u32, u32),
     pub ctime: (u32, u32),
-    /// Hash of the data, or target of a symbolic link.
+    /// Hash of the data, or the target of a symbolic link.
     pub content: Vec<u8>,
 }
 
-/// The whole tree by lstat(2) and read(2), by path relative to the root.
-pub fn local(root: &Path) -> BTreeMap<Vec<u8>, Seen> {
+/// Reads the whole tree with lstat(2) and read(2); the keys are paths relative to the root.
+pub fn local(root: &Path) -> BTreeMap<Vec<u8>, FileState> {
     let mut all = BTreeMap::new();
     for entry in walkdir::WalkDir::new(root).follow_links(false) {
         let entry = entry.unwrap();
@@ -142,7 +142,7 @@ pub fn local(root: &Path) -> BTreeMap<Vec<u8>, Seen> {
             3 | 4 => (rustix::fs::major(m.rdev()), rustix::fs::minor(m.rdev())),
             _ => (0, 0),
         };
-        let seen = Seen {
+        let seen = FileState {
             kind,
             mode: m.mode() & 0o7777,
             nlink: m.nlink() as u32,

@@ -1,4 +1,4 @@
-//! Calls by hand: what client libraries would not send.
+//! RPC calls written by hand, which client libraries would not send.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use tokio::{
@@ -6,7 +6,7 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-/// A connection.
+/// A connection to the server.
 pub struct Wire {
     pub stream: TcpStream,
     xid: u32,
@@ -16,7 +16,7 @@ pub fn words(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|w| w.to_be_bytes()).collect()
 }
 
-/// An opaque (a handle, as a rule), then words.
+/// An opaque (usually a handle), followed by words.
 pub fn words_after(opaque: &[u8], after: &[u32]) -> Vec<u8> {
     let mut out = words(&[opaque.len() as u32]);
     out.extend(opaque);
@@ -25,7 +25,7 @@ pub fn words_after(opaque: &[u8], after: &[u32]) -> Vec<u8> {
     out
 }
 
-/// A record in one fragment.
+/// One record in a single fragment.
 pub fn record(payload: &[u8]) -> Vec<u8> {
     let mut out = words(&[payload.len() as u32 | 1 << 31]);
     out.extend(payload);

@@ -1,4 +1,4 @@
-//! Tens of thousands of machines that are none.
+//! DHCP requests from tens of thousands of invented hardware addresses.
 
 use super::lab::Lab;
 use std::{
@@ -12,21 +12,22 @@ use testbed::{
     played::{Machine, Stage, next_xid},
 };
 
-/// DISCOVERs, each of another machine.
+/// The number of DISCOVERs, each from another hardware address.
 const FLOOD: u32 = 20_000;
-/// At most so many of them at once, then a pause: some 4,000 a second.
+/// The largest number of them at once, followed by a pause: some 4,000 a second.
 const BURST: u32 = 40;
 const PAUSE: Duration = Duration::from_millis(10);
 /// `[limits] unknown-machines`
 const MOST: u32 = 256;
-/// Memory that the flood may cost, bytes: the limit's machines and timelines, what waits in queues and receive buffers.
+/// The memory that the flood may cost, in bytes: as many machines and timelines as the limit allows, queues and receive
+/// buffers.
 const MEMORY: u64 = 96 << 20;
 
 #[test]
-fn a_flood_of_hardware_addresses_hurts_nobody_who_is_known() -> Result {
+fn a_flood_of_hardware_addresses_affects_no_known_machine() -> Result {
     let lab = Lab::start(MOST)?;
     let wires = [lab.relay(20, 254)?, lab.local()?];
-    // Nodes on either wire, machines that wait with an address, and one that asked and did not come back.
+    // Nodes on both networks, machines that wait with an address, and one that asked once only.
     let mut nodes = Vec::new();
     for n in 1..=5 {
         for (rack, wire) in [20, 1].into_iter().zip(&wires) {
@@ -60,7 +61,7 @@ fn a_flood_of_hardware_addresses_hurts_nobody_who_is_known() -> Result {
                     let [a, b, c, d] = n.to_be_bytes();
                     let mut machine = Machine::new(0, 0, wire, "", "");
                     machine.hwaddr = [0x06, 0xf1, a, b, c, d];
-                    // As fast as a network brings them, and not as fast as this machine makes them.
+                    // At the speed of a network, which is slower than this machine can send.
                     if n % BURST == 0 {
                         thread::sleep(PAUSE);
                     }
@@ -70,7 +71,7 @@ fn a_flood_of_hardware_addresses_hurts_nobody_who_is_known() -> Result {
                 over.store(true, Ordering::SeqCst);
                 flooded.map(|()| began.elapsed())
             });
-            // A machine that is racked meanwhile; its packets may be among those that nobody looked at.
+            // A machine that is racked during the flood. Some of its packets may be dropped.
             let honest = scope.spawn(|| {
                 racked.dhcp(Stage::Firmware)?;
                 racked.walk(|_| ())
@@ -79,7 +80,7 @@ fn a_flood_of_hardware_addresses_hurts_nobody_who_is_known() -> Result {
             while !over.load(Ordering::SeqCst) || asked == 0 {
                 for (name, node) in &nodes {
                     let begun = Instant::now();
-                    // An error if it is not answered, however often it asks.
+                    // This fails if no answer arrives in spite of repetition.
                     let ack = node.dhcp(Stage::Firmware)?;
                     assert_eq!(&ack.host_name, name);
                     slowest = slowest.max(begun.elapsed());

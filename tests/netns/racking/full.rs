@@ -1,4 +1,4 @@
-//! A pool of four addresses, and six machines.
+//! Six machines for a pool of four addresses.
 
 use super::lab::{Lab, NARROW};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use testbed::{
 const FULL: &str = "the temporary pool 10.5.42.1-10.5.42.4 is full";
 
 #[test]
-fn a_full_pool_says_so_wherever_somebody_looks() -> Result {
+fn a_full_pool_is_reported_everywhere() -> Result {
     let lab = Lab::start(1024)?;
     let wire = lab.relay(NARROW, 254)?;
     let machines: Vec<Machine> = (1..=6)
@@ -59,14 +59,14 @@ fn a_full_pool_says_so_wherever_somebody_looks() -> Result {
         line.contains("2 machines get no address") && line.contains("'pool' of [[subnet]] 10.5.40.0/22"),
         "{text}"
     );
-    // On the screens of those to whom it matters.
+    // On the screens of the machines that are affected.
     let full = format!("echo {FULL}: all 4 addresses are leased or in quarantine; 2 machines get no address");
     let screens = || Ok([machines[0].script(here, false)?, elsewhere.script(there, false)?]);
     let [screen, other] = lab.among_racks(screens)?;
     assert!(screen.contains(&full), "{screen}");
     assert!(!other.contains("is full"), "{other}");
 
-    // Each that is racked makes room for one.
+    // Each machine that is racked frees an address.
     for (placed, comes, left) in [(0, 4, 1), (1, 5, 0)] {
         let name = format!("r40n{:02}", placed + 1);
         lab.daemon
@@ -85,9 +85,9 @@ fn a_full_pool_says_so_wherever_somebody_looks() -> Result {
     lab.daemon.stop()
 }
 
-/// Whoever waits in its loader asks only for its script, and can be placed all the same.
+/// A machine that waits in its boot loader only fetches its script, and can be racked nevertheless.
 #[test]
-fn a_machine_that_was_forgotten_comes_in_again() -> Result {
+fn a_removed_machine_waits_again() -> Result {
     const MOST: u8 = 16;
     let lab = Lab::start(u32::from(MOST))?;
     let wire = lab.relay(20, 254)?;
@@ -105,9 +105,9 @@ fn a_machine_that_was_forgotten_comes_in_again() -> Result {
     assert_eq!(lab.waiting()?.len(), usize::from(MOST));
     let end = Instant::now() + PATIENCE;
     lab.among_racks(|| {
-        // Not at the very moment at which somebody else is let in.
+        // The script does so once the daemon may accept another machine.
         while !first.script(has.address, true)?.contains("ifclose\n") {
-            assert!(Instant::now() < end, "nobody sends it back to DHCP");
+            assert!(Instant::now() < end, "no script sends it back to DHCP");
         }
         assert_eq!(first.dhcp(Stage::Ipxe)?.address, has.address);
         Ok(())

@@ -1,5 +1,5 @@
-//! A daemon, a bridge, and a namespace that is every rack of the site: it has the relays' addresses, and those of all
-//! machines behind them.
+//! A daemon, a bridge, and one namespace for all racks of the site: it has the addresses of the relays and of all machines
+//! behind them.
 
 use anyhow::Context;
 use serde_json::Value;
@@ -17,15 +17,15 @@ use testbed::{
     timeline::poll,
 };
 
-/// Of each subnet behind a relay, a /22: two racks, then the pool, then the relays.
+/// The subnets behind a relay, each a /22: two racks, then the pool, then the relays.
 pub const RELAYED: [u8; 4] = [20, 24, 28, 32];
-/// The one whose pool has four addresses.
+/// The subnet whose pool has four addresses.
 pub const NARROW: u8 = 40;
 
-/// Fields are dropped in this order: the daemon ends before its namespace goes.
+/// Fields are dropped in this order: the daemon ends before its namespace is removed.
 pub struct Lab {
     pub daemon: Daemon,
-    /// Where the relays and the machines are.
+    /// The namespace of the relays and the machines.
     racks: Namespace,
     server: Namespace,
     _dir: RunDir,
@@ -66,10 +66,10 @@ impl Lab {
         racks.ip(&["address", "add", "10.5.0.2/20", "dev", "eth0"])?;
         for network in ["10.5.16.0/20", "10.5.32.0/20"] {
             server.ip(&["route", "add", network, "via", "10.5.0.2"])?;
-            // Every address of it is ours: sockets can be bound to any.
+            // All its addresses are local: a socket can be bound to any of them.
             racks.ip(&["route", "add", "local", network, "dev", "lo"])?;
         }
-        // No machine here runs the agent.
+        // No machine of these tests runs the agent.
         let binaries = Binaries {
             daemon: PathBuf::from(env!("CARGO_BIN_EXE_rackstrap")),
             agent: PathBuf::new(),
@@ -90,18 +90,18 @@ impl Lab {
         self.daemon.start(&self.server)
     }
 
-    /// The wire to a relay at that address.
+    /// The connection to a relay with that address.
     pub fn relay(&self, rack: u8, last: u8) -> Result<Arc<Wire>> {
         let address = Ipv4Addr::new(10, 5, rack / 4 * 4 + 3, last);
         self.racks.inside(|| Wire::of_relay(address))?
     }
 
-    /// The wire that the daemon is attached to itself.
+    /// The connection to the daemon's own network.
     pub fn local(&self) -> Result<Arc<Wire>> {
         self.racks.inside(|| Wire::local("eth0"))?
     }
 
-    /// Runs `f` where the machines are, and the threads that it starts.
+    /// Runs `f`, and the threads that it starts, in the machines' namespace.
     pub fn among_racks<T: Send>(&self, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         self.racks.inside(f)?
     }
@@ -121,15 +121,15 @@ impl Lab {
         Ok(found)
     }
 
-    /// Names of the nodes by hardware address; no name, address or hardware address stands twice.
+    /// The nodes' names by hardware address; checks that names, addresses and hardware addresses are unique.
     pub fn nodes(&self) -> Result<BTreeMap<String, String>> {
         let nodes = self.daemon.json(&["node", "list"])?;
         let nodes = nodes.as_array().context("node list is no list")?;
         let (mut named, mut addresses, mut names) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
         for node in nodes {
             let text = |key: &str| node[key].as_str().unwrap_or_default().to_owned();
-            assert!(names.insert(text("name")), "{node}: its name stands twice");
-            assert!(addresses.insert(text("ipaddr")), "{node}: its address stands twice");
+            assert!(names.insert(text("name")), "{node}: duplicate name");
+            assert!(addresses.insert(text("ipaddr")), "{node}: duplicate address");
             for hwaddr in node["hwaddrs"].as_array().into_iter().flatten() {
                 let hwaddr = hwaddr.as_str().unwrap_or_default().to_owned();
                 let twice = named.insert(hwaddr, text("name"));
@@ -139,7 +139,7 @@ impl Lab {
         Ok(named)
     }
 
-    /// Waits until `look` has an answer.
+    /// Waits until `look` returns a value.
     pub fn until<T>(&self, what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
         let found = poll(PATIENCE, &mut look)?;
         found.with_context(|| {

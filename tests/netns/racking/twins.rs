@@ -1,4 +1,4 @@
-//! Machines that say the same of themselves, and cards that are in two places.
+//! Machines with the same identity, and cards at two ports.
 
 use super::lab::Lab;
 use std::sync::Arc;
@@ -7,13 +7,13 @@ use testbed::{
     played::{Machine, Stage, Wire},
 };
 
-/// What `discover list` says is in the machine's way.
+/// The obstacle that `discover list` shows for the machine.
 fn trouble(lab: &Lab, machine: &Machine) -> Result<String> {
     let row = lab.until("it waiting", || lab.waits(&machine.mac()))?;
     Ok(row["trouble"].as_str().unwrap_or_default().to_owned())
 }
 
-/// An honest machine behind them gets the position `name`: whoever was due before it was placed before it.
+/// Checks that a regular machine gets the position `name`, so that all that were due before it have been handled.
 fn expect_next(lab: &Lab, wire: &Arc<Wire>, number: u8, name: &str) -> Result {
     let honest = Machine::new(20, number, wire, "", &format!("swp{number}"));
     lab.among_racks(|| {
@@ -24,7 +24,7 @@ fn expect_next(lab: &Lab, wire: &Arc<Wire>, number: u8, name: &str) -> Result {
 }
 
 #[test]
-fn a_card_that_is_in_two_places_is_not_racked() -> Result {
+fn a_card_at_two_ports_is_not_racked() -> Result {
     let lab = Lab::start(1024)?;
     let (here, there) = (lab.relay(20, 254)?, lab.relay(24, 254)?);
     let one = Machine::new(20, 1, &here, "", "swp1");
@@ -35,7 +35,7 @@ fn a_card_that_is_in_two_places_is_not_racked() -> Result {
         uuid: uuid::Uuid::from_u128(0x77),
         ..one.clone()
     };
-    // The same, on one switch.
+    // The same on one switch.
     let flips = Machine::new(20, 2, &here, "", "swp2");
     let flipped = Machine {
         port: "swp3".to_owned(),
@@ -50,7 +50,7 @@ fn a_card_that_is_in_two_places_is_not_racked() -> Result {
             let first = one.discover(Stage::Firmware)?;
             let second = other.discover(Stage::Firmware)?;
             one.request(Stage::Firmware, &first)?;
-            // It has another address by now, or still has one of the same subnet.
+            // It has another address by now, or still one of the same subnet.
             other.request(Stage::Firmware, &second)?;
         }
         Ok(())
@@ -70,7 +70,7 @@ fn a_card_that_is_in_two_places_is_not_racked() -> Result {
     let status = lab.daemon.cli(&["status"])?;
     assert!(status.contains("two machines with this"), "{status}");
 
-    // Somebody has looked, and places one of them by hand; the other one cannot be that node as well.
+    // The administrator places one of them; the other one cannot be that node too.
     lab.daemon.cli(&["discover", "accept", &one.mac(), "r20n07"])?;
     let script = lab.among_racks(|| {
         let has = one.dhcp(Stage::Ipxe)?;
@@ -90,7 +90,7 @@ fn a_card_that_is_in_two_places_is_not_racked() -> Result {
 }
 
 #[test]
-fn a_node_that_is_found_at_another_port_is_shown() -> Result {
+fn a_node_at_another_port_is_reported() -> Result {
     let lab = Lab::start(1024)?;
     let wire = lab.relay(20, 254)?;
     let node = Machine::new(20, 1, &wire, "sw20", "Gi1/0/1");
@@ -129,7 +129,7 @@ fn machines_with_one_uuid_are_not_racked_twice() -> Result {
         uuid: uuid::Uuid::from_u128(uuid),
         ..Machine::new(20, n, &wire, "", &format!("swp{n}"))
     };
-    // Two at once; then one whose second card comes when it has its place.
+    // Two machines at once; then one whose second card appears when the machine has its place.
     let (one, other) = (machine(1, 0x4711), machine(2, 0x4711));
     let (card, second) = (machine(3, 0x4712), machine(4, 0x4712));
     lab.daemon.cli(&["discover", "start", "r20", "--detach"])?;
@@ -137,7 +137,7 @@ fn machines_with_one_uuid_are_not_racked_twice() -> Result {
         let first = one.discover(Stage::Firmware)?;
         other.discover(Stage::Firmware)?;
         let first = one.request(Stage::Firmware, &first)?.address;
-        // It may be the other card of the first, and gets its address. When that is heard of, it may not.
+        // It may be the other card of the first, and gets an address. When the daemon learns of that address, it may not.
         let second = other.dhcp(Stage::Firmware)?.address;
         assert_eq!(first, second);
         let script = one.script(first, true)?;
@@ -168,7 +168,7 @@ fn machines_with_one_uuid_are_not_racked_twice() -> Result {
     lab.daemon.stop()
 }
 
-/// `second` is shown as a card of the node `name` with the command that makes it one, and its script ends.
+/// Checks that `second` is shown as a card of the node `name`, with the command that adds it, and that its script ends.
 fn expect_a_card_of(lab: &Lab, card: &Machine, second: &Machine, name: &str) -> Result {
     let remedy = format!(
         "rackstrap node set {name} --hwaddr {} --hwaddr {}",
@@ -202,9 +202,9 @@ fn expect_a_card_of(lab: &Lab, card: &Machine, second: &Machine, name: &str) -> 
     Ok(())
 }
 
-/// A machine whose cards take turns: while a rack is filled, when it is full, and after a restart.
+/// A machine whose two cards boot in turn: while a rack is filled, when it is full, and after a restart.
 #[test]
-fn a_second_card_is_its_nodes() -> Result {
+fn a_second_card_belongs_to_its_node() -> Result {
     let lab = Lab::start(1024)?;
     let wire = lab.relay(20, 254)?;
     let card = Machine::new(20, 1, &wire, "", "swp1");
@@ -224,7 +224,7 @@ fn a_second_card_is_its_nodes() -> Result {
     let refused = format!("{:#}", refused.expect_err("it was accepted as a machine of its own"));
     assert!(refused.contains("rackstrap node set r20n01 --hwaddr"), "{refused}");
 
-    // What the node said is on disk: without a rack that is being filled, and by a daemon that has heard nothing of it.
+    // The node's report is stored: it is known without a rack that is being filled, and to a restarted daemon.
     lab.daemon.cli(&["discover", "stop", "r20"])?;
     lab.daemon.stop()?;
     lab.start_daemon()?;
@@ -235,7 +235,7 @@ fn a_second_card_is_its_nodes() -> Result {
     expect_next(&lab, &wire, 10, "r20n03")?;
     assert_eq!(lab.nodes()?.len(), 3);
 
-    // As it is told: both cards are the node's, and each of them boots it.
+    // After the command both cards belong to the node, and each boots it.
     let cards = [card.mac(), second.mac()];
     lab.daemon
         .cli(&["node", "set", "r20n01", "--hwaddr", &cards[0], "--hwaddr", &cards[1]])?;

@@ -1,4 +1,4 @@
-//! A daemon, and nodes that are no more than their packets, all in one namespace behind one address.
+//! A daemon and simulated nodes, all in one namespace behind one address.
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
@@ -17,27 +17,28 @@ use testbed::{
     played::{Boot, Node, Wire, no_disk, no_hardware},
 };
 
-/// Nodes that boot at once.
+/// The number of nodes that boot at the same time.
 const AT_ONCE: usize = 24;
-/// Of so many nodes one asks for its overlay: a build without optimisation takes a tenth of a second to make a node's host keys.
+/// One node of so many fetches its overlay: a build without optimisation takes a tenth of a second to create a node's host
+/// keys.
 const OVERLAYS: u8 = 25;
 
-/// What becomes of a node that boots the new version.
+/// What a node does when it boots the new version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Boots {
-    /// It gets ready.
+    /// It becomes ready.
     Well,
     /// It restarts again and again.
     Never,
-    /// It takes its kernel and is not heard of any more.
+    /// It fetches its kernel and sends nothing more.
     Hangs,
 }
 
-/// All of them, and their daemon.
+/// All nodes and their daemon.
 pub struct Fleet {
     pub cluster: Cluster,
     pub nodes: Vec<Node>,
-    /// Has no address, as firmware has none.
+    /// A link without an address, as for firmware.
     _firmware: Namespace,
 }
 
@@ -45,18 +46,18 @@ impl Fleet {
     /// A daemon with debian@1, and `racks` racks of `slots` nodes each in its inventory.
     pub fn start(racks: u8, slots: u8) -> Result<Fleet> {
         let mut site = Site::demo();
-        // Few here send any.
+        // Few of these tests send heartbeats.
         site.heartbeat_secs = 3600;
         Fleet::of_site(&site, racks, slots)
     }
 
-    /// The same with another site file.
+    /// [`Fleet::start`] with another site file.
     pub fn of_site(site: &Site, racks: u8, slots: u8) -> Result<Fleet> {
         let cluster = Cluster::with_images(&Binaries::get()?, site, Vec::new())?;
         version(&cluster.daemon, 1)?;
         cluster.start_daemon()?;
         let namespace = cluster.namespace.client("52:54:00:00:ff:02")?;
-        // One neighbour for all: the kernel's table holds a thousand and a few.
+        // One neighbour for all nodes: the kernel's table holds little more than a thousand.
         namespace.ip(&["address", "add", "10.5.0.2/16", "dev", "eth0"])?;
         let namespace = Arc::new(namespace);
         let firmware = cluster.namespace.client("52:54:00:00:ff:03")?;
@@ -84,7 +85,7 @@ impl Fleet {
         })
     }
 
-    /// Makes another version of the image known to the daemon.
+    /// Adds another version of the image, known to the daemon.
     pub fn add_version(&self, number: u32) -> Result<String> {
         version(&self.cluster.daemon, number)?;
         self.cluster.daemon.cli(&["reload"])?;
@@ -95,21 +96,21 @@ impl Fleet {
             .unwrap_or_default())
     }
 
-    /// The node of that name.
+    /// The node with that name.
     pub fn node(&self, name: &str) -> Result<&Node> {
         let found = self.nodes.iter().find(|node| node.name == name);
         found.with_context(|| format!("no node {name}"))
     }
 
-    /// Restarts these nodes, all of which have to be given `version` and get ready.
+    /// Restarts these nodes; all must get `version` and become ready.
     pub fn boot(&self, nodes: &[&Node], version: &str) -> Result {
         let others = self.boot_into(nodes, version, |_| Boots::Well)?;
         ensure!(others.is_empty(), "given another version than {version}: {others:?}");
         Ok(())
     }
 
-    /// Restarts these nodes, which fare on `version` as `lot` says. Answers those that were given another one, on which they
-    /// get ready.
+    /// Restarts these nodes, with the behaviour on `version` that `lot` returns. Returns the nodes that got another version,
+    /// on which they become ready.
     pub fn boot_into(
         &self,
         nodes: &[&Node],
@@ -146,7 +147,7 @@ impl Fleet {
     }
 }
 
-/// From the kernel to the end of the boot.
+/// Boots from the kernel to the end.
 pub fn come_up(boot: &Boot) -> Result {
     let plan = boot.plan()?;
     ensure!(
@@ -161,7 +162,7 @@ pub fn come_up(boot: &Boot) -> Result {
     boot.ready(&json!([]))
 }
 
-/// A version of the image whose kernel says which one it is.
+/// Creates a version of the image whose kernel names the version.
 fn version(daemon: &Daemon, number: u32) -> Result {
     fake(&daemon.state_dir().join("images"), &format!("debian@{number}"), 0)
 }

@@ -1,13 +1,13 @@
-//! What nodes are given changes between a node's script and its plan: the boot goes on as it began.
+//! The version for a node changes between the node's script and its plan: the boot keeps its version.
 
 use super::fleet::{Fleet, come_up};
 use anyhow::ensure;
 use testbed::{Result, played::Node};
 
-/// What all nodes run before.
+/// The version that all nodes run before.
 const RUNNING: &str = "debian@1";
 
-/// Boots `node`, which runs [`RUNNING`], does `flip` after its script, and boots it again.
+/// Boots `node`, which runs [`RUNNING`], calls `flip` after its script, and boots the node again.
 fn boot_over(node: &Node, pinned: &str, next: &str, flip: impl FnOnce() -> Result) -> Result {
     let mut boot = node.boot()?;
     flip()?;
@@ -20,7 +20,7 @@ fn boot_over(node: &Node, pinned: &str, next: &str, flip: impl FnOnce() -> Resul
         boot.version
     );
     ensure!(node.mount(export)? == 0, "{} cannot mount {export}", node.name);
-    // What it is to boot next is not what it may mount now, unless it is what it ran until now.
+    // The node may not mount the version of its next boot yet, unless it is the one that it ran until now.
     let may = node.mount(&format!("/{next}"))? == 0;
     ensure!(
         may == (next == RUNNING),
@@ -30,7 +30,7 @@ fn boot_over(node: &Node, pinned: &str, next: &str, flip: impl FnOnce() -> Resul
     come_up(&boot)?;
     let boot = node.boot_into_kernel()?;
     ensure!(boot.version == next, "{} boots {} then", node.name, boot.version);
-    // The system of before may still read its root.
+    // The previous system may still read its root.
     ensure!(node.mount(&format!("/{pinned}"))? == 0 && node.mount(&format!("/{next}"))? == 0);
     come_up(&boot)?;
     ensure!(node.mount(&format!("/{pinned}"))? != 0, "it is up on {next}");
@@ -38,7 +38,7 @@ fn boot_over(node: &Node, pinned: &str, next: &str, flip: impl FnOnce() -> Resul
 }
 
 #[test]
-fn a_boot_keeps_its_version_whatever_happens_between_its_script_and_its_plan() -> Result {
+fn a_boot_keeps_its_version_from_script_to_plan() -> Result {
     let fleet = Fleet::start(1, 4)?;
     let daemon = &fleet.cluster.daemon;
     let all: Vec<&Node> = fleet.nodes.iter().collect();
@@ -67,7 +67,7 @@ fn a_boot_keeps_its_version_whatever_happens_between_its_script_and_its_plan() -
         daemon.kill();
         fleet.cluster.start_daemon()
     })?;
-    // And one that is rolled back while it is on.
+    // With a rollout that is rolled back while it runs.
     daemon.cli(&["rollout", "start", "debian@2", "--nodes", "r01n03"])?;
     boot_over(three, "debian@2", "debian@1", || {
         daemon.cli(&["image", "rollback", "debian"]).map(drop)

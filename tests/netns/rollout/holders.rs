@@ -1,13 +1,13 @@
-//! Versions that nobody is given any more, and that a node runs or may have to go back to: they stay.
+//! Versions that are given to no node any more and that a node runs or may be rolled back to: they are kept.
 
 use super::fleet::{Fleet, come_up};
 use std::time::Duration;
 use testbed::{Result, played::Node, timeline::poll};
 
-/// When to give up, however loaded the machine.
+/// The limit of every wait, however loaded the machine is.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// `image delete` and `image gc` leave that version alone, and say that `holder` is why.
+/// Checks that `image delete` and `image gc` keep that version, and name `holder` as the reason.
 fn is_held(fleet: &Fleet, version: &str, holder: &str) -> Result {
     let daemon = &fleet.cluster.daemon;
     let refused = daemon.cli(&["image", "delete", version]).unwrap_err();
@@ -25,7 +25,7 @@ fn is_held(fleet: &Fleet, version: &str, holder: &str) -> Result {
 }
 
 #[test]
-fn what_a_node_runs_stays_until_it_has_booted_something_else() -> Result {
+fn the_version_that_a_node_runs_is_kept_until_it_runs_another() -> Result {
     let fleet = Fleet::start(1, 3)?;
     let daemon = &fleet.cluster.daemon;
     let all: Vec<&Node> = fleet.nodes.iter().collect();
@@ -42,7 +42,7 @@ fn what_a_node_runs_stays_until_it_has_booted_something_else() -> Result {
     fleet.cluster.start_daemon()?;
     is_held(&fleet, "debian@1", running)?;
 
-    // One that is no more, and one that is on its way to the other version, but not there.
+    // A removed node, and a node that is booting the other version.
     daemon.cli(&["node", "delete", "r01n03", "--yes", "--running"])?;
     let boot = two.boot_into_kernel()?;
     assert_eq!(boot.version, "debian@2");
@@ -52,7 +52,7 @@ fn what_a_node_runs_stays_until_it_has_booted_something_else() -> Result {
     fleet.cluster.start_daemon()?;
     is_held(&fleet, "debian@1", held)?;
     come_up(&boot)?;
-    // That it is up is answered before it is known that it will not go back.
+    // The answer to `ready` comes before it is certain that the node will not be rolled back.
     let gone = poll(PATIENCE, || Ok(daemon.cli(&["image", "delete", "debian@1"]).ok()))?;
     let said = gone.unwrap_or_else(|| format!("{:#}", daemon.cli(&["image", "delete", "debian@1"]).unwrap_err()));
     assert!(said.starts_with("deleted debian@1"), "{said}");
@@ -61,7 +61,7 @@ fn what_a_node_runs_stays_until_it_has_booted_something_else() -> Result {
 }
 
 #[test]
-fn what_a_node_would_go_back_to_stays_for_it() -> Result {
+fn the_last_known_good_version_is_kept() -> Result {
     let fleet = Fleet::start(1, 2)?;
     let daemon = &fleet.cluster.daemon;
     let (one, two) = (fleet.node("r01n01")?, fleet.node("r01n02")?);
@@ -71,7 +71,7 @@ fn what_a_node_would_go_back_to_stays_for_it() -> Result {
     daemon.cli(&["rollout", "start", "debian@2", "--nodes", "r01n01"])?;
     let refused = format!("{:#}", daemon.cli(&["image", "delete", "debian@2"]).unwrap_err());
     assert!(refused.contains("a rollout gives it (canary)"), "{refused}");
-    // It is up, and its checks fail: what it was well on is no boot of its own any more after a few others.
+    // The node is up, and its checks fail. After a few more boots, no recorded boot names its last known good version.
     let failed =
         serde_json::json!([{"check": "unit sshd.service", "ok": false, "detail": "unit sshd.service is failed"}]);
     let boot = one.boot_into_kernel()?;

@@ -1,4 +1,4 @@
-//! Restarts that a rollout wanted, and that are cancelled with it.
+//! Restarts that a rollout requested, and that are cancelled with it.
 
 use super::fleet::{Fleet, come_up};
 use anyhow::Context;
@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 use testbed::{Result, Site, played::Boot, timeline::poll};
 
-/// When to give up, however loaded the machine.
+/// The limit of every wait, however loaded the machine is.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Notes in `log` what it was run for, and fails for the nodes that `busy` names, and for several at once.
+/// A program that writes its arguments to `log`, and fails for the nodes that `busy` names, and for several nodes at once.
 fn program(dir: &Path, name: &str) -> Result<Vec<String>> {
     let (path, at) = (dir.join(name), dir.display());
     let script = format!(
@@ -24,7 +24,7 @@ fn program(dir: &Path, name: &str) -> Result<Vec<String>> {
     Ok(vec![path.display().to_string()])
 }
 
-/// Three nodes that are up on debian@1, debian@2, and a directory with `log` and `busy`.
+/// Three nodes that run debian@1, the new debian@2, and a directory with `log` and `busy`.
 struct Scene {
     fleet: Fleet,
     boots: Vec<Boot>,
@@ -49,7 +49,7 @@ impl Scene {
         Ok(Scene { fleet, boots, dir })
     }
 
-    /// Jobs run on these nodes.
+    /// Sets the nodes on which jobs run.
     fn busy(&self, nodes: &str) -> Result {
         Ok(fs::write(self.dir.path().join("busy"), nodes.replace(' ', "\n"))?)
     }
@@ -58,7 +58,7 @@ impl Scene {
         self.fleet.cluster.daemon.cli(words)
     }
 
-    /// A heartbeat of the node with that index; true if it is told to restart.
+    /// Sends a heartbeat of the node with that index; true if the answer is the order to restart.
     fn beat(&self, node: usize) -> Result<bool> {
         Ok(self.boots[node].heartbeat()?.is_some())
     }
@@ -68,7 +68,7 @@ impl Scene {
         told.with_context(|| format!("node {node} is never told to restart"))
     }
 
-    /// Has the nodes be drained, by heartbeats, until each has the step `step` in the request that is about it.
+    /// Sends heartbeats until the node has the step `step` in its newest request.
     fn wait_for_step(&self, node: usize, step: &str) -> Result {
         let name = &self.fleet.nodes[node].name;
         let mut last = Value::Null;
@@ -76,7 +76,7 @@ impl Scene {
             self.beat(node)?;
             last = self.fleet.cluster.daemon.json(&["node", "restart", "--list"])?;
             let requests = last["requests"].as_array().cloned().unwrap_or_default();
-            // The newest request that is about it.
+            // The newest request with that node.
             let mut members = requests
                 .iter()
                 .flat_map(|r| r["nodes"].as_array().cloned().unwrap_or_default());
@@ -86,7 +86,7 @@ impl Scene {
         there.with_context(|| format!("{name} does not get to {step}: {last}"))
     }
 
-    /// How often `PROGRAM NODE` was run, by itself or for several nodes at once.
+    /// How often `PROGRAM NODE` ran, for this node alone or for several at once.
     fn logged(&self, run: &str) -> usize {
         let (program, node) = run.split_once(' ').unwrap();
         let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
@@ -101,7 +101,7 @@ impl Scene {
         said.with_context(|| format!("the log never says {line} {times} times"))
     }
 
-    /// The node restarts into `version`, and comes up.
+    /// Restarts the node into `version`; it becomes ready.
     fn restart(&mut self, node: usize, version: &str) -> Result {
         self.boots[node] = self.fleet.nodes[node].boot_into_kernel()?;
         come_up(&self.boots[node])?;
@@ -122,7 +122,7 @@ const START: [&str; 8] = [
 ];
 
 #[test]
-fn pause_abort_and_rollback_cancel_the_restarts_that_a_rollout_wanted() -> Result {
+fn pause_abort_and_rollback_cancel_the_restarts_of_a_rollout() -> Result {
     let mut scene = Scene::new()?;
     scene.busy("r01n02 r01n03")?;
     scene.cli(&START)?;
@@ -144,7 +144,7 @@ fn pause_abort_and_rollback_cancel_the_restarts_that_a_rollout_wanted() -> Resul
     scene.restart(0, "debian@1")?;
     scene.wait_for_log("resume r01n01", 1)?;
 
-    // It goes on where it was, one after the other.
+    // The rollout continues, one node after the other.
     scene.busy("r01n01 r01n03")?;
     scene.cli(&["rollout", "resume"])?;
     scene.wait_for_order(1)?;
@@ -152,11 +152,11 @@ fn pause_abort_and_rollback_cancel_the_restarts_that_a_rollout_wanted() -> Resul
     scene.wait_for_step(2, "draining")?;
     let said = scene.cli(&["rollout", "abort"])?;
     assert!(
-        said.contains("2 restarts that it had wanted cancelled: r01n[01,03]"),
+        said.contains("2 restarts of the rollout cancelled: r01n[01,03]"),
         "{said}"
     );
     scene.wait_for_log("resume r01n03", 2)?;
-    // What runs the version leaves it, and nobody else restarts.
+    // The nodes that run the version leave it, and no other node restarts.
     scene.busy("")?;
     scene.wait_for_order(1)?;
     assert!(!scene.beat(0)? && !scene.beat(2)?);
@@ -184,7 +184,7 @@ fn pause_abort_and_rollback_cancel_the_restarts_that_a_rollout_wanted() -> Resul
 }
 
 #[test]
-fn a_rollout_that_stops_by_itself_restarts_nobody_else() -> Result {
+fn a_rollout_that_stops_by_itself_restarts_no_further_node() -> Result {
     let scene = Scene::new()?;
     scene.busy("r01n01 r01n02 r01n03")?;
     scene.cli(&START)?;

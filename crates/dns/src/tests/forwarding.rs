@@ -1,4 +1,4 @@
-//! The sockets, on loopback: forwarders that are silent, wrong, unable or too slow for everybody at once, and clients that are idle.
+//! Tests of the sockets, on loopback: forwarders that are silent, wrong, unable or too slow, and clients that are idle.
 
 use super::*;
 use rackstrap_base::counters::ReadCounts;
@@ -10,14 +10,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// When to give up; nothing here takes that long.
+/// When to give up. No step takes that long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn socket() -> UdpSocket {
     UdpSocket::bind("127.0.0.1:0").await.unwrap()
 }
 
-/// UDP and TCP on one port: that of a datagram socket is free for connections nearly always.
+/// UDP and TCP on one port: the port of a datagram socket is almost always free for connections.
 fn pair() -> (std::net::UdpSocket, std::net::TcpListener) {
     let sockets = (0..100).find_map(|_| {
         let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -27,7 +27,7 @@ fn pair() -> (std::net::UdpSocket, std::net::TcpListener) {
     sockets.unwrap()
 }
 
-/// Limits with that much time for one forwarder. A loaded machine must not use it up where an answer is to come.
+/// Limits with this much time for one forwarder. On a loaded machine it must be enough where an answer is expected.
 fn patient(each: Duration) -> Limits {
     Limits {
         patience: Patience { each, all: PATIENCE },
@@ -104,7 +104,7 @@ fn answer_to(question: &Message, code: ResponseCode) -> Message {
 }
 
 #[tokio::test]
-async fn a_silent_forwarder_costs_its_time_once_and_forged_answers_are_passed_over() {
+async fn a_silent_forwarder_costs_its_time_once_and_forged_answers_are_ignored() {
     let (silent, good) = (socket().await, socket().await);
     let lab = Lab::start(&[&silent, &good], patient(Duration::from_secs(5))).await;
     lab.ask("www.example.", 1).await;
@@ -128,7 +128,7 @@ async fn a_silent_forwarder_costs_its_time_once_and_forged_answers_are_passed_ov
     assert_eq!((reply.metadata.id, reply.answers), (1, right.answers));
     assert_eq!(lab.counted("forwarded"), 1);
 
-    // The one that answered is asked first from now on.
+    // The forwarder that answered is asked first from now on.
     lab.ask("again.example.", 2).await;
     let (question, peer) = receive(&good).await;
     let answer = answer_to(&question, ResponseCode::NXDomain).to_vec().unwrap();
@@ -186,7 +186,7 @@ async fn questions_under_way_are_bounded_and_the_zones_answered_meanwhile() {
         assert_eq!((reply.metadata.id, reply.metadata.response_code), (id, code));
     }
     assert_eq!((lab.counted("forward-busy"), lab.counted("forward-failed")), (1, 1));
-    // Its place is free again.
+    // Its permit is free again.
     lab.ask("one.example.", 4).await;
     let (question, peer) = receive(&silent).await;
     silent
@@ -212,7 +212,7 @@ async fn a_silent_client_does_not_keep_its_connection() {
 
 #[tokio::test]
 async fn queries_on_a_connection_are_answered_in_turn() {
-    // Its TCP port takes connections, and nobody says anything on them.
+    // Its TCP port accepts connections, and sends nothing on them.
     let (forwarder, silent) = pair();
     forwarder.set_nonblocking(true).unwrap();
     let forwarder = UdpSocket::from_std(forwarder).unwrap();
@@ -229,6 +229,6 @@ async fn queries_on_a_connection_are_answered_in_turn() {
         assert_eq!(Message::from_vec(&bytes).unwrap().metadata.response_code, code);
     }
     drop(silent);
-    // Connections that are open do not hold up the end.
+    // Open connections do not delay the end.
     lab.stop().await;
 }

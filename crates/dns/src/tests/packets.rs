@@ -1,4 +1,4 @@
-//! Packets: what does not fit, what is no query, what is passed on, and whatever else may come.
+//! Tests of packets: answers that do not fit, bytes that are not a query, forwarded questions, and random bytes.
 
 use super::*;
 use crate::{engine::MAX_UDP, relay::Verdict};
@@ -6,7 +6,7 @@ use hickory_proto::op::Edns;
 use proptest::prelude::*;
 
 #[test]
-fn answers_fit_into_what_the_client_takes() {
+fn answers_fit_into_the_clients_maximum_size() {
     // 70 server addresses: 16 bytes each.
     let subnets: Vec<(String, String)> = (0..70)
         .map(|i| (format!("10.9.{i}.0/24"), format!("10.9.{i}.1")))
@@ -21,7 +21,7 @@ fn answers_fit_into_what_the_client_takes() {
     let (reply, outcome) = asked(&view, NODE, &plain);
     assert!(outcome == Outcome::Truncated && reply.metadata.truncation && reply.answers.is_empty());
     assert_eq!(reply.queries, plain.queries);
-    // The cap holds whatever the client says.
+    // The limit holds whatever size the client says.
     plain.set_edns(Edns::new());
     for (takes, says) in [(100, 512), (1232, 1232), (65535, 1232)] {
         plain.edns.as_mut().unwrap().set_max_payload(takes);
@@ -36,13 +36,13 @@ fn answers_fit_into_what_the_client_takes() {
         Reaction::Reply(bytes, Outcome::Answered) => assert_eq!(Message::from_vec(&bytes).unwrap().answers.len(), 75),
         other => panic!("{other:?}"),
     }
-    // Of what does not fit, addresses that nobody asked for go first.
+    // If an answer does not fit, additional addresses are left out first.
     let (reply, outcome) = asked(&view, NODE, &query("cluster.example.", RecordType::NS));
     assert!(outcome == Outcome::Answered && !reply.metadata.truncation && reply.additionals.is_empty());
 }
 
 #[test]
-fn what_is_no_query_is_told_so_or_dropped() {
+fn bytes_that_are_not_a_query_are_refused_or_dropped() {
     let view = view();
     let good = query("r01n03.cluster.example.", RecordType::A).to_vec().unwrap();
     let react = |bytes: &[u8]| match respond(&view, NODE, Transport::Udp, bytes) {
@@ -65,7 +65,7 @@ fn what_is_no_query_is_told_so_or_dropped() {
     assert_eq!(react(&good[..11]), (None, Outcome::DroppedShort));
     assert_eq!(react(&good[..20]), malformed);
     assert_eq!(react(&with(2, 0x81)), (None, Outcome::DroppedResponse));
-    // UPDATE, NOTIFY.
+    // The operations UPDATE and NOTIFY.
     assert_eq!(
         react(&with(2, 5 << 3)),
         (Some(ResponseCode::NotImp), Outcome::NotImplemented)
@@ -74,7 +74,7 @@ fn what_is_no_query_is_told_so_or_dropped() {
         react(&with(2, 4 << 3)),
         (Some(ResponseCode::NotImp), Outcome::NotImplemented)
     );
-    // Counts of questions, answers, authorities and additional records that are wrong, or huge.
+    // Counts of questions, answers, authorities and additional records that are wrong or huge.
     for (at, byte) in [(5, 0), (5, 2), (4, 255), (6, 255), (7, 1), (9, 1), (11, 1), (10, 255)] {
         assert_eq!(react(&with(at, byte)), malformed, "{at}");
     }
@@ -96,7 +96,7 @@ fn relay_of(query: &Message) -> Relay {
 }
 
 #[test]
-fn a_question_is_passed_on_in_our_own_words() {
+fn a_question_is_encoded_again_before_it_is_forwarded() {
     let mut original = query("WWW.example.", RecordType::TXT);
     original.metadata.checking_disabled = true;
     let asked = Message::from_vec(&relay_of(&original).query(99).unwrap()).unwrap();
@@ -113,7 +113,7 @@ fn a_question_is_passed_on_in_our_own_words() {
 }
 
 #[test]
-fn only_the_answer_to_the_question_comes_back() {
+fn only_the_answer_to_the_question_is_returned() {
     let original = query("www.example.", RecordType::A);
     let relay = relay_of(&original);
     let mut answer = Message::response(99, OpCode::Query);
@@ -158,7 +158,7 @@ fn only_the_answer_to_the_question_comes_back() {
     );
 }
 
-/// Whatever comes, an answer is bounded, has the packet's id, and is a response.
+/// Whatever the packet is, an answer is bounded, has the packet's id, and is a response.
 fn sound(packet: &[u8], client: Ipv4Addr, transport: Transport) {
     match respond(&view(), client, transport, packet) {
         Reaction::Reply(bytes, _) => {
@@ -185,7 +185,7 @@ proptest! {
         sound(&packet, if ours { NODE } else { FOREIGN }, if tcp { Transport::Tcp } else { Transport::Udp });
     }
 
-    /// Queries with some bytes changed get further than random ones.
+    /// Queries with some changed bytes reach more code than random bytes.
     #[test]
     fn no_mangled_query_panics(
         labels in prop::collection::vec(prop_oneof!["[0-9]{1,3}", Just("in-addr".to_owned()), Just("arpa".to_owned()),
@@ -208,11 +208,11 @@ proptest! {
         sound(&packet, NODE, Transport::Udp);
     }
 
-    /// Every address of every subnet has its name in exactly one place, and no other address has one.
+    /// Every address of every subnet has its name in exactly one place, and no other address has a name.
     #[test]
     fn exactly_the_subnets_are_ours(address: u32, near: bool, which in 0usize..SUBNETS.len()) {
         let network: ipnet::Ipv4Net = SUBNETS[which].0.parse().unwrap();
-        // Around a subnet's edges as well as anywhere.
+        // Addresses around a subnet's edges, and anywhere.
         let address = if near { u32::from(network.network()).wrapping_add(address % 2048).wrapping_sub(512) } else { address };
         let address = Ipv4Addr::from(address);
         let [a, b, c, d] = address.octets();

@@ -1,4 +1,5 @@
-//! Which version each node is given, as decisions read it: what every image has now, and what is different for single nodes.
+//! Which version each node is given, as decisions read it: the current version of each image, and the exceptions for single
+//! nodes.
 
 use rackstrap_base::clock::Timestamp;
 use rackstrap_catalog::{Catalog, import_command};
@@ -9,25 +10,25 @@ use std::{
     sync::Arc,
 };
 
-/// Versions that were current before, remembered for `image rollback`.
+/// How many earlier current versions are remembered for `image rollback`.
 const REMEMBERED: usize = 16;
 
-/// The version that all nodes of an image boot, unless a profile pins one or a rollout says otherwise.
+/// The version that all nodes of an image boot, unless a profile pins one or a rollout gives another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Current {
     /// The version.
     pub image: ImageRef,
-    /// Numbers of those that were current before it, the last one last.
+    /// Numbers of the versions that were current before, the most recent one last.
     #[serde(default)]
     pub before: Vec<u32>,
-    /// Since when.
+    /// Since when the version is current.
     pub since: Timestamp,
-    /// Who made it so.
+    /// The user who made it current.
     pub by: String,
 }
 
 impl Current {
-    /// The first one of its image.
+    /// The first current version of an image.
     pub fn first(image: ImageRef, by: &str, now: Timestamp) -> Current {
         Current {
             image,
@@ -37,7 +38,7 @@ impl Current {
         }
     }
 
-    /// `version` from now on.
+    /// Makes `version` current.
     pub fn promoted(&self, version: u32, by: &str, now: Timestamp) -> Current {
         let mut before = self.before.clone();
         before.push(self.image.version);
@@ -50,7 +51,7 @@ impl Current {
         }
     }
 
-    /// The newest of those before it of which `there` is true; none if there is no such.
+    /// The most recent earlier version for which `there` is true; none if there is no such version.
     pub fn rolled_back(&self, there: impl Fn(&ImageRef) -> bool, by: &str, now: Timestamp) -> Option<Current> {
         let usable = |version: &u32| *version != self.image.version && there(&self.version(*version));
         let place = self.before.iter().rposition(usable)?;
@@ -70,75 +71,76 @@ impl Current {
     }
 }
 
-/// An image that is given another name, which takes three steps: the directory is renamed between the first one and the
-/// last one. Ended in between, there is a row too many, of an image that does not exist.
+/// An image that is being renamed. The directory is renamed between the first and the last step. If the command is killed in
+/// between, one row is left of an image that does not exist.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Renaming {
-    /// Its name until now.
+    /// The name before.
     pub old: String,
-    /// Its name from now on.
+    /// The new name.
     pub new: String,
-    /// How far that is.
+    /// The current step.
     pub step: RenameStep,
 }
 
-/// How far the renaming of an image is.
+/// The steps of renaming an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RenameStep {
-    /// About to be done: the same version is current under both names.
+    /// Before the directory is renamed: the same version is current under both names.
     Begin,
-    /// Done: the old name is nobody's.
+    /// The directory was renamed: the row of the old name is deleted.
     Done,
-    /// Not done: the new name is nobody's.
+    /// The directory was not renamed: the row of the new name is deleted.
     Failed,
 }
 
-/// Boots of one node into a version on which it was not ready yet.
+/// The boots of one node into a version on which it was not ready yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trial {
     /// The version.
     pub image: ImageRef,
     /// The last version on which the node was ready.
-    pub good: ImageRef,
+    #[serde(rename = "good")]
+    pub last_known_good: ImageRef,
     /// Boots that took the version's kernel.
     pub boots: u32,
-    /// Id of the last of them.
+    /// Id of the last of these boots.
     pub last: String,
-    /// Since when.
+    /// Since when the trial runs.
     pub since: Timestamp,
-    /// What makes further boots needless: checks that failed, in the words of the node. Empty if nothing does.
+    /// Why no further boots are needed: failed checks, as the node reported them. Empty if further boots may help.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub problem: String,
-    /// When the node went back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub back: Option<Timestamp>,
-    /// The hardware that took the kernel last: another one is another matter.
+    /// When the node rolled back; none if it did not.
+    #[serde(rename = "back", default, skip_serializing_if = "Option::is_none")]
+    pub rolled_back: Option<Timestamp>,
+    /// The card that took the kernel last. With another card the trial starts again, because the hardware may differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hwaddr: Option<HwAddr>,
 }
 
 impl Trial {
-    /// Before its first boot.
-    pub fn begin(image: &ImageRef, good: &ImageRef, now: Timestamp) -> Trial {
+    /// A trial before its first boot.
+    pub fn begin(image: &ImageRef, last_known_good: &ImageRef, now: Timestamp) -> Trial {
         Trial {
             image: image.clone(),
-            good: good.clone(),
+            last_known_good: last_known_good.clone(),
             boots: 0,
             last: String::new(),
             since: now,
             problem: String::new(),
-            back: None,
+            rolled_back: None,
             hwaddr: None,
         }
     }
 
-    /// True after as many boots as the site allows (0: any number), or if there is a problem.
+    /// Whether the trial failed: after as many boots as the site allows (0: no limit), or because of a problem.
     pub fn is_over(&self, limit: u32) -> bool {
         !self.problem.is_empty() || (limit > 0 && self.boots >= limit)
     }
 
-    /// Why the node goes back: `debian@4 did not get ready in 3 boots`.
+    /// Why the node rolls back: `debian@4 did not get ready in 3 boots`.
     pub fn verdict(&self) -> String {
         match (self.problem.is_empty(), self.boots) {
             (false, _) => format!("{} failed: {}", self.image, self.problem),
@@ -148,90 +150,92 @@ impl Trial {
     }
 }
 
-/// What a rollout gives to its nodes.
+/// A rollout's versions for its nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Given {
-    /// The version; none of a rollout that gives nothing.
+    /// The version. A rollout that gives nothing has none.
     pub version: u32,
-    /// How far the rollout is, for people: `canary`, `promoting`.
+    /// The stage of the rollout, for people: `canary`, `promoting`.
     pub stage: String,
-    /// To whom.
+    /// The nodes that get the version.
     pub nodes: HashSet<String>,
 }
 
-/// Everything that decides about versions; immutable and cheap to clone, a change makes a new one.
+/// All assignments of versions; immutable and cheap to clone. A change makes a new one.
 #[derive(Clone, Debug, Default)]
 pub struct Assignments {
-    /// By image name.
+    /// Current versions, by image name.
     pub current: Arc<BTreeMap<String, Current>>,
-    /// Rollouts that are on, by image name.
+    /// What active rollouts give, by image name.
     pub given: Arc<BTreeMap<String, Given>>,
-    /// By node.
+    /// Trials, by node.
     pub trials: Arc<HashMap<String, Trial>>,
-    /// Rollouts that have nodes restarted, on or over, by image name.
+    /// Rollouts that restart their nodes, active or ended, by image name.
     pub restarting: Arc<BTreeMap<String, Restarting>>,
 }
 
-/// A rollout that has nodes restarted.
+/// A rollout that restarts its nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restarting {
     /// Its version.
     pub version: u32,
-    /// True if its nodes go back.
+    /// Whether its nodes go back to the current version.
     pub taken_back: bool,
 }
 
-/// Who says which version a node is to have.
+/// What determines the version of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Its profile.
+    /// The node's profile pins it.
     Profile,
-    /// A rollout.
+    /// A rollout gives it.
     Rollout,
-    /// It is current.
+    /// It is the current version.
     Current,
-    /// Nobody yet: it is the newest one.
+    /// It is the newest version, because none is current yet.
     Newest,
 }
 
 /// The version that a node boots, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// What it boots.
+    /// The version that it boots.
     pub image: ImageRef,
-    /// What it is to have. Different from `image` if the node has gone back.
+    /// The version that it is assigned. Different from `image` if the node has rolled back.
     pub wanted: ImageRef,
-    /// Who says so.
+    /// What determined `wanted`.
     pub source: Source,
-    /// For people.
+    /// The explanation, for people.
     pub why: String,
 }
 
 impl Assignments {
-    /// The version for `node`, whose profiles say `setting`: a name, or a version. `limit` is the number of boots after which a
-    /// node goes back to the last version on which it was ready.
+    /// The version for `node`, whose profiles have the image setting `setting`: a name, or a pinned version. `limit` is the
+    /// number of failed boots after which a node rolls back to its last known good version.
     ///
     /// # Errors
-    /// There is no such version, and what to do.
+    /// The version does not exist; the text says what to do.
     pub fn choose(&self, node: &str, setting: &str, images: &Catalog, limit: u32) -> Result<Choice, String> {
         let choice = self.wanted(node, setting, images)?;
         let trial = self.trials.get(node).filter(|trial| trial.image == choice.wanted);
-        let Some(trial) = trial.filter(|trial| trial.is_over(limit) && images.get(&trial.good).is_some()) else {
+        let Some(trial) = trial.filter(|trial| trial.is_over(limit) && images.get(&trial.last_known_good).is_some())
+        else {
             return Ok(choice);
         };
         Ok(Choice {
             why: format!(
                 "image {}: rolled back because {} (wanted: {}); to try it again: rackstrap rollout retry {node}",
-                trial.good,
+                trial.last_known_good,
                 trial.verdict(),
                 choice.why
             ),
-            image: trial.good.clone(),
+            image: trial.last_known_good.clone(),
             ..choice
         })
     }
 
-    /// The image whose rollout has `node` leave `running` at once, for another version. `limit` as for [`Assignments::choose`].
+    /// The image whose rollout makes `node` leave `running` now, for another version. `limit` is that of
+    /// [`Assignments::choose`].
     pub fn leaves(
         &self,
         node: &str,
@@ -246,7 +250,8 @@ impl Assignments {
             name: choice.wanted.name.clone(),
             version: restarting.version,
         };
-        // Of a rollout: its nodes that do not run its version, or have to leave it. Of one that was ended: those that run it.
+        // An active rollout restarts its nodes that do not run its version or have to leave it; an ended one restarts those
+        // that run it.
         let concerned = match restarting.taken_back {
             true => *running == image,
             false => choice.wanted == image,
@@ -254,10 +259,10 @@ impl Assignments {
         (concerned && choice.image != *running).then_some(image.name)
     }
 
-    /// The version that `node` is to have, however it fares on it.
+    /// The version that `node` is assigned, whether or not it has rolled back from it.
     ///
     /// # Errors
-    /// There is no such version, and what to do.
+    /// The version does not exist; the text says what to do.
     pub fn wanted(&self, node: &str, setting: &str, images: &Catalog) -> Result<Choice, String> {
         let choice = |image: ImageRef, source, why: String| Choice {
             image: image.clone(),
@@ -283,7 +288,7 @@ impl Assignments {
         let given = self.given.get(setting).filter(|given| given.nodes.contains(node));
         if let Some(given) = given {
             let image = version(given.version);
-            // A version that somebody took away by hand is no reason to have nothing at all.
+            // If an administrator deleted the version's directory by hand, the node still boots the current one.
             if images.get(&image).is_some() {
                 let why = format!("image {image}, by the rollout of {image} ({})", given.stage);
                 return Ok(choice(image, Source::Rollout, why));

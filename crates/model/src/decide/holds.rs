@@ -1,4 +1,4 @@
-//! Versions that have to stay although no node may run them just now, and why.
+//! Versions that must not be deleted although no node runs them now, with the reasons.
 
 use super::Assignments;
 use rackstrap_catalog::Catalog;
@@ -8,7 +8,7 @@ use rackstrap_wire::ImageRef;
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Assignments {
-    /// Who would miss a version of `images`, each in words.
+    /// What would be lost with each version of `images`, in words.
     pub fn holds(&self, site: &Site, images: &Catalog) -> BTreeMap<ImageRef, Vec<String>> {
         let mut holds: BTreeMap<ImageRef, Vec<String>> = BTreeMap::new();
         let mut hold = |image: ImageRef, why: String| holds.entry(image).or_default().push(why);
@@ -17,7 +17,7 @@ impl Assignments {
                 hold(pinned, format!("profile {name} pins it"));
             }
         }
-        // Of an image that no profile names, nobody boots the current version.
+        // If no profile names an image, no node boots its current version.
         let named = site.profiles.values().filter_map(|profile| profile.image.as_deref());
         for name in named.collect::<BTreeSet<&str>>() {
             let current = self.current.get(name).map(|current| &current.image);
@@ -35,7 +35,7 @@ impl Assignments {
         }
         let mut back: BTreeMap<&ImageRef, NodeSet> = BTreeMap::new();
         for (node, trial) in self.trials.iter() {
-            back.entry(&trial.good).or_default().insert(node.as_str());
+            back.entry(&trial.last_known_good).or_default().insert(node.as_str());
         }
         for (image, nodes) in back {
             hold(image.clone(), format!("{nodes} would go back to it"));

@@ -1,4 +1,4 @@
-//! A machine and its image have to be of one architecture.
+//! A machine and its image must have the same architecture.
 
 use super::*;
 use rackstrap_catalog::Manifest;
@@ -86,4 +86,13 @@ fn a_machine_boots_an_image_of_its_own_architecture_or_of_an_unknown_one() {
         assert!(decided(machine, arch).image.is_ok(), "{machine} on {arch:?}");
     }
     assert!(decided("aarch64", Some(0)).image.is_err(), "a BIOS is that of a PC");
+}
+
+#[test]
+fn a_trial_of_an_older_release_is_read_and_written_unchanged() {
+    let old = r#"{"image":"debian@4","good":"debian@3","boots":2,"last":"b2","since":1,"back":5}"#;
+    let trial: Trial = serde_json::from_str(old).unwrap();
+    assert_eq!(trial.last_known_good, "debian@3".parse().unwrap());
+    assert_eq!(trial.rolled_back, Some(rackstrap_base::clock::Timestamp(5)));
+    assert_eq!(serde_json::to_string(&trial).unwrap(), old);
 }

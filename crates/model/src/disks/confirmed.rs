@@ -1,4 +1,4 @@
-//! Which of the site file's rules for disks an administrator has confirmed, and what they mean for a node.
+//! Which of the site file's rules for disks an administrator has confirmed, and their effect on a node (pure).
 
 use super::{DiskEffect, EffectKind, NodeDisk, disk_effect, effects::policy_of};
 use crate::inventory::Node;
@@ -7,17 +7,17 @@ use rackstrap_wire::DiskPlan;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// All that a site file says of disks, as it was last confirmed, or did not need to be.
+/// All rules of a site file for disks that were last confirmed, or that needed no confirmation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confirmed {
     layouts: BTreeMap<String, LayoutPolicy>,
     profiles: BTreeMap<String, Choice>,
-    /// Take the site file as confirmed, whatever it says: what else is written here is older than the disks may be.
+    /// Treat any site file as confirmed: the other fields may be older than the disks.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub trust_site_file: bool,
 }
 
-/// What a profile says of disks.
+/// A profile's settings for disks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Choice {
     layout: Option<String>,
@@ -25,7 +25,7 @@ struct Choice {
 }
 
 impl Confirmed {
-    /// All that `site` says of disks.
+    /// The rules of `site` for disks.
     pub fn of(site: &Site) -> Confirmed {
         let choice = |profile: &Profile| Choice {
             layout: profile.layout.clone(),
@@ -42,7 +42,8 @@ impl Confirmed {
         }
     }
 
-    /// Of a release that wrote nothing of it: the layouts are those of these plans, which the daemon sent to nodes, the oldest first.
+    /// The rules for a store of a release that recorded none: the layouts of these plans, which the daemon sent to nodes. The
+    /// oldest plan comes first.
     pub fn of_plans<'a>(site: &Site, plans: impl Iterator<Item = &'a DiskPlan>) -> Confirmed {
         let mut confirmed = Confirmed::of(site);
         for plan in plans.filter(|plan| !plan.again) {
@@ -56,7 +57,7 @@ impl Confirmed {
         confirmed
     }
 
-    /// The next site file counts as confirmed, whatever it says.
+    /// Rules that treat the next site file as confirmed, whatever its content.
     pub fn trusting_the_site_file() -> Confirmed {
         Confirmed {
             layouts: BTreeMap::new(),
@@ -65,8 +66,8 @@ impl Confirmed {
         }
     }
 
-    /// `site` with the rules that are confirmed, also those of profiles that are no longer in it: nodes may still have them. Of a
-    /// profile that is new in it nothing is confirmed, and no more than that its name was left on a node is known. New layouts stay.
+    /// `site` with the confirmed rules, also those of profiles that were removed from it, because nodes may still have them.
+    /// A profile that is new in `site` has no confirmed rules. New layouts stay.
     pub fn view(&self, site: &Site) -> Site {
         let mut view = site.clone();
         for (name, policy) in &self.layouts {
@@ -87,24 +88,25 @@ impl Confirmed {
     }
 }
 
-/// By which rules nodes' disks are treated. Both are of one world: a request that straddles a reload sees the old ones or the new ones.
+/// The rules for nodes' disks. Both fields come from one world, so that a request during a reload uses the old rules or the
+/// new ones, never a mixture.
 #[derive(Clone, Copy, Debug)]
 pub struct DiskRules<'a> {
-    /// The site file that is in use.
+    /// The site file in use.
     pub site: &'a Site,
-    /// The same with the rules that were confirmed last, if `site` has others.
+    /// The same site file with the rules that were last confirmed; none if `site` has no unconfirmed rules.
     pub confirmed: Option<&'a Site>,
 }
 
 impl<'a> DiskRules<'a> {
-    /// The site file with the rules by which the next boot of `node` treats its disk, if these are not those of the one in use.
+    /// The site file by whose rules the next boot of `node` treats its disk; none if that is the site file in use.
     pub fn instead(self, node: &Node, disk: Option<&NodeDisk>) -> Option<&'a Site> {
         let (_, instead) = next_effect(self, node, disk);
         self.confirmed.filter(|_| instead)
     }
 }
 
-/// What the next boot of `node` does with its disk. True if the boot is by the confirmed rules instead of the site file's.
+/// The effect of the next boot of `node` on its disk, and whether the confirmed rules decided that instead of the site file.
 pub fn next_effect(rules: DiskRules<'_>, node: &Node, disk: Option<&NodeDisk>) -> (Option<DiskEffect>, bool) {
     let DiskRules { site, confirmed } = rules;
     let effect = disk_effect(site, node, disk);
@@ -129,8 +131,8 @@ pub fn next_effect(rules: DiskRules<'_>, node: &Node, disk: Option<&NodeDisk>) -
     }
 }
 
-/// True for a node of whose disk nothing is known, so that it may have a layout that `site` would replace: one whose disk was
-/// changed or that was deleted and added again. A blank disk loses nothing by the confirmed rules either.
+/// Whether nothing is known of the node's disk, so that it may have a layout that `site` would replace. The node's machine was
+/// exchanged, or the node was deleted and added again. A blank disk loses nothing by the confirmed rules either.
 fn is_risky(site: &Site, confirmed: &Site, node: &Node, disk: Option<&NodeDisk>) -> bool {
     if disk.is_some_and(|disk| disk.marker.is_some() || disk.order.is_some()) {
         return false;
@@ -139,6 +141,6 @@ fn is_risky(site: &Site, confirmed: &Site, node: &Node, disk: Option<&NodeDisk>)
         let layout = |site: &Site| site.profiles.get(name).and_then(|profile| profile.layout.clone());
         layout(site).is_some() && layout(confirmed).is_none()
     });
-    // Nobody had what is new: it is for disks that come.
+    // A new profile or layout is on no disk yet.
     !new_profile && policy_of(site, node) != policy_of(confirmed, node)
 }

@@ -1,4 +1,4 @@
-//! What a site file does to nodes' disks at their next boots.
+//! The effects of a site file on nodes' disks at their next boots (pure).
 
 use super::NodeDisk;
 use crate::inventory::{Node, Settings};
@@ -7,18 +7,18 @@ use rackstrap_site::{LayoutPolicy, Site};
 use rackstrap_wire::{DiskFacts, DiskProblem, DiskState, DiskStatus, Wipe};
 use serde::{Deserialize, Serialize};
 
-/// What the next boot of one node does with its disk, other than keeping it.
+/// The effect of one node's next boot on its disk, if it does not keep the disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskEffect {
     /// The node.
     pub node: String,
-    /// What happens.
+    /// The kind of the effect.
     pub kind: EffectKind,
-    /// The layout that it gets, `scratch v2`.
+    /// The layout that the boot uses: `scratch v2`.
     pub layout: String,
-    /// What is on the disk now, for people: `scratch v1: /tmp 38 GB used`.
+    /// The current content of the disk, as text: `scratch v1: /tmp 38 GB used`.
     pub now: String,
-    /// True if an order of `node reprep` stands: it is told whatever else happens, because it can be withdrawn.
+    /// Whether there is an order of `node reprep`. It is shown in each case, because it can be cancelled.
     #[serde(default)]
     pub ordered: bool,
 }
@@ -27,27 +27,27 @@ pub struct DiskEffect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EffectKind {
-    /// It is prepared again, because the layout has another version or name: what is on it is lost.
+    /// The disk is prepared again, because the layout has another version or name. Its data is lost.
     Prepare,
-    /// The same, because somebody ordered it.
+    /// The same, by an order of an administrator.
     Ordered,
-    /// Somebody ordered that it is prepared again, and no known data is lost by it.
+    /// The disk is prepared again by an order, and no known data is lost.
     Standing,
-    /// Somebody else's data is overwritten, because the layout says `wipe = "always"`.
+    /// Foreign data is overwritten, because the layout says `wipe = "always"`.
     Wipe,
-    /// It is kept, and the node degraded: the layout changed under the same version.
+    /// The disk is kept, and the node is degraded: the layout changed under the same version.
     Changed,
-    /// It is treated as before: nobody confirmed that the layout loses data.
+    /// The disk is treated as before: the layout would lose data, and this was not confirmed.
     Held,
 }
 
 impl DiskEffect {
-    /// True if data is lost.
+    /// Whether data is lost.
     pub fn loses_data(&self) -> bool {
         !matches!(self.kind, EffectKind::Changed | EffectKind::Held | EffectKind::Standing)
     }
 
-    /// True if data is lost, and no order for this node says so.
+    /// Whether data is lost without an order for this node.
     pub fn needs_consent(&self) -> bool {
         self.loses_data() && self.kind != EffectKind::Ordered
     }
@@ -99,17 +99,17 @@ impl std::fmt::Display for DiskEffect {
     }
 }
 
-/// The layout that `site` has for `node`, if it has one.
+/// The layout that `site` has for `node`, if any.
 pub(super) fn policy_of<'a>(site: &'a Site, node: &Node) -> Option<&'a LayoutPolicy> {
     let settings = Settings::of(site, &node.profiles, |_| ());
     let name = settings.text(|p| &p.layout).filter(|name| !name.is_empty())?;
     site.layouts.get(name)
 }
 
-/// What the next boot of `node` does with its disk under `site`; none if it keeps it, prepares a blank one or leaves it alone, and
-/// nothing was ordered.
+/// The effect of the next boot of `node` on its disk under `site`; none if there is no order and the boot keeps the disk,
+/// prepares a blank one, or leaves the disk alone.
 pub(super) fn disk_effect(site: &Site, node: &Node, disk: Option<&NodeDisk>) -> Option<DiskEffect> {
-    // Of a node that never told anything nothing is lost that anybody knows of.
+    // Nothing is known to be lost on a node that never reported a disk.
     let disk = disk?;
     let order = disk.order.as_ref();
     let effect = |kind, layout: String, now: String| {
@@ -163,15 +163,15 @@ pub(super) fn disk_effect(site: &Site, node: &Node, disk: Option<&NodeDisk>) -> 
     }
 }
 
-/// What may be on a disk that carries no marker, as far as anybody knows; none if nothing is lost there.
+/// What may be on a disk without a marker, as far as is known; none if no data is lost there.
 fn unknown_content(disk: &NodeDisk) -> Option<String> {
     let DiskState {
         status, device, facts, ..
     } = &disk.state;
     match status {
-        // No boot of it had a layout, so no agent has looked at its disks.
+        // None of the node's boots had a layout, so no agent has inspected its disks.
         DiskStatus::NotWanted => Some("data that no boot has inspected yet".to_owned()),
-        // An older agent says what it found to people only.
+        // Older agents report their findings as text only.
         DiskStatus::Degraded { reason } if *facts == DiskFacts::default() && !device.is_empty() => {
             Some(format!("what is on {device} ({reason})"))
         }
@@ -179,7 +179,7 @@ fn unknown_content(disk: &NodeDisk) -> Option<String> {
     }
 }
 
-/// The same of all nodes.
+/// The same for all nodes.
 pub fn disk_effects<'a>(
     site: &Site,
     nodes: impl Iterator<Item = &'a Node>,
@@ -190,7 +190,7 @@ pub fn disk_effects<'a>(
         .collect()
 }
 
-/// For people, a line for all nodes with the same words: `r01n[01-04]: the next boot ...`. No more than `most` lines.
+/// For people: one line for all nodes with the same text (`r01n[01-04]: the next boot ...`), at most `most` lines.
 pub fn describe_effects(effects: &[DiskEffect], most: usize) -> Vec<String> {
     let mut by_text: Vec<(String, NodeSet)> = Vec::new();
     for effect in effects {
@@ -202,7 +202,7 @@ pub fn describe_effects(effects: &[DiskEffect], most: usize) -> Vec<String> {
         });
         by_text[index].1.extend([effect.node.clone()]);
     }
-    // Of nodes with many different texts, all are named at least.
+    // If there are too many different texts, the remaining nodes are named without theirs.
     let rest = by_text.split_off(most.min(by_text.len()));
     let mut lines: Vec<String> = by_text
         .into_iter()
@@ -216,7 +216,8 @@ pub fn describe_effects(effects: &[DiskEffect], most: usize) -> Vec<String> {
     lines
 }
 
-/// Layouts of `site` that have the version of a layout that is in use, given as name, version and digest, and another content.
+/// Describes the layouts of `site` that have the version of a layout in use (given as name, version and digest) but another
+/// content.
 pub fn changed_layouts<'a>(site: &Site, in_use: impl Iterator<Item = (&'a str, u32, &'a str)>) -> Vec<String> {
     let changed = in_use.filter(|(name, version, digest)| {
         let policy = site.layouts.get(*name);
@@ -267,17 +268,17 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-/// Why a node's disk was left alone, if a person can mend that.
+/// Why a node's disk was left alone, if a person can correct that.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DiskTrouble {
-    /// The kind.
+    /// The problem.
     pub problem: DiskProblem,
     /// Kernel name of the disk; empty if none was chosen.
     pub device: String,
 }
 
 impl DiskTrouble {
-    /// That of a node's disk; none if nothing is in the way, or if the next boot has orders about it.
+    /// The trouble with a node's disk; none if there is no trouble, or if the next boot has an order about it.
     pub fn of(disk: &NodeDisk) -> Option<DiskTrouble> {
         let problem = disk
             .state
@@ -291,7 +292,7 @@ impl DiskTrouble {
         })
     }
 
-    /// The commands that mend it, for `nodes` (a hostlist).
+    /// The commands that correct it, for `nodes` (a hostlist).
     pub fn remedy(&self, nodes: &str) -> String {
         let device = &self.device;
         match self.problem {

@@ -54,7 +54,7 @@ fn version_2(text: String) -> String {
 }
 
 #[test]
-fn a_new_version_names_the_nodes_and_what_they_lose() {
+fn a_new_layout_version_names_the_nodes_and_their_lost_data() {
     let (old, new) = (example(|text| text), example(version_2));
     assert_eq!(new.layouts["scratch"].layout.version, 2);
     let disk = marked(&old);
@@ -90,7 +90,7 @@ fn all_nodes_are_named_however_many_lines_that_would_be() {
 }
 
 #[test]
-fn what_an_older_agent_left_alone_counts() {
+fn data_that_an_older_agent_reported_as_text_counts() {
     let always = example(|text| text.replace("wipe = \"ours\"", "wipe = \"always\""));
     let mut disk = foreign();
     disk.state.facts = DiskFacts::default();
@@ -99,7 +99,7 @@ fn what_an_older_agent_left_alone_counts() {
         (effect.kind, effect.now.as_str()),
         (EffectKind::Wipe, "what is on vda (vda holds foreign data (xfs))")
     );
-    // There is no disk, so that nothing is lost.
+    // Without a disk no data is lost.
     disk.state.device.clear();
     assert_eq!(disk_effect(&always, &node("r01n01"), Some(&disk)), None);
 }
@@ -124,7 +124,7 @@ fn a_change_under_the_same_version_is_named() {
 }
 
 #[test]
-fn foreign_data_is_lost_only_where_somebody_says_so() {
+fn foreign_data_is_lost_only_by_an_order_or_a_layout_that_wipes() {
     let ours = example(|text| text);
     let always = example(|text| text.replace("wipe = \"ours\"", "wipe = \"always\""));
     let mut disk = foreign();
@@ -134,7 +134,7 @@ fn foreign_data_is_lost_only_where_somebody_says_so() {
     disk.order = Some(order());
     let effect = disk_effect(&ours, &node("r01n01"), Some(&disk)).unwrap();
     assert_eq!(effect.kind, EffectKind::Ordered);
-    // A node whose boots had no layout so far.
+    // No boot of the node had a layout so far.
     let unknown = Some(NodeDisk::default());
     assert_eq!(disk_effect(&ours, &node("r01n01"), unknown.as_ref()), None);
     assert_eq!(
@@ -147,7 +147,7 @@ fn foreign_data_is_lost_only_where_somebody_says_so() {
 }
 
 #[test]
-fn every_problem_that_a_person_can_mend_has_its_command() {
+fn each_problem_that_a_person_can_correct_has_its_command() {
     let remedy = |problem| {
         let mut disk = foreign();
         disk.state.facts.problem = problem;
@@ -185,7 +185,7 @@ fn sizes_are_short() {
 }
 
 #[test]
-fn an_order_that_stands_is_told_whatever_is_known_of_the_disk() {
+fn an_order_is_shown_for_every_record_of_the_disk() {
     let site_of = |wipe: &str| example(|text| text.replace("wipe = \"ours\"", &format!("wipe = \"{wipe}\"")));
     let (ours, always) = (site_of("ours"), site_of("always"));
     let without = example(|text| text.replace("\nlayout = \"scratch\"\n", "\n"));
@@ -243,7 +243,7 @@ fn an_order_that_stands_is_told_whatever_is_known_of_the_disk() {
         assert!(text.contains(says), "{text}");
         assert!(text.ends_with("rackstrap node reprep r01n01 --cancel"), "{text}");
     }
-    // Nothing that is known of is lost, so nobody is asked for it.
+    // No known data is lost, so no confirmation is needed.
     let effect = disk_effect(&ours, &node("r01n01"), Some(&ordered(false, blank))).unwrap();
     assert!(!effect.loses_data() && !effect.needs_consent());
     assert_eq!(told(&ours, &ordered(true, NodeDisk::default())).0, EffectKind::Ordered);

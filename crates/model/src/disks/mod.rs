@@ -1,4 +1,4 @@
-//! What is known of nodes' disks, what an administrator wants of them, and what a boot does with them.
+//! Nodes' disks: their records, an administrator's orders for them, and the effects of a boot on them (pure).
 
 mod confirmed;
 mod effects;
@@ -16,71 +16,71 @@ use rackstrap_wire::{DiskMarker, DiskPlan, DiskProblem, DiskState, DiskStatus, S
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What is known of one node's disk, as the store keeps it.
+/// The record of one node's disk in the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NodeDisk {
-    /// What the disk phase of the last boot left.
+    /// The state in which the disk phase of the last boot left the disk.
     pub state: DiskState,
     /// The prepared disk that the next boot must find; none while the agent may choose.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<SeenDisk>,
-    /// The marker of that disk; its id is empty from an older agent.
+    /// The marker of that disk. Its id is empty if an older agent reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marker: Option<DiskMarker>,
-    /// How full its file systems are, as the running node said last.
+    /// Used space of its file systems, as the running node last reported it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used: Vec<UsedSpace>,
-    /// What an administrator wants of the next boot.
+    /// The order for the next boot, if an administrator gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<DiskOrder>,
 }
 
-/// What `rackstrap node reprep` wants of a node's next boot.
+/// What `rackstrap node reprep` orders for a node's next boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskOrder {
-    /// Tells it from every other order. A boot that carries an order out says which, so that no clock decides whether it is done. 0 in
-    /// a store of an older release.
+    /// Distinguishes this order from all others. A boot that carries an order out names its id, so that no clock decides
+    /// whether it was carried out. 0 in a store of an older release.
     #[serde(default)]
     pub id: u64,
-    /// Overwrite somebody else's data as well.
+    /// Overwrite data that rackstrap did not write, too.
     pub wipe_foreign: bool,
-    /// Who wants it.
+    /// The user who gave the order.
     pub by: String,
-    /// Since when, for people.
+    /// When the order was given, for people.
     pub at: Timestamp,
 }
 
 /// The order that a boot carries out, in the pinned boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ordered {
-    /// The order's id.
+    /// The id of the order.
     pub id: u64,
-    /// What the boot does with somebody else's data without the order.
+    /// The effect of the boot on foreign data without the order.
     pub wipe: Wipe,
-    /// True once the node may have the plan, and so the order.
+    /// Whether the plan, and so the order, was sent to the node.
     pub sent: bool,
 }
 
-/// What an administrator says of nodes' disks.
+/// An administrator's order about nodes' disks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskWish {
-    /// The disk of the last boot is gone: take the one that is there.
+    /// The disk of the last boot is gone: use the disk that is found.
     NewDisk {
-        /// Even if it holds somebody else's data.
+        /// Also if it holds foreign data.
         wipe_foreign: bool,
     },
     /// Prepare the disk at the next boot, whatever its marker says.
     Prepare {
-        /// Even if it holds somebody else's data.
+        /// Also if it holds foreign data.
         wipe_foreign: bool,
     },
-    /// Leave it as it is after all.
+    /// Cancel the order.
     Cancel,
 }
 
 impl DiskWish {
-    /// The order that it makes, if it makes one. `id` tells that from every other order.
+    /// The order that this request makes, if any. No other order has its `id`.
     pub fn order(self, id: u64, by: &str, at: Timestamp) -> Option<DiskOrder> {
         let wipe_foreign = match self {
             DiskWish::NewDisk { wipe_foreign: false } | DiskWish::Cancel => return None,
@@ -96,7 +96,8 @@ impl DiskWish {
 }
 
 impl NodeDisk {
-    /// After a boot with this plan, which began at `opened` to carry `ordered` out, and whose agent left `state`.
+    /// The row after a boot with this plan, whose agent left the disk in `state`. The boot began at `opened`, and carried out
+    /// `ordered`.
     #[must_use]
     pub fn after(
         mut self,
@@ -119,7 +120,7 @@ impl NodeDisk {
         }
         let done = |order: &DiskOrder| match (ordered, order.id) {
             (Some(ordered), id) => ordered.id == id,
-            // Neither the boot nor the order knows of ids: an older release wrote both.
+            // Neither the boot nor the order has an id: an older release wrote both.
             (None, 0) => opened >= order.at,
             (None, _) => false,
         };
@@ -128,7 +129,7 @@ impl NodeDisk {
         self
     }
 
-    /// `order` is the one that the wish makes, if it makes one.
+    /// `order` is the one that `wish` makes, if any.
     pub fn wish(&mut self, wish: DiskWish, order: Option<DiskOrder>) {
         if matches!(wish, DiskWish::NewDisk { .. }) {
             self.forget_seen();
@@ -136,7 +137,7 @@ impl NodeDisk {
         self.order = order;
     }
 
-    /// The disk may be another one.
+    /// Forgets the disk of the last boot: the next boot may find another one.
     pub fn forget_seen(&mut self) {
         let facts = &mut self.state.facts;
         facts.problem = facts
@@ -148,18 +149,18 @@ impl NodeDisk {
     }
 }
 
-/// What becomes of rows when the inventory changes.
+/// What happens to rows when the inventory changes.
 #[derive(Debug, Default)]
 pub struct Followed {
-    /// Nodes that have none any more.
+    /// Names whose rows are deleted.
     pub gone: BTreeSet<String>,
     /// Rows of nodes under their present names.
     pub come: BTreeMap<String, NodeDisk>,
 }
 
 impl Followed {
-    /// A renamed node keeps its disk, one that is deleted has none, and of a node that got another machine the disk may be any: an
-    /// order was about the disk of the machine before.
+    /// A renamed node keeps its disk. A deleted node loses its row. If a node's machine was exchanged, its disk may be any
+    /// disk, and an order concerned the disk of the machine before.
     pub fn of(rows: &BTreeMap<String, NodeDisk>, changed: &[Changed]) -> Followed {
         let mut followed = Followed::default();
         for changed in changed {
@@ -191,7 +192,7 @@ impl Followed {
     }
 }
 
-/// True if a node is another machine after a change: none of its cards is left.
+/// Whether the node is a different machine after the change: it kept none of its cards.
 pub fn is_other_machine(changed: &Changed) -> bool {
     let Changed {
         before: Some(before),
@@ -203,7 +204,7 @@ pub fn is_other_machine(changed: &Changed) -> bool {
     before.hwaddrs.iter().all(|card| !after.hwaddrs.contains(card))
 }
 
-/// The marker that an agent without [`rackstrap_wire::DiskFacts`] left: that of its plan.
+/// The marker that an agent without [`rackstrap_wire::DiskFacts`] wrote: the one in its plan.
 fn older_marker(plan: Option<&DiskPlan>, status: &DiskStatus) -> Option<DiskMarker> {
     let plan = plan?;
     matches!(status, DiskStatus::Kept { .. } | DiskStatus::Prepared { .. }).then(|| DiskMarker {

@@ -1,4 +1,4 @@
-//! Changes of the inventory, without any effect of their own: what they make, or all that speaks against them.
+//! Changes of the inventory (pure): their result, or all reasons against them.
 
 use super::{
     Inventory, Node,
@@ -13,13 +13,13 @@ use std::{
     sync::Arc,
 };
 
-/// A node as an administrator names it; its address follows from its name.
+/// A node as an administrator adds it. Its address follows from its name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewNode {
     /// Name by the site's pattern.
     pub name: String,
-    /// Hardware addresses, the one that boots first.
+    /// Hardware addresses; the first is the card that boots.
     pub hwaddrs: Vec<HwAddr>,
     /// Profiles; later ones win.
     #[serde(default)]
@@ -32,25 +32,25 @@ pub struct NewNode {
     pub attributes: BTreeMap<String, String>,
 }
 
-/// What shall be different about a node. What is not named stays.
+/// Changes of a node. Settings that are not named stay.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Patch {
-    /// All its hardware addresses.
+    /// Replaces all its hardware addresses.
     pub hwaddrs: Option<Vec<HwAddr>>,
-    /// All its profiles.
+    /// Replaces all its profiles.
     pub profiles: Option<Vec<String>>,
-    /// Profiles that it no longer has.
+    /// Profiles to remove.
     pub drop_profiles: BTreeSet<String>,
-    /// Hardware addresses that it no longer has; one has to remain.
+    /// Hardware addresses to remove; at least one has to remain.
     pub drop_hwaddrs: BTreeSet<HwAddr>,
-    /// Groups that it joins.
+    /// Groups to join.
     pub join: BTreeSet<String>,
-    /// Groups that it leaves.
+    /// Groups to leave.
     pub leave: BTreeSet<String>,
-    /// Attributes that it gets, in place of those of the same names.
+    /// Attributes to set. They replace those of the same names.
     pub attributes: BTreeMap<String, String>,
-    /// Names of attributes that it no longer has.
+    /// Names of attributes to remove.
     pub drop_attributes: BTreeSet<String>,
 }
 
@@ -58,40 +58,40 @@ pub struct Patch {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Change {
-    /// A new node.
+    /// Adds a node.
     Add(NewNode),
-    /// Something about a node.
+    /// Changes a node.
     Set {
         /// Name of the node.
         name: String,
         /// The settings to change.
         patch: Patch,
     },
-    /// A machine was moved: another name, and the address that belongs to it.
+    /// Renames a node, which gets the address of its new name.
     Rename {
         /// Present name.
         from: String,
         /// New name.
         to: String,
     },
-    /// A node is no more.
+    /// Deletes a node.
     Delete {
         /// Name of the node.
         name: String,
     },
 }
 
-/// A node before and after a change; not there, not yet or no more, where there is none.
+/// A node before and after a change. None if it did not exist before, or does not exist after it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Changed {
-    /// As it was.
+    /// The node before the change; none for a new node.
     pub before: Option<Node>,
-    /// As it is.
+    /// The node after the change; none for a deleted node.
     pub after: Option<Node>,
 }
 
 impl Changed {
-    /// Its name: the new one, if it has one.
+    /// The node's name: the new one, if it has one.
     pub fn name(&self) -> &str {
         match (&self.after, &self.before) {
             (Some(node), _) | (None, Some(node)) => &node.name,
@@ -99,14 +99,14 @@ impl Changed {
         }
     }
 
-    /// True if nothing is different.
+    /// Whether nothing changed.
     pub fn is_nothing(&self) -> bool {
         self.before == self.after
     }
 }
 
 impl Change {
-    /// The node that it is about, as it is called before.
+    /// The name of the node before the change.
     fn name(&self) -> &str {
         match self {
             Change::Add(new) => &new.name,
@@ -116,15 +116,15 @@ impl Change {
     }
 }
 
-/// All of `changes` or none of them, together: a hardware address may move from one node to another among them.
+/// Makes all of `changes` or none of them, all at once: a hardware address may move from one node to another.
 ///
 /// # Errors
-/// Everything that speaks against any of them.
+/// All reasons against all of the changes.
 pub fn apply(inventory: &Inventory, site: &Site, changes: &[Change]) -> Result<(Inventory, Vec<Changed>), Refusals> {
     let mut draft = inventory.clone();
     let mut refused = Vec::new();
     let mut touched = BTreeSet::new();
-    // Whoever is changed makes room first, so that the order of changes does not matter.
+    // Changed nodes are removed first, so that the order of the changes does not matter.
     let mut before = Vec::with_capacity(changes.len());
     for (at, change) in changes.iter().enumerate() {
         let name = change.name();
@@ -143,7 +143,7 @@ pub fn apply(inventory: &Inventory, site: &Site, changes: &[Change]) -> Result<(
             (Change::Delete { .. }, Some(_)) => Ok(None),
             (Change::Set { patch, .. }, Some(node)) => patched(&draft, site, node, patch).map(Some),
             (Change::Rename { to, .. }, Some(node)) => renamed(&draft, site, node, to).map(Some),
-            // Found above, or refused.
+            // The node was found above, or the change was refused.
             (_, None) => continue,
         };
         match after {
@@ -190,7 +190,7 @@ fn added(draft: &Inventory, site: &Site, new: &NewNode) -> Result<Node, Vec<Inve
     }
 }
 
-/// Only what is changed is checked: a profile that has left the site file since does not stand in the way of a new card.
+/// Checks only what changes: a profile that was removed from the site file does not prevent the change of a card.
 fn patched(draft: &Inventory, site: &Site, node: &Node, patch: &Patch) -> Result<Node, Vec<InventoryError>> {
     let mut node = node.clone();
     let mut wrong = Vec::new();
@@ -219,7 +219,7 @@ fn patched(draft: &Inventory, site: &Site, node: &Node, patch: &Patch) -> Result
     }
 }
 
-/// Each profile once. The last of several stays, because later ones win.
+/// Each profile once. The last of several stays, because later profiles win.
 fn each_once(profiles: &[String]) -> Vec<String> {
     let last = |(at, profile): &(usize, &String)| !profiles[at + 1..].contains(profile);
     let kept = profiles.iter().enumerate().filter(last);
@@ -234,7 +234,7 @@ fn renamed(draft: &Inventory, site: &Site, node: &Node, to: &str) -> Result<Node
     })
 }
 
-/// All that speaks against a node that is new or changed, whatever becomes of other nodes. `inventory` may have it.
+/// All reasons against a new or changed node, whatever happens to other nodes. `inventory` may already have it.
 pub fn faults(inventory: &Inventory, site: &Site, change: &Change) -> Vec<InventoryError> {
     let (name, made) = match change {
         Change::Add(new) => (&new.name, added(inventory, site, new)),

@@ -1,4 +1,4 @@
-//! What must be true of a node: checked when it comes in, and of what is changed about it.
+//! Rules for nodes, checked when a node is added, and for what changes about it.
 
 use super::{
     Inventory, Node,
@@ -14,18 +14,18 @@ use std::{
     sync::Arc,
 };
 
-/// Hardware addresses that one node may have: four two-port cards.
+/// At most this many hardware addresses for one node: four two-port cards.
 const HWADDRS_PER_NODE: usize = 8;
-/// Profiles, groups and attributes that one node may have, of each kind.
+/// At most this many profiles, groups and attributes each for one node.
 const LABELS_PER_NODE: usize = 64;
-/// Longest name of a group, bytes.
+/// Longest name of a group, in bytes.
 pub(super) const GROUP_NAME: usize = 64;
-/// Longest name of an attribute, bytes.
+/// Longest name of an attribute, in bytes.
 pub(super) const ATTRIBUTE_NAME: usize = 64;
-/// Longest value of an attribute, bytes.
+/// Longest value of an attribute, in bytes.
 pub(super) const ATTRIBUTE_VALUE: usize = 1024;
 
-/// The node of that name, or an error that says which one was probably meant.
+/// The node with that name, or an error that names the node that was probably meant.
 pub fn find<'a>(inventory: &'a Inventory, name: &str) -> Result<&'a Arc<Node>, InventoryError> {
     inventory.get(name).ok_or_else(|| InventoryError::Unknown {
         near: meant(name, inventory.iter().map(|node| node.name.as_str())).map(str::to_owned),
@@ -53,7 +53,7 @@ pub(super) fn check_place(inventory: &Inventory, site: &Site, name: &str) -> Res
     }
 }
 
-/// What is wrong with profiles: they do not exist, or are too many.
+/// Problems of profiles: they do not exist, or are too many.
 pub(super) fn check_profiles(site: &Site, name: &str, profiles: &[String]) -> Vec<InventoryError> {
     let unknown = profiles.iter().filter(|profile| !site.profiles.contains_key(*profile));
     let unknown = unknown.map(|profile| InventoryError::Profile {
@@ -68,7 +68,7 @@ pub(super) fn check_profiles(site: &Site, name: &str, profiles: &[String]) -> Ve
         .collect()
 }
 
-/// What is wrong with groups: they have names that hostlists and other programs do not take, or are too many.
+/// Problems of groups: other programs do not accept their names, or they are too many.
 pub(super) fn check_groups(name: &str, groups: &BTreeSet<String>) -> Vec<InventoryError> {
     let right = |group: &String| {
         group.len() <= GROUP_NAME
@@ -86,7 +86,7 @@ pub(super) fn check_groups(name: &str, groups: &BTreeSet<String>) -> Vec<Invento
         .collect()
 }
 
-/// What is wrong with attributes: they have names that templates do not read, values that are no line of text, or are too many.
+/// Problems of attributes: templates cannot read their names, values are not one line of text, or they are too many.
 pub(super) fn check_attributes(name: &str, attributes: &BTreeMap<String, String>) -> Vec<InventoryError> {
     let is_name = |text: &str| {
         text.len() <= ATTRIBUTE_NAME
@@ -128,7 +128,7 @@ fn too_many(name: &str, count: usize, what: &'static str, most: usize) -> Option
     })
 }
 
-/// What is wrong with cards: there are none, they cannot be, stand twice, or are another node's.
+/// Problems of cards: there are none, their addresses are impossible or repeated, or belong to another node.
 pub(super) fn check_hwaddrs(inventory: &Inventory, name: &str, hwaddrs: &[HwAddr]) -> Vec<InventoryError> {
     let name = name.to_owned();
     if hwaddrs.is_empty() {
@@ -148,7 +148,7 @@ pub(super) fn check_hwaddrs(inventory: &Inventory, name: &str, hwaddrs: &[HwAddr
         } else if hwaddrs[..i].contains(&hwaddr) {
             wrong.push(InventoryError::Repeated { name, hwaddr });
         } else if let Some(owner) = inventory.by_hwaddr(hwaddr).filter(|owner| owner.name != name) {
-            // A node that has it already is told of by its name.
+            // If the node exists already, the error names it.
             let owner = owner.name.clone();
             wrong.push(InventoryError::Taken { name, hwaddr, owner });
         }
@@ -156,7 +156,7 @@ pub(super) fn check_hwaddrs(inventory: &Inventory, name: &str, hwaddrs: &[HwAddr
     wrong
 }
 
-/// Why no node can have that address, if so.
+/// Why no node can have that address; none if a node can.
 fn unusable(inventory: &Inventory, site: &Site, ipaddr: Ipv4Addr) -> Option<String> {
     let reserved = |net: &&Ipv4Net| net.contains(&ipaddr);
     if let Some(net) = site.cluster.reserved.iter().find(reserved) {
@@ -180,7 +180,7 @@ fn unusable(inventory: &Inventory, site: &Site, ipaddr: Ipv4Addr) -> Option<Stri
     ))
 }
 
-/// What else that address is in its subnet.
+/// Other uses of that address in its subnet; none if it is free.
 fn claimed(subnet: &Subnet, ipaddr: Ipv4Addr) -> Option<String> {
     if ipaddr == subnet.server {
         return Some("the daemon's own".to_owned());

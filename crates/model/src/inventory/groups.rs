@@ -1,11 +1,12 @@
-//! Groups that nodes are in without being asked, beside those that they were put in: what hostlists may name.
+//! Computed groups of nodes, in addition to those that administrators made: the groups that hostlists may name.
 
 use super::Node;
 use rackstrap_hostlist::naming::Naming;
 use std::collections::BTreeMap;
 
-/// The members of every group, by what stands behind the `@` of a hostlist: `gpu` that nodes joined, and `profile:compute`,
-/// `rack:r03` and what `of` adds, such as `state:ready`. A group's own name has no colon, so that none hides another.
+/// The members of every group, by its name after the `@` of a hostlist: `gpu`, which nodes joined; `profile:compute` and
+/// `rack:r03`; and what `of` adds, such as `state:ready`. Names of joined groups have no colon, so computed groups cannot
+/// hide them.
 pub fn groups<'a>(
     nodes: impl IntoIterator<Item = &'a Node>,
     naming: &Naming,
@@ -13,7 +14,7 @@ pub fn groups<'a>(
 ) -> BTreeMap<String, Vec<String>> {
     let mut members: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for node in nodes {
-        // A node without a profile has what `default` says.
+        // A node without a profile has the settings of `default`.
         let default = ["default".to_owned()];
         let profiles: &[String] = if node.profiles.is_empty() {
             &default
@@ -34,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nodes_are_grouped_by_what_they_are() {
+    fn nodes_are_in_groups_by_profile_rack_and_state() {
         let naming = Naming::new("r{rack:02}n{slot:02}", "10.5.{rack}.{slot}").unwrap();
         let node = |name: &str, profiles: &[&str], groups: &[&str]| Node {
             name: name.to_owned(),

@@ -1,4 +1,4 @@
-//! One change of one node, and what is different after it.
+//! A change of a node, and the differences that it made.
 
 use super::{Changed, Node};
 use rackstrap_base::clock::Timestamp;
@@ -10,13 +10,13 @@ use std::collections::BTreeSet;
 pub struct Entry {
     /// Time of the change.
     pub at: Timestamp,
-    /// The user, or the reason of the daemon.
+    /// The user who made the change, or the part of the daemon.
     pub by: String,
-    /// The node before and after.
+    /// The node before and after the change.
     pub changed: Changed,
 }
 
-/// What is different, one line a thing: `added`, `hwaddr 52:54:… -> 52:54:…`.
+/// What changed, one line for each difference: `added`, `hwaddr 52:54:… -> 52:54:…`.
 pub fn differences(changed: &Changed) -> Vec<String> {
     let (before, after) = match (&changed.before, &changed.after) {
         (None, Some(node)) => return vec![format!("added{}", described(node))],

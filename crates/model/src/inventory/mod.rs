@@ -1,4 +1,4 @@
-//! Nodes: what is bolted in, by which hardware address, under which name and address.
+//! Nodes: the machines of the cluster, with hardware addresses, names and addresses.
 
 mod change;
 mod check;

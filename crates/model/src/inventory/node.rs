@@ -1,4 +1,4 @@
-//! A node, and the set of all nodes with the indexes that packets are decided from.
+//! A node, and the set of all nodes with the indexes for decisions about packets.
 
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
@@ -20,10 +20,10 @@ pub struct Node {
     pub ipaddr: Ipv4Addr,
     /// Profiles of the site file; later ones win over earlier ones, and all of them over `default`.
     pub profiles: Vec<String>,
-    /// Groups, in order, for hostlists and exports.
+    /// Groups, sorted, for hostlists and exports.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub groups: BTreeSet<String>,
-    /// Facts of the site's own about the node, by name, for templates and boot scripts.
+    /// Attributes that administrators set, by name, for templates and boot scripts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
 }
@@ -37,7 +37,7 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Indexes `nodes`. Uniqueness is the store's promise; of duplicates the last one wins here.
+    /// Indexes `nodes`. The store ensures that they are unique; of duplicates the last one would win here.
     pub fn new(nodes: impl IntoIterator<Item = Node>) -> Self {
         let mut inventory = Inventory::default();
         for node in nodes {
@@ -46,7 +46,7 @@ impl Inventory {
         inventory
     }
 
-    /// Puts a node in, in place of the one of its name.
+    /// Adds a node, or replaces the one with its name.
     pub(super) fn insert(&mut self, node: Arc<Node>) {
         self.remove(&node.name);
         for hwaddr in &node.hwaddrs {
@@ -56,7 +56,7 @@ impl Inventory {
         self.nodes.insert(node.name.clone(), node);
     }
 
-    /// Takes a node out.
+    /// Removes a node.
     pub(super) fn remove(&mut self, name: &str) -> Option<Arc<Node>> {
         let node = self.nodes.remove(name)?;
         for hwaddr in &node.hwaddrs {
@@ -66,7 +66,7 @@ impl Inventory {
         Some(node)
     }
 
-    /// The node of that name.
+    /// The node with that name.
     pub fn get(&self, name: &str) -> Option<&Arc<Node>> {
         self.nodes.get(name)
     }
@@ -91,7 +91,7 @@ impl Inventory {
         self.nodes.len()
     }
 
-    /// True without nodes.
+    /// Whether there are no nodes.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }

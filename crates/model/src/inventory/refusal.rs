@@ -1,14 +1,14 @@
-//! Why the inventory stays as it is, in words that say what to do.
+//! Why a change of the inventory is refused, in words that say what to do.
 
 use super::check::{ATTRIBUTE_NAME, ATTRIBUTE_VALUE, GROUP_NAME};
 use rackstrap_wire::HwAddr;
 use std::{fmt, net::Ipv4Addr};
 use thiserror::Error;
 
-/// Why the inventory stays as it is.
+/// Why a change of the inventory is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum InventoryError {
-    /// The name is none.
+    /// The name is not a node name.
     #[error("{0}")]
     Name(String),
     /// The name is taken.
@@ -19,40 +19,40 @@ pub enum InventoryError {
     Exists {
         /// The name.
         name: String,
-        /// What it has.
+        /// Its hardware addresses.
         hwaddrs: List,
     },
-    /// No hardware address at all.
+    /// The node has no hardware address.
     #[error(
         "node {0} has no hardware address, so it could not be recognised; add --hwaddr with the address that its \
          network card shows at boot, such as --hwaddr 52:54:00:01:01:01"
     )]
     NoHwaddr(String),
-    /// The last one is taken away.
+    /// The last hardware address would be removed.
     #[error(
         "node {0} would lose its last hardware address and could not be recognised; to give it another: rackstrap node replace {0} --hwaddr \
          MAC; if the machine is gone: rackstrap node delete {0}"
     )]
     LastHwaddr(String),
-    /// The same one twice.
+    /// A hardware address is named twice.
     #[error("node {name}: hwaddr {hwaddr} is named twice; name each once")]
     Repeated {
         /// The node.
         name: String,
-        /// The address.
+        /// The hardware address.
         hwaddr: HwAddr,
     },
-    /// No card has such an address.
+    /// No card can have this address.
     #[error("node {name}: hwaddr {hwaddr} is {what}, which no network card has; check the card's label")]
     NoCard {
         /// The node.
         name: String,
-        /// The address.
+        /// The hardware address.
         hwaddr: HwAddr,
-        /// What it is.
+        /// The role of the address.
         what: &'static str,
     },
-    /// Another node has it.
+    /// Another node has the address.
     #[error(
         "node {name}: hwaddr {hwaddr} already belongs to {owner}; if the machine was moved: rackstrap node rename \
          {owner} {name}; if {owner} is gone: rackstrap node delete {owner}, then try again"
@@ -60,9 +60,9 @@ pub enum InventoryError {
     Taken {
         /// The node.
         name: String,
-        /// The address.
+        /// The hardware address.
         hwaddr: HwAddr,
-        /// Who has it.
+        /// The node that has it.
         owner: String,
     },
     /// The address that follows from the name cannot be used.
@@ -72,22 +72,22 @@ pub enum InventoryError {
         name: String,
         /// The address.
         ipaddr: Ipv4Addr,
-        /// What is wrong with it, and what to do.
+        /// The problem and the remedy.
         why: String,
     },
-    /// No such profile.
+    /// The profile does not exist.
     #[error("node {name}: profile '{profile}' does not exist{}", hint(near, known))]
     Profile {
         /// The node.
         name: String,
-        /// What was named.
+        /// The name in the change.
         profile: String,
-        /// What was probably meant.
+        /// The profile that was probably meant.
         near: Option<String>,
-        /// What there is.
+        /// The profiles that exist.
         known: List,
     },
-    /// A group's name is none.
+    /// The name of a group is invalid.
     #[error(
         "node {name}: '{group}' is not a group name; write letters, digits, -, _ and dots, a letter or digit first, at \
          most {GROUP_NAME} of them"
@@ -95,10 +95,10 @@ pub enum InventoryError {
     Group {
         /// The node.
         name: String,
-        /// What was named.
+        /// The name in the change.
         group: String,
     },
-    /// An attribute's name is none.
+    /// The name of an attribute is invalid.
     #[error(
         "node {name}: '{attribute}' is not an attribute name; write letters, digits and _, a letter first, at most \
          {ATTRIBUTE_NAME} of them"
@@ -106,44 +106,44 @@ pub enum InventoryError {
     AttributeName {
         /// The node.
         name: String,
-        /// What was named.
+        /// The name in the change.
         attribute: String,
     },
-    /// An attribute's value is no line of text.
+    /// The value of an attribute is not one line of text.
     #[error("node {name}: the attribute '{attribute}' is not one line of at most {ATTRIBUTE_VALUE} bytes")]
     AttributeValue {
         /// The node.
         name: String,
-        /// Which.
+        /// The name of the attribute.
         attribute: String,
     },
-    /// Too many of something.
+    /// The node has too many of something.
     #[error("node {name}: {count} {what}; a node has at most {most}")]
     TooMany {
         /// The node.
         name: String,
-        /// How many.
+        /// How many it would have.
         count: usize,
-        /// Of what.
+        /// The kind of entries over the limit.
         what: &'static str,
-        /// How many there may be.
+        /// How many a node may have.
         most: usize,
     },
-    /// Named twice in one change.
+    /// The node is named twice in one change.
     #[error("node {0} is named twice; write all its changes in one place")]
     Twice(String),
-    /// No such node.
+    /// The node does not exist.
     #[error("node {name} is not in the inventory; {}", near.as_ref().map_or(
         "`rackstrap node list` shows all".to_owned(), |near| format!("did you mean {near}?")))]
     Unknown {
-        /// What was named.
+        /// The name in the change.
         name: String,
-        /// What was probably meant.
+        /// The node that was probably meant.
         near: Option<String>,
     },
 }
 
-/// Several things, with commas.
+/// Several values, separated by commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List(Vec<String>);
 
@@ -166,7 +166,7 @@ fn hint(near: &Option<String>, known: &List) -> String {
     }
 }
 
-/// All that speaks against changes: which of them, counted from 0, and why.
+/// All reasons against changes: the index of the change, from 0, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusals(pub Vec<(usize, InventoryError)>);
 

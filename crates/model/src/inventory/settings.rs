@@ -1,12 +1,12 @@
-//! A node's settings: what its profiles say, and which of them said it.
+//! A node's settings: the values of its profiles, and which profile each comes from.
 
 use rackstrap_site::{Profile, SETTINGS, Site};
 use serde::{Deserialize, Serialize};
 
-/// The tree that makes a node of an image. It comes first, unless a profile puts it elsewhere.
+/// The tree that makes a node of an image. It comes first, unless a profile places it elsewhere.
 const BASE_TREE: &str = "base";
 
-/// The profiles of a node, the one that wins first and `default` last.
+/// The profiles of a node: the one that wins is first, `default` is last.
 pub struct Settings<'a>(Vec<(&'a str, &'a Profile)>);
 
 /// One setting, for people.
@@ -16,12 +16,13 @@ pub struct Setting {
     pub key: String,
     /// Value, as text.
     pub value: String,
-    /// Profile that it is from.
+    /// The profile that the value comes from.
     pub profile: String,
 }
 
 impl<'a> Settings<'a> {
-    /// Of a node with these profiles. One that has left the site file is passed over; `missing` is told of it.
+    /// The settings of a node with these profiles. Profiles that are not in the site file are ignored, and passed to
+    /// `missing`.
     pub fn of(site: &'a Site, profiles: &[String], mut missing: impl FnMut(&str)) -> Self {
         let mut chain: Vec<(&str, &Profile)> = Vec::new();
         let all = profiles.iter().rev().map(String::as_str);
@@ -34,17 +35,18 @@ impl<'a> Settings<'a> {
         Settings(chain)
     }
 
-    /// What the profile that wins says, among those that say something.
+    /// The value of the first profile that has one.
     pub fn get<T: ?Sized>(&self, field: impl Fn(&'a Profile) -> Option<&'a T>) -> Option<&'a T> {
         self.0.iter().find_map(|(_, profile)| field(profile))
     }
 
-    /// The same of a text.
+    /// The same for a text.
     pub fn text(&self, field: impl Fn(&'a Profile) -> &'a Option<String>) -> Option<&'a str> {
         self.get(|profile| field(profile).as_deref())
     }
 
-    /// Trees of the node's own files, in order: the base tree, without which a node has no name and is never ready, and the profile's.
+    /// Trees of the node's own files, in order: the base tree, without which a node has no name and is never ready, and those
+    /// of its profiles.
     pub fn templates(&self) -> Vec<String> {
         let named = self
             .get(|profile| profile.templates.as_ref())
@@ -54,7 +56,7 @@ impl<'a> Settings<'a> {
         base.into_iter().chain(named).collect()
     }
 
-    /// Every setting that some profile says something about, in the order of the documentation.
+    /// All settings that a profile has, in the order of the documentation.
     pub fn all(&self) -> Vec<Setting> {
         let said = SETTINGS.iter().filter_map(|setting| {
             let (profile, value) =

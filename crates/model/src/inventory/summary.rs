@@ -1,15 +1,15 @@
-//! What a change made different, in few lines also for thousands of nodes.
+//! Describes the result of changes, in few lines also for thousands of nodes.
 
 use super::{Changed, differences};
 use rackstrap_hostlist::NodeSet;
 use std::collections::HashMap;
 
-/// Up to so many nodes are described one by one.
+/// Up to this many nodes are described one by one.
 const ONE_BY_ONE: usize = 20;
-/// Lines for different kinds of changes; nodes with further kinds are named in one more line.
+/// At most this many lines for different changes; nodes with further changes are named in one more line.
 const LINES: usize = 20;
 
-/// A line for each node. Of many nodes, a line for all nodes with the same change, and at most [`LINES`] of these.
+/// One line for each node. For many nodes, one line for all nodes with the same change, and at most [`LINES`] of these.
 pub fn summary(changed: &[Changed]) -> Vec<String> {
     if changed.len() <= ONE_BY_ONE {
         return changed.iter().map(one).collect();
@@ -18,7 +18,7 @@ pub fn summary(changed: &[Changed]) -> Vec<String> {
     let mut index: HashMap<String, usize> = HashMap::new();
     for changed in changed {
         let what = match (&changed.before, &changed.after) {
-            // The hardware addresses, which differ, are in the file that they come from.
+            // The hardware addresses differ, and are in the file that they come from.
             (None, _) => "added".to_owned(),
             (_, None) => "deleted".to_owned(),
             _ => differences(changed).join(", "),
@@ -33,7 +33,7 @@ pub fn summary(changed: &[Changed]) -> Vec<String> {
     let mut lines: Vec<String> = kinds.iter().map(|(what, nodes)| format!("{nodes}: {what}")).collect();
     let rest: NodeSet = rest.into_iter().flat_map(|(_, nodes)| nodes).collect();
     if !rest.is_empty() {
-        lines.push(format!("{rest}: changed too; with --json, how"));
+        lines.push(format!("{rest}: also changed; --json shows how"));
     }
     lines
 }
@@ -94,6 +94,6 @@ mod tests {
         assert_eq!(same, ["r01n[01-99]: groups old -> new"]);
         let different = summary(&changes(99, |slot| format!("g{slot}")));
         assert_eq!(different.len(), LINES + 1);
-        assert_eq!(different[LINES], "r01n[21-99]: changed too; with --json, how");
+        assert_eq!(different[LINES], "r01n[21-99]: also changed; --json shows how");
     }
 }

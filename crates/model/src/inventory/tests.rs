@@ -1,4 +1,4 @@
-//! Tests of inventory changes: what is refused, in which words, and what the next packet sees.
+//! Tests of inventory changes: results, refusals and their messages.
 
 use super::*;
 use proptest::prelude::*;
@@ -30,7 +30,8 @@ server = "10.3.0.1"
 
 fn site() -> Site {
     let mut site = parse(SITE, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}")).0;
-    // A checked site reserves what the daemon, the router and the pool have; a node is refused there even so.
+    // A checked site reserves the addresses of the daemon, the router and the pool. A node is refused there even without
+    // that.
     site.cluster.reserved.truncate(1);
     site
 }
@@ -54,7 +55,7 @@ fn added(inventory: &Inventory, new: &NewNode) -> Result<Node, Refusals> {
 }
 
 #[test]
-fn what_is_refused_says_why_and_what_to_do() {
+fn refusals_give_the_reason_and_the_remedy() {
     let one = added(&Inventory::default(), &new("r01n10", &["52:54:00:01:01:01"])).unwrap();
     assert_eq!(one.ipaddr, std::net::Ipv4Addr::new(10, 1, 0, 10));
     let inventory = Inventory::new([one]);
@@ -107,7 +108,7 @@ fn what_is_refused_says_why_and_what_to_do() {
         let none = format!("node {other} is not in the inventory; `rackstrap node list` shows all");
         assert_eq!(found(other), none);
     }
-    // All that is wrong is said at once.
+    // All problems are reported at once.
     let all = NewNode {
         profiles: vec!["storage".into(), "gpus".into()],
         groups: ["rack one".to_owned()].into(),
@@ -154,7 +155,7 @@ fn changes_are_made_together_or_not_at_all() {
         from: from.into(),
         to: to.into(),
     };
-    // Two machines were taken for each other; two nodes change places.
+    // Two machines were mixed up: their nodes exchange their cards.
     let swapped = [set("r01n10", "52:54:00:00:00:0b"), set("r01n11", "52:54:00:00:00:0a")];
     let (after, changed) = apply(&inventory, &site(), &swapped).unwrap();
     assert_eq!(after.by_hwaddr(mac("52:54:00:00:00:0a")).unwrap().name, "r01n11");
@@ -174,7 +175,7 @@ fn changes_are_made_together_or_not_at_all() {
         differences(&changed[0]),
         ["name r01n10 -> r01n11", "address 10.1.0.10 -> 10.1.0.11"]
     );
-    // Everything that is wrong is said at once, and nothing is done.
+    // All problems are reported at once, and nothing is changed.
     let wrong = [
         set("r01n10", "52:54:00:00:00:0b"),
         rename("r01n11", "r01n01"),
@@ -215,7 +216,7 @@ fn a_node_that_is_renamed_to_its_own_name_gets_the_address_of_the_present_patter
 }
 
 #[test]
-fn later_profiles_win_and_each_value_says_where_it_is_from() {
+fn later_profiles_override_and_each_value_names_its_profile() {
     let text = format!("{SITE}image = \"gpu\"\n[profile.compute]\nimage = \"debian\"\ninit = \"/sbin/runit\"\n")
         .replace(
             "[profile.default]",
@@ -247,7 +248,7 @@ fn later_profiles_win_and_each_value_says_where_it_is_from() {
 }
 
 proptest! {
-    /// Whatever is asked for in whatever order: names, addresses and cards stay unique.
+    /// Whatever is requested in whatever order, names, addresses and cards stay unique.
     #[test]
     fn an_inventory_never_has_duplicates(
         wanted in prop::collection::vec((1u8..4, 1u8..12, prop::collection::vec(0u8..12, 0..4)), 0..40)
@@ -275,7 +276,7 @@ proptest! {
 }
 
 #[test]
-fn a_node_of_the_release_before_has_no_attributes() {
+fn a_node_of_an_older_release_has_no_attributes() {
     let row =
         r#"{"name":"r01n10","hwaddrs":["52:54:00:01:01:01"],"ipaddr":"10.1.0.10","profiles":["gpu"],"groups":["big"]}"#;
     let node: Node = serde_json::from_str(row).unwrap();
@@ -284,7 +285,7 @@ fn a_node_of_the_release_before_has_no_attributes() {
 }
 
 #[test]
-fn attributes_are_set_replaced_and_taken_away() {
+fn attributes_are_set_replaced_and_removed() {
     let bag = |all: &[(&str, &str)]| -> BTreeMap<String, String> {
         let all = all
             .iter()

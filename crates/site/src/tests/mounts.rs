@@ -1,4 +1,4 @@
-//! What is said about `[[mount]]` and `[users]`.
+//! Diagnostics of `[[mount]]` and `[users]`.
 
 use super::*;
 

@@ -1,17 +1,17 @@
-//! What docs/reference/site-file.md and the example say of the site file is what the code does.
+//! The site file's documentation in docs/reference/site-file.md and in the example agrees with the code.
 
 use super::*;
 
 const REFERENCE: &str = include_str!("../../../../docs/reference/site-file.md");
 
-/// What a file with these lines means, if it can be used.
+/// What a file with these lines means; none if it is invalid.
 fn meaning(text: &str) -> Option<String> {
-    // Which value holds where no profile has one is said where nodes are decided about.
+    // The value that holds if no profile has one is defined by the decision about nodes.
     let site = check(text).ok().map(|(site, _)| format!("{site:?}"))?;
     Some(site.replace("check_login: Some(true)", "check_login: None"))
 }
 
-/// `key = value` of a line, without the mark of a comment before it.
+/// The `key = value` of a line, also of one that is commented out.
 fn setting(line: &str) -> Option<(&str, &str)> {
     let (key, value) = line.strip_prefix("# ").unwrap_or(line).split_once(" = ")?;
     let plain = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
@@ -19,10 +19,10 @@ fn setting(line: &str) -> Option<(&str, &str)> {
 }
 
 #[test]
-fn a_line_of_the_example_that_is_commented_out_is_the_default_or_says_that_it_is_none() {
+fn commented_lines_of_the_example_are_defaults_or_marked_examples() {
     const MARK: &str = "  # an example";
     let lines: Vec<&str> = EXAMPLE.lines().collect();
-    // The example with these of its lines in force.
+    // The example with these of its lines active.
     let with = |chosen: &[usize]| {
         let shown = lines.iter().enumerate().map(|(at, line)| match chosen.contains(&at) {
             true => line.strip_prefix("# ").unwrap_or(line),
@@ -38,7 +38,7 @@ fn a_line_of_the_example_that_is_commented_out_is_the_default_or_says_that_it_is
         if lines[section].contains("[dns]") && cfg!(not(feature = "dns")) {
             continue;
         }
-        // A section that is commented out as a whole needs some of its keys.
+        // If a section is commented out as a whole, it needs some of its keys.
         let mut base = vec![section];
         if lines[section].starts_with("# ") {
             let required =
@@ -58,7 +58,7 @@ fn a_line_of_the_example_that_is_commented_out_is_the_default_or_says_that_it_is
 }
 
 #[test]
-fn the_defaults_in_the_reference_are_those_that_hold() {
+fn the_defaults_in_the_reference_are_those_of_the_code() {
     let small = SMALL
         .lines()
         .filter(|line| !line.starts_with("reserved"))
@@ -108,7 +108,7 @@ fn every_key_is_in_the_reference() {
         if line.starts_with('#') {
             section = line.split('`').nth(1).unwrap_or_default();
         }
-        // A row says of one key, or of several that are alike.
+        // A row describes one key, or several similar ones.
         if let Some(cell) = line.strip_prefix("| ").and_then(|row| row.split(" | ").next()) {
             let keys = keys_of.entry(section).or_default();
             keys.extend(cell.split('`').skip(1).step_by(2));
@@ -127,7 +127,7 @@ fn every_key_is_in_the_reference() {
 }
 
 #[test]
-fn where_a_partition_may_be_mounted_is_said_alike_everywhere() {
+fn all_texts_agree_on_where_a_partition_may_be_mounted() {
     let words = |text: &str| {
         text.replace("\n# ", " ")
             .split_whitespace()
@@ -174,7 +174,7 @@ fn where_a_partition_may_be_mounted_is_said_alike_everywhere() {
 }
 
 #[test]
-fn a_name_that_is_nearly_the_one_that_counts_is_warned_of() {
+fn a_name_that_is_almost_default_is_warned_of() {
     for near in ["defualt", "defaults", "default2", "dfault", "defautl"] {
         let text = said(&format!("{SMALL}\n[profile.{near}]\nimage = \"debian\"\n"));
         let warning = format!("[profile.{near}] is only for nodes that name it; all nodes have [profile.default]\n");
@@ -186,7 +186,7 @@ fn a_name_that_is_nearly_the_one_that_counts_is_warned_of() {
     for other in ["gpu", "fault-finding", "compute"] {
         assert_eq!(said(&format!("{SMALL}\n[profile.{other}]\nimage = \"debian\"\n")), "ok");
     }
-    // Beside the real one, a name that only adds to it was chosen.
+    // If [profile.default] exists, a name that extends it is intended.
     assert_eq!(said(&format!("{SMALL}\n[profile.default]\n[profile.default2]\n")), "ok");
     assert!(said(&format!("{SMALL}\n[profile.default]\n[profile.defualt]\n")).contains("did you mean"));
 

@@ -1,4 +1,4 @@
-//! Files that administrators met, each of which was read wrongly or refused in strange words.
+//! Files of administrators that were once read wrongly, or refused with unclear messages.
 
 use super::*;
 
@@ -22,13 +22,13 @@ const AVAYA: &str = "   MAC Address    Vid   Type       Source    \n\
 52-54-00-03-01-02   15 Dynamic Port: 7\n";
 
 #[test]
-fn the_port_is_what_stands_behind_port() {
+fn the_port_is_the_number_after_port() {
     let named = with_ports("{n} = r03n{n:02}\nPort:{p} = r04n{p:02}\n", AVAYA).unwrap();
     assert_eq!(
         listed(&named),
         ["3 r04n47 52:54:00:03:01:01", "4 r04n07 52:54:00:03:01:02"]
     );
-    // A map of plain numbers means these ports, and never the VLAN.
+    // In a map of plain numbers, these are the ports and never the VLAN.
     let plain = with_ports("{n} = r03n{n:02}\n", AVAYA).unwrap();
     assert_eq!(
         listed(&plain),
@@ -37,7 +37,7 @@ fn the_port_is_what_stands_behind_port() {
 }
 
 #[test]
-fn the_port_may_stand_before_the_address() {
+fn the_port_may_precede_the_address() {
     let zyxel = "Port      VLAN ID    MAC Address         Type\n\
                  2         1          52:54:00:03:01:01   Dynamic\n\
                  3         1          52:54:00:03:01:02   Dynamic\n";
@@ -67,7 +67,7 @@ fn a_number_that_may_be_a_vlan_is_not_taken_for_a_port() {
 }
 
 #[test]
-fn dhcpds_journal_is_read_as_dhcpd_reads_it() {
+fn the_journal_of_dhcpd_is_read_as_dhcpd_does() {
     let journal = "lease 10.5.255.3 {\n  starts 4 2026/11/26 10:00:00;\n  hardware ethernet 52:54:00:09:01:01;\n\
                    \x20 on expiry { set x = \"y\"; }\n}\n\
                    lease 10.5.255.4 {\n  hardware ethernet 52:54:00:09:01:02;\n}\n\
@@ -88,14 +88,14 @@ fn dhcpds_journal_is_read_as_dhcpd_reads_it() {
         "{said:?}"
     );
     assert_eq!(said.len(), 2);
-    // A host that comes back after it was deleted is there.
+    // A host that was added again after its deletion exists.
     let again =
         "host r01n10 {\n dynamic;\n deleted;\n}\nhost r01n10 {\n dynamic;\n hardware ethernet 52:54:00:01:01:10;\n}\n";
     assert_eq!(listed(&good(Format::Dhcpd, again)), ["5 r01n10 52:54:00:01:01:10"]);
 }
 
 #[test]
-fn hosts_of_one_node_are_its_cards() {
+fn several_hosts_of_a_node_are_its_cards() {
     let two = "subnet 10.5.0.0 netmask 255.255.0.0 {\n\
       host r01n01-eth0 { hardware ethernet 52:54:00:01:01:01; fixed-address 10.5.1.1; option host-name \"r01n01\"; }\n\
       host r01n01-eth1 { hardware ethernet 52:54:00:01:01:81; fixed-address 10.5.1.1; option host-name \"r01n01\"; }\n}\n";
@@ -106,10 +106,10 @@ fn hosts_of_one_node_are_its_cards() {
         said.contains("1 entry is another card of a node above it, here first: r01n01"),
         "{said}"
     );
-    // Two addresses are two machines with one name.
+    // Two addresses mean two machines with one name.
     let error = import(None, "dhcpd.conf", &two.replacen("10.5.1.1;", "10.5.1.2;", 1)).unwrap_err();
     assert!(error.to_string().contains("r01n01 is on line 2 already"), "{error}");
-    // What `export ethers` writes of a node with two cards.
+    // What `export ethers` writes for a node with two cards.
     let ethers = "52:54:00:01:01:01 r01n01\n52:54:00:01:01:81 r01n01\n";
     assert_eq!(
         listed(&good(Format::Ethers, ethers)),
@@ -127,7 +127,7 @@ dhcp-host=r01n09,10.5.1.9\n\
 dhcp-host=52:54:00:01:01:0a,10.5.1.10\n";
 
 #[test]
-fn lines_of_dnsmasq_that_name_no_machine_are_passed_over() {
+fn lines_of_dnsmasq_without_a_machine_are_ignored() {
     let read = import(None, "dnsmasq.conf", DNSMASQ).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(
         listed(&read),

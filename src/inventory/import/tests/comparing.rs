@@ -1,4 +1,4 @@
-//! What an import would do to an inventory.
+//! Tests of an import's effect on an inventory.
 
 use super::*;
 use rackstrap_model::inventory::{Inventory, Node};
@@ -74,7 +74,7 @@ fn groups_of_the_file_are_all_of_a_nodes_groups() {
 }
 
 #[test]
-fn conflicts_say_why_and_what_to_do() {
+fn conflicts_give_the_reason_and_the_remedy() {
     let found = difference(
         "name,hwaddr,profile,ip\nr02n01,52:54:00:00:00:01,,\nrack7,52:54:00:00:00:71,,\n\
          r02n03,52:54:00:00:00:23,,10.5.2.4\n\
@@ -114,7 +114,7 @@ fn nodes_of_the_file_may_exchange_their_cards() {
 }
 
 #[test]
-fn entries_that_were_not_read_from_a_file_are_checked_as_well() {
+fn entries_that_were_not_read_from_a_file_are_checked_too() {
     let entry = |line, name: &str| Entry {
         line,
         name: name.into(),
@@ -135,7 +135,7 @@ fn entries_that_were_not_read_from_a_file_are_checked_as_well() {
 }
 
 #[test]
-fn a_node_that_stays_is_not_asked_about_a_site_that_changed() {
+fn an_unchanged_node_is_not_checked_against_a_changed_site() {
     let mut site = site();
     site.profiles.remove("gpu");
     let entries = good(Format::Csv, "r01n02,52:54:00:00:00:02\n").entries;
@@ -143,7 +143,7 @@ fn a_node_that_stays_is_not_asked_about_a_site_that_changed() {
 }
 
 #[test]
-fn everything_that_is_wrong_is_said_at_once_with_its_place() {
+fn all_problems_are_reported_at_once_with_their_places() {
     let judged = |format: Format, file: &str, text: &str| {
         let reading = reading(Some(format), file, text).unwrap();
         let error = reading.judge(file, &inventory(), &site(), None).unwrap_err();
@@ -198,7 +198,7 @@ fn everything_that_is_wrong_is_said_at_once_with_its_place() {
 }
 
 #[test]
-fn a_card_of_a_node_whose_line_is_wrong_may_still_move() {
+fn a_card_of_a_node_with_a_faulty_line_may_still_move() {
     let text = "r01n01,52:54:00:00:00:02\nr01n02,52:54:00:00:00:01 52:54\n";
     let reading = reading(Some(Format::Csv), "nodes.csv", text).unwrap();
     let error = reading.judge("nodes.csv", &inventory(), &site(), None).unwrap_err();

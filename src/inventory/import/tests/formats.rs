@@ -1,4 +1,4 @@
-//! TOML, CSV, dhcpd, dnsmasq and ethers, as they are found in real places.
+//! Tests of TOML, CSV, dhcpd, dnsmasq and ethers, with files as they occur in practice.
 
 use super::*;
 
@@ -91,7 +91,7 @@ x = = 2
 }
 
 #[test]
-fn what_export_writes() {
+fn the_output_of_export_is_imported() {
     let entry = |name: &str, hwaddrs: &[&str]| Entry {
         line: 0,
         name: name.into(),
@@ -143,7 +143,7 @@ fn csv_rows() {
     );
     assert_eq!(
         told(&excel.warnings),
-        ["1: the column 'Serial' is not read -> columns that are: name, hwaddr, ipaddr, profile, groups"]
+        ["1: the column 'Serial' is not read -> known columns: name, hwaddr, ipaddr, profile, groups"]
     );
     let tabs = good(Format::Csv, "name\thwaddr\tgroups\nr01n01\t52:54:00:01:01:01\ta b\n");
     assert_eq!(listed(&tabs), ["2 r01n01 52:54:00:01:01:01 g=a+b"]);
@@ -166,8 +166,8 @@ fn csv_problems_have_their_lines() {
          r01n08,52:54:00:01:01:08 52:54\n",
     );
     let want = [
-        "2: '52:54:00:01:01:02' stands where the name belongs -> write r01n02,52:54:00:01:01:02",
-        "3: r01n03 has no hardware address -> write it behind the name: r01n03,52:54:00:01:01:01",
+        "2: '52:54:00:01:01:02' is where the name should be -> write r01n02,52:54:00:01:01:02",
+        "3: r01n03 has no hardware address -> write it after the name: r01n03,52:54:00:01:01:01",
         "4: '52:54:00:01:01:0x' is not a hardware address: 'x' is not a hex digit -> write six bytes in hex, \
          such as 52:54:00:01:01:01",
         "5: a quote is opened and not closed -> close it in the same line, or leave the quotes out: names and \
@@ -186,7 +186,7 @@ fn csv_problems_have_their_lines() {
     assert!(
         said(Format::Csv, "name,mac,ip\nr01n01,52:54:00:01:01:01,10.5\n")[0].starts_with("2: '10.5' is not an IPv4")
     );
-    assert!(said(Format::Csv, "name,hwaddr\n")[0].starts_with("0: no nodes in it, read as csv"));
+    assert!(said(Format::Csv, "name,hwaddr\n")[0].starts_with("0: it contains no nodes, read as csv"));
 }
 
 const DHCPD: &str = r#"# dhcpd.conf of the old head node
@@ -236,11 +236,11 @@ fn dhcpd_host_blocks() {
             "4: further hosts may be in /etc/dhcp/printers.conf, which was not read -> import that as well",
             "17: fixed-address is the name 'r01n02.cluster.example', which was not looked up -> its address will be \
              the one that follows from the node's name",
-            "23: taken for r01n17, as its host-name option says; its block is called node-seventeen -> if that is \
+            "23: read as r01n17, because its host-name option says so; its block is called node-seventeen -> if that is \
              wrong, delete the option",
             "24: several addresses, none of which was compared with the one that follows from the name -> a node has \
              the address of its name",
-            "28: left out: 1 deleted host, here first: gone -> dhcpd has been told to forget them",
+            "28: left out: 1 deleted host, here first: gone -> dhcpd has deleted them",
         ]
     );
 }
@@ -354,7 +354,7 @@ fn dnsmasq_problems_have_their_lines() {
         "3: '52:54:00:01:01:zz' is not a hardware address",
         "5: a second name, 'r01n06', after 'r01n05'",
         "6: a second address, 10.5.1.8, after 10.5.1.7",
-        "7: 'dhcp-hosts' is no option of dnsmasq -> write dhcp-host=",
+        "7: 'dhcp-hosts' is not an option of dnsmasq -> write dhcp-host=",
         "8: '52-54-00-01-01' is not a hardware address: it has 5 bytes, and needs 6",
     ];
     assert_eq!(all.len(), starts.len(), "{all:#?}");
@@ -385,7 +385,7 @@ fn ethers_lines() {
             "r01n01 52:54:00:01:01:01\n52:54:00:01:01:02\n52:54:00:01:01 r01n03\n"
         ),
         [
-            "1: 'r01n01' stands where the hardware address belongs -> write 52:54:00:01:01:01 r01n01",
+            "1: 'r01n01' is where the hardware address should be -> write 52:54:00:01:01:01 r01n01",
             "2: a hardware address without a name -> write whose it is: 52:54:00:01:01:02 r01n01",
             "3: '52:54:00:01:01' is not a hardware address: it has 5 bytes, and needs 6 -> write six bytes in \
              hex, such as 52:54:00:01:01:01",

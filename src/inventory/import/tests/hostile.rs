@@ -1,8 +1,8 @@
-//! Long files, written to cost as much as they can: what grows with the square of the length would not end.
+//! Tests with long files that are made to take much time: work that grows with the square of the length would not end.
 
 use super::*;
 
-/// A quarter of what is read at most.
+/// A file of a quarter of the largest size.
 fn filled(line: impl Fn(usize) -> String) -> String {
     let mut text = String::new();
     for i in 0.. {

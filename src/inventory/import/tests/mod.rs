@@ -1,4 +1,4 @@
-//! Tests of imports: what is read from each format, and the words in which the rest is refused.
+//! Tests of imports: the entries read from each format, and the refusals.
 
 mod cases;
 mod comparing;
@@ -15,7 +15,7 @@ fn naming() -> Naming {
     Naming::new("r{rack:02}n{slot:02}", "10.5.{rack}.{slot}").unwrap()
 }
 
-/// What can be read of `text` as `format`, or as whatever it is found to be.
+/// What can be read of `text` as `format`, or in the format that is found.
 fn reading(format: Option<Format>, file: &str, text: &str) -> Result<Reading, ImportError> {
     let naming = naming();
     let options = Options {
@@ -27,7 +27,7 @@ fn reading(format: Option<Format>, file: &str, text: &str) -> Result<Reading, Im
     read_some(file, text, &options)
 }
 
-/// The same of a text with which nothing is wrong.
+/// The same for a text without problems.
 fn import(format: Option<Format>, file: &str, text: &str) -> Result<Import, ImportError> {
     reading(format, file, text)?.all()
 }
@@ -36,7 +36,7 @@ fn good(format: Format, text: &str) -> Import {
     import(Some(format), "nodes", text).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Everything that is said of a bad file: `line: message -> help` each.
+/// All problems of a faulty file, each as `line: message -> help`.
 fn said(format: Format, text: &str) -> Vec<String> {
     match import(Some(format), "nodes", text) {
         Ok(import) => panic!("{import:?}"),
@@ -49,7 +49,7 @@ fn told(diagnostics: &[Diagnostic]) -> Vec<String> {
     diagnostics.iter().map(tell).collect()
 }
 
-/// Each entry as `line name hwaddrs ipaddr profiles groups`, with what is not said left out.
+/// Each entry as `line name hwaddrs ipaddr profiles groups`, without missing values.
 fn listed(import: &Import) -> Vec<String> {
     let list = |(label, all): (&str, &Option<Vec<String>>)| match all {
         Some(all) => format!(" {label}={}", all.join("+")),
@@ -110,7 +110,7 @@ fn every_notation_of_a_hardware_address() {
 }
 
 #[test]
-fn one_bad_line_among_five_hundred_imports_nothing_and_is_named() {
+fn one_faulty_line_among_five_hundred_prevents_the_import_and_is_named() {
     let mut rows: Vec<String> = (0..500)
         .map(|i| {
             format!(
@@ -135,7 +135,7 @@ fn one_bad_line_among_five_hundred_imports_nothing_and_is_named() {
 }
 
 #[test]
-fn all_bad_lines_are_said_at_once_up_to_a_bound() {
+fn all_faulty_lines_are_reported_at_once_up_to_a_limit() {
     let error = import(Some(Format::Ethers), "ethers", &"52:54:00:00:00:01\n".repeat(1500)).unwrap_err();
     assert_eq!((error.problems.len(), error.omitted), (1000, 500));
     assert!(
@@ -146,7 +146,7 @@ fn all_bad_lines_are_said_at_once_up_to_a_bound() {
 }
 
 #[test]
-fn names_and_cards_stand_once() {
+fn names_and_cards_occur_once() {
     let all = said(
         Format::Csv,
         "r01n01,52:54:00:00:00:01\nr01n01,52:54:00:00:00:02\nr01n03,52:54:00:00:00:01\n",
@@ -157,7 +157,7 @@ fn names_and_cards_stand_once() {
     );
     assert_eq!(
         all[1],
-        "3: hwaddr 52:54:00:00:00:01 is on line 1 already, as r01n01's -> a card is in one machine: look which of \
+        "3: hwaddr 52:54:00:00:00:01 is on line 1 already, as r01n01's -> a card is in one machine: check which of \
          the two has it"
     );
     assert_eq!(all.len(), 2);
@@ -180,8 +180,8 @@ fn names_come_with_the_domain_and_from_addresses() {
     assert_eq!(
         said(Format::Ethers, "52:54:00:00:00:02 192.168.1.2"),
         [
-            "1: 192.168.1.2 is no node's address here: addresses follow 10.5.{rack}.{slot} -> write a name, such as \
-          r01n01, or delete the line if it is no node"
+            "1: 192.168.1.2 is not a node's address here: addresses follow 10.5.{rack}.{slot} -> write a name, such as \
+          r01n01, or delete the line if it is not a node"
         ]
     );
 }
@@ -192,7 +192,7 @@ fn everything_is_bounded() {
     let big = "#".repeat(FILE_BYTES + 1);
     assert_eq!(
         say(&big),
-        "0: the file is 4194305 bytes long; at most 4194304 are read -> cut it into several files, and import one \
+        "0: the file is 4194305 bytes long; at most 4194304 are read -> split it into several files, and import one \
          after the other"
     );
     let long = format!("52:54:00:00:00:01 r01n01\n{}\n", "x".repeat(LINE_BYTES + 1));
@@ -206,7 +206,7 @@ fn everything_is_bounded() {
         .collect();
     assert_eq!(
         say(&many),
-        "0: 65537 nodes in one file; at most 65536 are read -> cut it into several files, and import one after the \
+        "0: 65537 nodes in one file; at most 65536 are read -> split it into several files, and import one after the \
          other"
     );
     let most = many.lines().skip(1).collect::<Vec<_>>().join("\n");
@@ -214,7 +214,7 @@ fn everything_is_bounded() {
 }
 
 #[test]
-fn nothing_of_the_file_reaches_the_terminal_as_it_is() {
+fn control_characters_of_the_file_do_not_reach_the_terminal() {
     let error = import(Some(Format::Ethers), "a\u{1b}[2Jb", "\u{1b}[31m52:54 r01\u{202e}n01\n").unwrap_err();
     let text = error.to_string();
     assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");

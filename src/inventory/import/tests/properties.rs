@@ -1,9 +1,9 @@
-//! Whatever is given to read: an answer with its reasons, and never a panic.
+//! Properties: any input leads to an answer with its reasons, and never to a panic.
 
 use super::*;
 use proptest::prelude::*;
 
-/// Pieces of which every format is made, so that random texts get past its first line.
+/// Parts of all formats, so that random texts get past the first line.
 fn pieces() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         4 => prop::sample::select(vec![
@@ -61,7 +61,7 @@ fn check(text: &str, result: &Result<Import, ImportError>) -> Result<(), TestCas
 fn entries() -> impl Strategy<Value = Vec<Entry>> {
     let list = || prop::option::of(prop::collection::vec("[a-z]{1,4}|[^\u{0}]{1,6}", 0..4));
     let entry = (
-        // Names as they should be, and names that need quotes.
+        // Valid names, and names that need quotes.
         "r[0-9]{2}n[0-9]{2}|[a-zA-Z0-9 .\"'\\]\\[#=é\\\\-]{1,8}",
         1usize..4,
         prop::option::of(any::<[u8; 4]>()),
@@ -122,9 +122,9 @@ proptest! {
         check(text, &read("paste", text, &options))?;
     }
 
-    /// What `node export` writes is what `node import` reads.
+    /// `node import` reads what `node export` writes.
     #[test]
-    fn toml_there_and_back(entries in entries()) {
+    fn toml_is_exported_and_imported_unchanged(entries in entries()) {
         let text = to_toml(&entries);
         let naming = naming();
         let options = Options { format: Some(Format::Toml), naming: &naming, domain: "", ports: None };

@@ -1,4 +1,4 @@
-//! What a file is taken for.
+//! Tests of how the format of a file is found.
 
 use super::*;
 
@@ -37,7 +37,7 @@ fn each_format_by_its_content() {
         assert_eq!(format("nodes", text), Ok(want), "{text}");
         assert_eq!(format("/tmp/nodes.txt", text), Ok(want), "{text}");
     }
-    // A switch's table alone does not say which node is where.
+    // A switch's table alone does not show which node is on which port.
     let table = "   1    5254.0001.0101    DYNAMIC     Gi1/0/1\n   1    5254.0001.0102    DYNAMIC     Gi1/0/2\n";
     let said = format("paste", table).unwrap_err();
     assert!(
@@ -47,7 +47,7 @@ fn each_format_by_its_content() {
 }
 
 #[test]
-fn a_few_bad_lines_do_not_make_it_something_else() {
+fn a_few_faulty_lines_do_not_change_the_format() {
     let mut text: String = (1..9).map(|i| format!("52:54:00:01:01:0{i} r01n0{i}\n")).collect();
     text.push_str("52:54:00:01:01:09 r01n09 spare\n");
     assert_eq!(
@@ -57,8 +57,8 @@ fn a_few_bad_lines_do_not_make_it_something_else() {
 }
 
 #[test]
-fn what_cannot_be_told_is_asked() {
-    let ways = "say what it is with --type toml|csv|dhcpd|dnsmasq|ethers|switch";
+fn an_unclear_format_is_asked_for() {
+    let ways = "name its format with --type toml|csv|dhcpd|dnsmasq|ethers|switch";
     let said = format("nodes", "hello\n").unwrap_err();
     assert!(
         said[0].starts_with("0: this looks like none of the formats") && said[0].ends_with(ways),
@@ -86,24 +86,24 @@ fn what_cannot_be_told_is_asked() {
 }
 
 #[test]
-fn a_name_helps_where_the_content_says_nothing() {
+fn the_name_decides_if_the_content_is_unclear() {
     let said = |file: &str| format(file, "nothing here\n").unwrap_err().join("\n");
     assert!(said("nodes.toml").contains("this is not TOML"));
     assert!(said("/etc/ethers").contains("'nothing' is not a hardware address"));
     assert!(said("/etc/dhcp/dhcpd.conf").contains("a statement without its ';'"));
-    assert!(said("dnsmasq.conf").contains("no nodes in it, read as dnsmasq"));
+    assert!(said("dnsmasq.conf").contains("it contains no nodes, read as dnsmasq"));
     assert!(said("NODES.CSV").contains("has no hardware address"));
 }
 
 #[test]
-fn formats_are_said_by_name() {
+fn formats_have_names() {
     for format in Format::ALL {
         assert_eq!(format.to_string().parse(), Ok(format));
         assert_eq!(serde_json::to_value(format).unwrap(), format.name());
     }
     assert_eq!(
         "yaml".parse::<Format>().unwrap_err(),
-        "'yaml' is no format; there are: toml, csv, dhcpd, dnsmasq, ethers, switch"
+        "'yaml' is not a format; available: toml, csv, dhcpd, dnsmasq, ethers, switch"
     );
 }
 

@@ -1,4 +1,4 @@
-//! MAC tables as terminals of several makers show them, and port maps.
+//! Tests of MAC tables as terminals of several manufacturers show them, and of port maps.
 
 use super::*;
 
@@ -55,8 +55,8 @@ fn cisco_ios() {
     assert_eq!(
         told(&read.warnings),
         [
-            "9: left out: a line has a hardware address and no port, here first -> they are mostly the switch's own; \
-             if one is a node's, write its port behind it",
+            "9: left out: a line has a hardware address and no port, here first -> most of them are the switch's own; \
+             if one is a node's, write its port after it",
             "0: no hardware address on 1 port of the map: GigabitEthernet1/0/3 (r03n03) -> switch those machines on, \
              and take the table again within its aging time",
             "0: left out: 3 hardware addresses on 2 ports that lead to no node: Gi1/0/48 (2), Po1 (1) -> if one of \
@@ -66,7 +66,7 @@ fn cisco_ios() {
 }
 
 #[test]
-fn other_makers() {
+fn other_manufacturers() {
     let nxos = "Legend:\n   VLAN     MAC Address      Type      age     Secure NTFY Ports\n---------+-----\n\
                 *   10     5254.0003.0101   dynamic  0         F      F    Eth1/1\n\
                 G    -     0022.bdf8.19ff   static   -         F      F    sup-eth1(R)\n";
@@ -153,7 +153,7 @@ fn a_port_is_one_machine() {
     assert_eq!(
         refused(map, moved),
         [
-            "2: hwaddr 52:54:00:03:01:01 is on line 1 already, as r03n01's -> a card is in one machine: look \
+            "2: hwaddr 52:54:00:03:01:01 is on line 1 already, as r03n01's -> a card is in one machine: check \
              which of the \
           two has it"
         ]
@@ -164,13 +164,12 @@ fn a_port_is_one_machine() {
             "1 5254.0003.0101 5254.0003.0102 DYNAMIC Gi1/0/1\n1 5254.0003.0103 DYNAMIC Gi1/0/3 Gi1/0/4\n"
         ),
         [
-            "1: two hardware addresses in one line, 52:54:00:03:01:01 and 52:54:00:03:01:02 -> put each on a \
-             line of its \
-             own, with its port",
-            "2: two ports in one line, Gi1/0/3 and Gi1/0/4 -> leave the port that the machine is on",
+            "1: two hardware addresses in one line, 52:54:00:03:01:01 and 52:54:00:03:01:02 -> put each on its own \
+             line, with its port",
+            "2: two ports in one line, Gi1/0/3 and Gi1/0/4 -> keep only the port that the machine is on",
         ]
     );
-    assert!(refused(map, "nothing at all\n")[0].starts_with("0: no nodes in it, read as switch"));
+    assert!(refused(map, "nothing at all\n")[0].starts_with("0: it contains no nodes, read as switch"));
 }
 
 #[test]
@@ -206,20 +205,20 @@ fn bad_port_maps() {
     let starts = [
         "1: no '=' between a port and a node -> write PORT = NAME",
         "3: port GigabitEthernet1/0/2 is on line 2 already, as Gi1/0/2",
-        "4: r03n02 is behind port Gi1/0/2 already, on line 2",
+        "4: r03n02 is on port Gi1/0/2 already, on line 2",
         "5: 3 ports for 2 nodes",
-        "6: a bracket without its other one in 'Gi1/0/[8'",
+        "6: an unmatched bracket in 'Gi1/0/[8'",
         "7: '[9-8]' is not a range",
         "8: nothing says where '{a}' ends",
         "9: '{a}' is not on the node's side",
         "10: '{rack}' is not on the port's side",
         "11: '{a:2}' has no width such as :02",
         "12: ",
-        "13: a brace without its other one in",
+        "13: an unmatched brace in",
         "14: one side of the '=' is empty",
         "15: 'Gi[1-65536]/[1-65536]' stands for more than 65536 names",
         "16: nothing says where '{a}' ends",
-        "17: '{a}' stands twice on one side",
+        "17: '{a}' occurs twice on one side",
         "18: a range and a variable in one line",
     ];
     assert_eq!(all.len(), starts.len(), "{all:#?}");

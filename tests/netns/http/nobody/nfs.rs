@@ -1,4 +1,4 @@
-//! NFS from a port that is not root's: no mount, no list, and no use of a handle that root of the node got.
+//! NFS from a port of a user: no mount, no list, and no use of a file handle that root of the node got.
 
 use super::{PATIENCE, Running, address, as_nobody};
 use socket2::{Domain, Socket, Type};
@@ -20,7 +20,7 @@ fn a_user_mounts_no_root_and_reads_none_with_a_handle() -> Result {
     let node = &up.lab.node;
     let path = opaque(b"/debian@1");
     let nfs = address(&format!("{SERVER}:2049"));
-    // Root of the node may: what is refused below is the user.
+    // Root of the node may mount: what is refused below is refused to the user.
     let mount = || -> Result<Vec<u32>> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_reuse_address(true)?;

@@ -1,4 +1,4 @@
-//! An honest relay passes on what a user of a node sends, from whatever port that came: dnsmasq 2.90 does.
+//! A DHCP relay that passes on the messages of a node's user from any port, as dnsmasq 2.90 does.
 
 use super::{PATIENCE, Running, as_nobody, dhcp, fetch, says, up as boots_up, wants_overlay};
 use anyhow::{Context, ensure};
@@ -8,7 +8,7 @@ use testbed::{Namespace, Result, played::argument, timeline::poll};
 
 const RELAY: [u8; 4] = [10, 5, 0, 9];
 
-/// Hands a request to boot of that card's to the server as a relay does, and waits for the answer.
+/// Sends the boot request of a card to the server as a relay does, and waits for the answer.
 fn relays(relay: &Namespace, card: u8, address: u8) -> Result<Vec<u8>> {
     let card = [0x52, 0x54, 0, 0, 1, card];
     let wanted = [50, 4, 10, 5, 1, address];
@@ -25,16 +25,17 @@ fn relays(relay: &Namespace, card: u8, address: u8) -> Result<Vec<u8>> {
 }
 
 #[test]
-fn what_a_relay_passes_on_from_a_user_gets_no_secrets_and_says_nothing_of_a_node() -> Result {
+fn relayed_messages_of_a_user_get_no_secret_and_change_no_state() -> Result {
     let up = Running::start()?;
     let relay = up.lab.cluster.namespace.client("52:54:00:00:0f:01")?;
     relay.ip(&["address", "add", "10.5.0.9/16", "dev", "eth0"])?;
     let timeline = |name: &str| up.lab.cluster.daemon.cli(&["timeline", name]);
 
-    // His own node, and one that is not behind the relay.
+    // The user's own node, and one that is not behind the relay.
     relays(&relay, 1, 1)?;
     relays(&relay, 2, 2)?;
-    // The relay is believed: the script comes, and so does its kernel. Neither is a sign that the node is not up.
+    // Relayed messages are accepted: the script is served, and so is its kernel. Neither counts as a sign that the node is
+    // down.
     let (status, script) = up.gets("/ipxe?mac=52:54:00:00:01:01", "")?;
     assert_eq!(status, 200, "{script}");
     let (boot, token) = (argument(&script, "plan"), argument(&script, "token"));
@@ -46,7 +47,7 @@ fn what_a_relay_passes_on_from_a_user_gets_no_secrets_and_says_nothing_of_a_node
     ] {
         assert_eq!(up.gets(&path, "")?.0, 200, "{path}");
     }
-    // A file that there is, and one that there is not.
+    // A file that exists, and one that does not.
     as_nobody(&up.lab.node.namespace, || {
         for file in ["undionly.kpxe", "no-such-file"] {
             let socket = UdpSocket::bind("0.0.0.0:0")?;
@@ -70,7 +71,7 @@ fn what_a_relay_passes_on_from_a_user_gets_no_secrets_and_says_nothing_of_a_node
         );
     }
 
-    // What the boot is for takes a port that he cannot have, however old the agent that he plays.
+    // Plan, overlay and reports of the boot need a port that a user cannot have, however old the agent is that he imitates.
     let node = &up.lab.node.namespace;
     let overlay = format!("/v1/overlay/{boot}");
     let mut refused = 0;
@@ -98,7 +99,7 @@ fn what_a_relay_passes_on_from_a_user_gets_no_secrets_and_says_nothing_of_a_node
     assert_eq!(up.counter("http refused-unprivileged-port")?, refused);
     up.expect_unharmed()?;
 
-    // The heartbeats have ended that boot: root of the node gets nothing for it either.
+    // The heartbeats have ended that boot: root of the node gets nothing with it either.
     let (status, said) = up.lab.node.post_to(&overlay, &wants_overlay(token), &[])?;
     assert!(
         status == 409 && said.contains("running system has sent a heartbeat"),
@@ -107,7 +108,7 @@ fn what_a_relay_passes_on_from_a_user_gets_no_secrets_and_says_nothing_of_a_node
     Ok(())
 }
 
-/// The same from an agent of the first release, which did not say its version.
+/// The same request from an agent of the first release, which did not send its version.
 fn older(path: &str, body: &str) -> String {
     format!(
         "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -120,7 +121,7 @@ fn a_node_that_reboots_behind_a_relay_at_once_boots_without_delay() -> Result {
     let mut up = Running::start()?;
     let relay = up.lab.cluster.namespace.client("52:54:00:00:0f:01")?;
     relay.ip(&["address", "add", "10.5.0.9/16", "dev", "eth0"])?;
-    // Its last heartbeat was a moment ago.
+    // Its last heartbeat is recent.
     up.expect_unharmed()?;
     relays(&relay, 1, 1)?;
     up.lab.node.fetch_script()?;
@@ -135,7 +136,7 @@ fn a_node_that_reboots_behind_a_relay_at_once_boots_without_delay() -> Result {
 }
 
 #[test]
-fn a_daemon_that_starts_believes_a_relay_no_more_than_before() -> Result {
+fn a_restarted_daemon_trusts_relayed_messages_no_more_than_before() -> Result {
     let up = Running::start()?;
     let relay = up.lab.cluster.namespace.client("52:54:00:00:0f:01")?;
     relay.ip(&["address", "add", "10.5.0.9/16", "dev", "eth0"])?;
@@ -157,11 +158,11 @@ fn a_daemon_that_starts_believes_a_relay_no_more_than_before() -> Result {
 }
 
 #[test]
-fn boots_that_a_relay_begins_do_not_end_the_one_under_way() -> Result {
+fn relayed_boot_requests_do_not_end_the_current_boot() -> Result {
     let mut up = Running::start()?;
     let relay = up.lab.cluster.namespace.client("52:54:00:00:0f:01")?;
     relay.ip(&["address", "add", "10.5.0.9/16", "dev", "eth0"])?;
-    // It boots anew; users are on it from here on, and it is not ready yet.
+    // It boots again. From here on users are on it, and it is not ready yet.
     let node = &mut up.lab.node;
     node.player.dhcp()?;
     node.fetch_script()?;
@@ -185,7 +186,7 @@ fn boots_that_a_relay_begins_do_not_end_the_one_under_way() -> Result {
     up.expect_unharmed()
 }
 
-/// An image whose agent asks from any port, as releases before wire version 4 sealed them.
+/// An image whose agent uses any port, as releases before wire version 4 sealed them.
 fn of_an_older_release(up: &Running) -> Result {
     let versions = up.lab.cluster.daemon.state_dir().join("images/debian");
     let sealed = fs::read_link(versions.join("1"))?;
@@ -195,7 +196,7 @@ fn of_an_older_release(up: &Running) -> Result {
         let entry = entry?;
         let place = versions.join("1").join(entry.file_name());
         match entry.file_type()?.is_dir() {
-            // Nobody mounts it here.
+            // These tests do not mount it.
             true => fs::create_dir(place)?,
             false => drop(fs::copy(entry.path(), place)?),
         }
@@ -242,7 +243,7 @@ fn a_boot_in_doubt_of_an_older_image_gets_its_files_once_the_node_is_silent() ->
         let (status, said) = up.gets(&format!("/v1/{path}/{boot}"), token)?;
         assert_eq!(status, 503, "{path}: {said}");
     }
-    // Its system runs: that boot never gets them.
+    // Its system runs: that boot never gets its files.
     up.expect_unharmed()?;
     let (status, said) = up.posts(node, &format!("/v1/ready/{boot}"), &says)?;
     assert_eq!(status, 409, "{said}");
@@ -252,7 +253,7 @@ fn a_boot_in_doubt_of_an_older_image_gets_its_files_once_the_node_is_silent() ->
         "{status}: {said}"
     );
 
-    // It boots, and nothing but a relay says so.
+    // It boots, and only the relayed messages show it.
     relays(&relay, 1, 1)?;
     up.lab.node.fetch_script()?;
     let node = &up.lab.node;

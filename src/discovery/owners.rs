@@ -1,7 +1,8 @@
-//! Which node a card belongs to that the inventory does not name: by what the nodes say of themselves (pure).
+//! Finds the node that a card belongs to if the inventory does not name the card, by what nodes report of themselves (pure).
 //!
-//! Firmware says the UUID of its mainboard when it asks for an address, and a node's agent reports its serial number and all its
-//! cards. What several nodes say tells nothing, and two machines with different UUIDs are two machines, whatever else they share.
+//! Firmware sends the UUID of its mainboard when it asks for an address. A node's agent reports its serial number and all its
+//! cards. A value that several nodes have identifies none of them, and two machines with different UUIDs are different,
+//! whatever else they have in common.
 
 use super::machine::{clean, says_something};
 use rackstrap_model::inventory::{Inventory, Node};
@@ -14,10 +15,10 @@ use std::{
 };
 use uuid::Uuid;
 
-/// Cards of one report that count: machines have eight at most, and each function of a virtual card is one.
+/// At most this many cards of one report count. Machines have up to eight, but each function of a virtual card is one.
 const CARDS: usize = 64;
 
-/// Texts that makers ship where a serial number belongs, in lower case.
+/// Texts that manufacturers leave where a serial number belongs, in lower case.
 const NO_SERIALS: [&str; 11] = [
     "0123456789",
     "123456789",
@@ -32,20 +33,20 @@ const NO_SERIALS: [&str; 11] = [
     "chassis serial number",
 ];
 
-/// What tells a machine from others.
+/// The values that identify a machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traits {
     /// UUID of the mainboard, in either byte order.
     pub uuid: Option<Uuid>,
-    /// Serial number; empty if nobody said.
+    /// Serial number; empty if it is unknown.
     pub serial: String,
-    /// Product; empty if nobody said.
+    /// Product; empty if it is unknown.
     pub product: String,
 }
 
-/// What all nodes said of themselves, by the card that they boot from.
+/// The reports of all nodes, by the card that each boots from.
 #[derive(Debug, Default)]
-pub struct Kin {
+pub struct CardOwners {
     said: HashMap<HwAddr, Said>,
     by_uuid: HashMap<Uuid, BTreeSet<HwAddr>>,
     by_serial: HashMap<String, BTreeSet<HwAddr>>,
@@ -59,14 +60,14 @@ struct Said {
     cards: BTreeSet<HwAddr>,
 }
 
-/// What gives a card away.
+/// How the owner of a card was recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
-    /// The node's agent reported this very card.
+    /// The node's agent reported this card.
     Reported,
-    /// The mainboard's UUID.
+    /// By the UUID of the mainboard.
     Uuid,
-    /// Product and serial number.
+    /// By product and serial number.
     Serial,
 }
 
@@ -77,12 +78,12 @@ pub struct Owner {
     pub card: HwAddr,
     /// The node.
     pub node: Arc<Node>,
-    /// By what it is known.
+    /// How the node was recognised.
     pub mark: Mark,
 }
 
-impl Kin {
-    /// Takes in what the machine with the card `hwaddr` says: only what says something counts, the rest stays as it was.
+impl CardOwners {
+    /// Records what the machine with the card `hwaddr` reports. Empty values change nothing.
     pub fn learn(&mut self, hwaddr: HwAddr, traits: &Traits) {
         let mut said = self.said.get(&hwaddr).cloned().unwrap_or_default();
         said.uuid = traits.uuid.filter(says_something).map(canonical).or(said.uuid);
@@ -90,7 +91,7 @@ impl Kin {
         self.put(hwaddr, said);
     }
 
-    /// Takes in what the agent of the machine with the card `hwaddr` reported.
+    /// Records the report of the agent on the machine with the card `hwaddr`.
     pub fn learn_hardware(&mut self, hwaddr: HwAddr, hardware: &Hardware) {
         let mut said = self.said.get(&hwaddr).cloned().unwrap_or_default();
         let traits = Traits {
@@ -103,7 +104,7 @@ impl Kin {
         self.put(hwaddr, said);
     }
 
-    /// Forgets machines that are no nodes any more, where there are many of them.
+    /// Forgets machines that are no longer nodes, if there are many.
     pub fn tidy(&mut self, inventory: &Inventory) {
         if self.said.len() <= 64 + 2 * inventory.len() {
             return;
@@ -115,7 +116,7 @@ impl Kin {
         }
     }
 
-    /// The node that `card` belongs to, although the inventory does not name it there; by what its machine says of itself.
+    /// The node that `card` belongs to although the inventory does not name the card, by the traits of its machine.
     pub fn owner(&self, card: HwAddr, traits: &Traits, inventory: &Inventory) -> Option<Owner> {
         if inventory.by_hwaddr(card).is_some() {
             return None;
@@ -153,7 +154,7 @@ impl Kin {
         })
     }
 
-    /// The one place where what was said and its indexes change together.
+    /// The only place that changes reports and their indexes, so that they stay consistent.
     fn put(&mut self, hwaddr: HwAddr, said: Said) {
         let before = self.said.insert(hwaddr, said.clone()).unwrap_or_default();
         if before == said {
@@ -196,12 +197,13 @@ fn take<K: Eq + Hash>(index: &mut HashMap<K, BTreeSet<HwAddr>>, key: K, hwaddr: 
     }
 }
 
-/// Packets carry a UUID in SMBIOS's byte order, loaders and Linux print it: both are one, the lesser of the two.
+/// Packets carry a UUID in the byte order of SMBIOS, and loaders and Linux print it in the other order. Both count as the
+/// same UUID: the lesser of the two.
 pub fn canonical(uuid: Uuid) -> Uuid {
     uuid.min(Uuid::from_bytes(uuid.to_bytes_le()))
 }
 
-/// Product and serial number, if that says something: a number alone may be another maker's as well.
+/// Product and serial number, if they identify a machine. A number alone may also be one of another manufacturer.
 fn serial_key(traits: &Traits) -> Option<String> {
     let serial = clean(&traits.serial).to_lowercase();
     let one_letter = serial.chars().all(|c| serial.starts_with(c));
@@ -212,7 +214,7 @@ fn serial_key(traits: &Traits) -> Option<String> {
 }
 
 impl Owner {
-    /// The command that makes the card one of the node's, beside those that it has.
+    /// The command that adds the card to those of the node.
     pub fn remedy(&self) -> String {
         let cards = self.node.hwaddrs.iter().chain([&self.card]);
         let cards: Vec<String> = cards.map(|card| format!("--hwaddr {card}")).collect();
@@ -267,8 +269,8 @@ mod tests {
         }
     }
 
-    fn found(kin: &Kin, card: u8, traits: &Traits) -> Option<(String, Mark)> {
-        let owner = kin.owner(mac(card), traits, &inventory())?;
+    fn found(owners: &CardOwners, card: u8, traits: &Traits) -> Option<(String, Mark)> {
+        let owner = owners.owner(mac(card), traits, &inventory())?;
         Some((owner.node.name.clone(), owner.mark))
     }
 
@@ -276,62 +278,63 @@ mod tests {
     fn a_card_is_known_by_uuid_serial_and_report() {
         let uuid = 0x1122_3344_5566_7788_99aa_bbcc_ddee_ff00;
         let swapped = 0x4433_2211_6655_8877_99aa_bbcc_ddee_ff00;
-        let mut kin = Kin::default();
-        kin.learn(mac(1), &traits(uuid, ""));
-        kin.learn_hardware(mac(1), &hardware("ABC123", &[1, 11, 12]));
+        let mut owners = CardOwners::default();
+        owners.learn(mac(1), &traits(uuid, ""));
+        owners.learn_hardware(mac(1), &hardware("ABC123", &[1, 11, 12]));
         let of = |mark| Some(("r01n01".to_owned(), mark));
-        assert_eq!(found(&kin, 11, &Traits::default()), of(Mark::Reported));
-        assert_eq!(found(&kin, 19, &traits(uuid, "")), of(Mark::Uuid));
-        // As a loader prints it.
-        assert_eq!(found(&kin, 19, &traits(swapped, "")), of(Mark::Uuid));
-        assert_eq!(found(&kin, 19, &traits(0, " abc123 ")), of(Mark::Serial));
-        let owner = kin.owner(mac(11), &Traits::default(), &inventory()).unwrap();
+        assert_eq!(found(&owners, 11, &Traits::default()), of(Mark::Reported));
+        assert_eq!(found(&owners, 19, &traits(uuid, "")), of(Mark::Uuid));
+        // In the byte order in which a loader prints it.
+        assert_eq!(found(&owners, 19, &traits(swapped, "")), of(Mark::Uuid));
+        assert_eq!(found(&owners, 19, &traits(0, " abc123 ")), of(Mark::Serial));
+        let owner = owners.owner(mac(11), &Traits::default(), &inventory()).unwrap();
         assert_eq!(owner.to_string(), "a further card of r01n01 (the node reported it)");
         assert_eq!(
             owner.remedy(),
             "rackstrap node set r01n01 --hwaddr 52:54:00:00:00:01 --hwaddr 52:54:00:00:00:0b"
         );
-        // Another maker's number, a node's own card, another board with the first one's USB card or with its chassis' number.
+        // Another manufacturer's number, a node's own card, another board with the first one's USB card or with its chassis'
+        // number.
         let mut other = traits(0, "ABC123");
         other.product = "X11".to_owned();
-        assert_eq!(found(&kin, 19, &other), None);
-        assert_eq!(found(&kin, 1, &traits(uuid, "")), None);
-        assert_eq!(found(&kin, 11, &traits(77, "ABC123")), None);
-        assert_eq!(found(&kin, 19, &traits(77, "")), None);
+        assert_eq!(found(&owners, 19, &other), None);
+        assert_eq!(found(&owners, 1, &traits(uuid, "")), None);
+        assert_eq!(found(&owners, 11, &traits(77, "ABC123")), None);
+        assert_eq!(found(&owners, 19, &traits(77, "")), None);
     }
 
     #[test]
-    fn what_several_say_or_nobody_programmed_tells_nothing() {
-        let mut kin = Kin::default();
+    fn shared_or_default_values_identify_no_node() {
+        let mut owners = CardOwners::default();
         for n in [1, 2] {
-            kin.learn(mac(n), &traits(42, "Default string"));
-            kin.learn_hardware(mac(n), &hardware("Default string", &[n, 50]));
+            owners.learn(mac(n), &traits(42, "Default string"));
+            owners.learn_hardware(mac(n), &hardware("Default string", &[n, 50]));
         }
-        kin.learn(mac(3), &traits(0, "0000000"));
+        owners.learn(mac(3), &traits(0, "0000000"));
         for serial in ["Default string", "0000000", "", "1"] {
-            assert_eq!(found(&kin, 19, &traits(0, serial)), None, "{serial}");
+            assert_eq!(found(&owners, 19, &traits(0, serial)), None, "{serial}");
         }
-        assert_eq!(found(&kin, 19, &traits(42, "")), None);
-        assert_eq!(found(&kin, 50, &Traits::default()), None);
-        // The second gets a board of its own: the first one's UUID tells again.
-        kin.learn(mac(2), &traits(43, ""));
+        assert_eq!(found(&owners, 19, &traits(42, "")), None);
+        assert_eq!(found(&owners, 50, &Traits::default()), None);
+        // The second node gets its own board, so the UUID of the first one identifies it again.
+        owners.learn(mac(2), &traits(43, ""));
         assert_eq!(
-            found(&kin, 19, &traits(42, "")),
+            found(&owners, 19, &traits(42, "")),
             Some(("r01n01".to_owned(), Mark::Uuid))
         );
-        // No node of that card any more.
-        kin.learn(mac(9), &traits(99, ""));
-        assert_eq!(found(&kin, 19, &traits(99, "")), None);
+        // This card belongs to no node any more.
+        owners.learn(mac(9), &traits(99, ""));
+        assert_eq!(found(&owners, 19, &traits(99, "")), None);
     }
 
     #[test]
-    fn it_is_bounded_by_the_inventory() {
-        let mut kin = Kin::default();
+    fn reports_are_bounded_by_the_inventory() {
+        let mut owners = CardOwners::default();
         for n in 0..=255 {
-            kin.learn(mac(n), &traits(1000 + u128::from(n), ""));
+            owners.learn(mac(n), &traits(1000 + u128::from(n), ""));
         }
-        kin.tidy(&inventory());
-        assert_eq!((kin.said.len(), kin.by_uuid.len()), (3, 3));
-        assert!(kin.by_serial.is_empty() && kin.by_card.is_empty());
+        owners.tidy(&inventory());
+        assert_eq!((owners.said.len(), owners.by_uuid.len()), (3, 3));
+        assert!(owners.by_serial.is_empty() && owners.by_card.is_empty());
     }
 }

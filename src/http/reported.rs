@@ -1,20 +1,20 @@
-//! Which events of an agent were heard before: a report whose answer was lost is sent again.
+//! Which events of an agent were recorded before: an agent sends a report again if the answer was lost.
 
 use rackstrap_base::sync::lock;
 use rackstrap_wire::AgentEvent;
 use std::{collections::HashMap, sync::Mutex};
 
-/// Boots remembered. When there are more, all are forgotten: that costs a repeated line on a
-/// timeline, if just then an answer is lost.
+/// Boots remembered. If there are more, all are forgotten: then a report that is sent again at that moment repeats a line of
+/// a timeline.
 const MOST: usize = 16_384;
 
-/// The newest event heard of each boot.
+/// The number of the newest recorded event of each boot.
 #[derive(Debug, Default)]
-pub struct Heard(Mutex<HashMap<String, u64>>);
+pub struct ReportedEvents(Mutex<HashMap<String, u64>>);
 
-impl Heard {
-    /// Those of `events` that are news; from now on they are not.
-    pub fn news<'a>(&self, boot: &str, events: &'a [AgentEvent]) -> Vec<&'a AgentEvent> {
+impl ReportedEvents {
+    /// The events that are new. From now on they are not.
+    pub fn new_events<'a>(&self, boot: &str, events: &'a [AgentEvent]) -> Vec<&'a AgentEvent> {
         let mut boots = lock(&self.0);
         if boots.len() >= MOST {
             boots.clear();
@@ -47,12 +47,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_twice_is_news_once() {
-        let heard = Heard::default();
+    fn a_repeated_event_is_new_once() {
+        let reported = ReportedEvents::default();
         let news = |boot, seqs: &[u64]| {
             let events: Vec<_> = seqs.iter().map(|seq| event(*seq)).collect();
-            heard
-                .news(boot, &events)
+            reported
+                .new_events(boot, &events)
                 .iter()
                 .map(|event| event.seq)
                 .collect::<Vec<_>>()

@@ -1,4 +1,4 @@
-//! What agents say: a body about a boot, taken from the node that the boot belongs to and from nobody else.
+//! What agents send: a body about a boot, accepted only from the node that the boot belongs to.
 
 use super::{
     answer::Problem,
@@ -14,11 +14,11 @@ use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use tokio::time::timeout;
 
-/// A boot, and what was said about it. Whose boot it is is asked before the first byte of the body is taken, so that
-/// only nodes in their boots can have us hold one. The token, which is in the body, is still to be checked.
-pub struct Told<T>(pub Arc<Boot>, pub T);
+/// A boot and a message about it. The sender is checked before the first byte of the body is read, so that only nodes in
+/// their boots can make the daemon hold one. The token in the body is not checked yet.
+pub struct AgentMessage<T>(pub Arc<Boot>, pub T);
 
-impl<T: DeserializeOwned> FromRequest<Arc<Service>> for Told<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<Service>> for AgentMessage<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, service: &Arc<Service>) -> Result<Self, Problem> {
@@ -28,18 +28,18 @@ impl<T: DeserializeOwned> FromRequest<Arc<Service>> for Told<T> {
         let peer = parts.extensions.get::<Peer>().copied();
         let peer = peer.ok_or_else(|| Problem::unavailable("the peer of the connection is unknown"))?;
         let boot = service.boot_of(peer, &id)?;
-        // Afterwards there is a secret that only root of the node knows, and any port will do.
+        // Later there is a secret that only root of the node knows, and any port is accepted.
         if boot.secret.is_none() {
             service.expect_agent(peer, &boot)?;
         }
         let limits = service.limits;
-        // axum looks at what has come, not at what is announced.
+        // axum checks what has arrived, not what is announced.
         if body.size_hint().lower() > limits.body_bytes as u64 {
             return Err(Problem::too_large(limits.body_bytes));
         }
         let body = Json::<T>::from_request(Request::from_parts(parts, body), service);
         match timeout(limits.body_timeout, body).await {
-            Ok(Ok(Json(said))) => Ok(Told(boot, said)),
+            Ok(Ok(Json(said))) => Ok(AgentMessage(boot, said)),
             Ok(Err(rejection)) => Err(Problem::of_body(&rejection, limits.body_bytes)),
             Err(_) => Err(Problem::too_slow(format!(
                 "the body did not arrive within {} s",

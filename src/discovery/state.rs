@@ -1,8 +1,8 @@
-//! The waiting room and the sessions, in memory: who waits, and who is to be placed next. Without any effect of its own.
+//! Unknown machines and racks that are being filled, in memory: which machines wait, and which of them is placed next (pure).
 
 use super::{
-    kin::{Kin, Owner, canonical},
-    machine::{Machine, Seen, Told},
+    machine::{LoaderReport, Machine, Observation},
+    owners::{CardOwners, Owner, canonical},
     session::{Session, Sessions},
 };
 use ipnet::Ipv4Net;
@@ -16,24 +16,24 @@ use std::{
 };
 use uuid::Uuid;
 
-/// How long a machine that was seen first, and has no address yet, keeps later ones from taking the position before it:
-/// milliseconds. Firmware answers an offer within 4 s.
+/// For this many milliseconds, a machine that was seen first and has no address yet keeps later machines from taking the
+/// position before it. Firmware answers an offer within 4 s.
 const TURN: u64 = 5_000;
 
-/// A machine that was refused an address, and is not heard of for so long, asks no more: milliseconds. Firmware that gets
+/// After this many milliseconds of silence, a machine that was refused an address does not ask any more. Firmware that gets
 /// no offer begins again within some minutes.
 const ASKING: u64 = 10 * 60_000;
 
-/// A pool that has no address left.
+/// A pool that has no free address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FullPool {
-    /// Its subnet.
+    /// The subnet of the pool.
     pub network: Ipv4Net,
-    /// What DHCP says about it: `the temporary pool 10.5.255.1-10.5.255.254 is full: …`
+    /// The message of DHCP: `the temporary pool 10.5.255.1-10.5.255.254 is full: …`
     pub why: String,
-    /// Since when machines ask in vain.
+    /// Since when machines are refused.
     pub since: Timestamp,
-    /// How many do.
+    /// How many machines are refused.
     pub machines: usize,
 }
 
@@ -47,50 +47,51 @@ impl fmt::Display for FullPool {
     }
 }
 
-/// What is known of machines and racks.
+/// All unknown machines, and the racks that are being filled.
 #[derive(Debug, Default)]
-pub struct Floor {
+pub struct RackingState {
     machines: HashMap<HwAddr, Machine>,
-    /// Numbers in order, those without an address apart: they go first when there are too many.
+    /// Numbers, in order, of machines without an address. These are forgotten first when there are too many.
     unconfirmed: BTreeMap<u64, HwAddr>,
     confirmed: BTreeMap<u64, HwAddr>,
     by_uuid: HashMap<Uuid, BTreeSet<HwAddr>>,
     next_number: u64,
-    /// Machines that are remembered at most.
+    /// At most this many machines are remembered.
     limit: usize,
     /// Racks that are being filled.
     pub sessions: Sessions,
-    /// What the nodes said of themselves.
-    pub kin: Kin,
+    /// What the nodes reported of themselves, to recognise their further cards.
+    pub owners: CardOwners,
 }
 
-/// What became of an observation.
+/// What followed from an observation.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Noted {
-    /// The machine is to be written: a flood of machines that never take an address costs no disk.
+pub struct Recorded {
+    /// Whether the machine has to be written. Machines that never take an address are not, so that a flood of them costs no
+    /// disk writes.
     pub write: bool,
-    /// What there is to be shown is different.
+    /// Whether the view of the machines has changed.
     pub news: bool,
-    /// Others that are on disk were forgotten for it.
+    /// Machines on disk that were forgotten to make room for this one.
     pub forgotten: Vec<HwAddr>,
 }
 
-impl Floor {
-    /// With what was known before.
+impl RackingState {
+    /// Starts with the stored state.
     pub fn new(machines: Vec<Machine>, sessions: Sessions, limit: usize) -> Self {
-        let mut floor = Floor {
+        let mut state = RackingState {
             limit,
             sessions,
-            ..Floor::default()
+            ..RackingState::default()
         };
         for machine in machines {
-            floor.next_number = floor.next_number.max(machine.number + 1);
-            floor.put(machine);
+            state.next_number = state.next_number.max(machine.number + 1);
+            state.put(machine);
         }
-        floor
+        state
     }
 
-    /// Machines that are remembered at most; takes effect with the next new one.
+    /// Sets how many machines are remembered at most. Takes effect with the next new machine.
     pub fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
     }
@@ -102,12 +103,12 @@ impl Floor {
         machines
     }
 
-    /// One machine.
+    /// The machine with this address.
     pub fn machine(&self, hwaddr: HwAddr) -> Option<&Machine> {
         self.machines.get(&hwaddr)
     }
 
-    /// Puts a machine in, or back.
+    /// Adds a machine, or replaces it.
     pub fn put(&mut self, machine: Machine) {
         self.remove(machine.hwaddr);
         let order = if machine.confirmed {
@@ -122,7 +123,7 @@ impl Floor {
         self.machines.insert(machine.hwaddr, machine);
     }
 
-    /// Takes a machine out.
+    /// Removes a machine.
     pub fn remove(&mut self, hwaddr: HwAddr) -> Option<Machine> {
         let machine = self.machines.remove(&hwaddr)?;
         self.unconfirmed.remove(&machine.number);
@@ -138,13 +139,13 @@ impl Floor {
         Some(machine)
     }
 
-    /// A packet of a machine that is no node.
-    pub fn see(&mut self, seen: &Seen) -> Noted {
+    /// Records a packet of a machine that is not a node.
+    pub fn observe(&mut self, seen: &Observation) -> Recorded {
         if let Some(mut machine) = self.machines.get(&seen.hwaddr).cloned() {
-            let news = machine.see(seen);
+            let news = machine.observe(seen);
             let write = news && machine.is_kept();
             self.put(machine);
-            return Noted {
+            return Recorded {
                 write,
                 news,
                 forgotten: Vec::new(),
@@ -157,7 +158,8 @@ impl Floor {
         self.put(machine);
         let mut forgotten = Vec::new();
         while self.machines.len() > self.limit.max(1) {
-            // Whoever never took an address first, and of those the oldest; a flood forgets itself.
+            // Machines that never took an address are forgotten first, the oldest of them before the others, so that a flood
+            // replaces itself.
             let oldest = self
                 .unconfirmed
                 .iter()
@@ -169,29 +171,30 @@ impl Floor {
                 forgotten.push(hwaddr);
             }
         }
-        Noted {
+        Recorded {
             write,
             news: true,
             forgotten,
         }
     }
 
-    /// What a machine's loader told; true if that is news.
-    pub fn hear(&mut self, hwaddr: HwAddr, told: &Told, now: Timestamp) -> bool {
+    /// Records the report of a machine's loader; true if it contains something new.
+    pub fn take_report(&mut self, hwaddr: HwAddr, told: &LoaderReport, now: Timestamp) -> bool {
         let Some(mut machine) = self.machine(hwaddr).cloned() else {
             return false;
         };
-        let news = machine.hear(told, now);
+        let news = machine.take_report(told, now);
         self.put(machine);
         news
     }
 
-    /// The node that a machine's card belongs to.
+    /// The node that the machine's card belongs to.
     pub fn owner(&self, machine: &Machine, inventory: &Inventory) -> Option<Owner> {
-        self.kin.owner(machine.hwaddr, &machine.traits(), inventory)
+        self.owners.owner(machine.hwaddr, &machine.traits(), inventory)
     }
 
-    /// Why a machine is not racked by itself, if so: it flips between ports, is a node's card, or has another one's UUID.
+    /// Why the machine is not placed automatically; none if nothing prevents it. It changes ports, is a node's card, or has
+    /// the UUID of another machine.
     pub fn trouble(&self, machine: &Machine, inventory: &Inventory, now: Timestamp) -> Option<String> {
         if let Some(flips) = machine.flips(now) {
             return Some(flips);
@@ -211,7 +214,7 @@ impl Floor {
         ))
     }
 
-    /// Pools that had no address for machines that are here and still ask, by their subnets.
+    /// Pools that had no address for machines that are still asking, by subnet.
     pub fn full_pools(&self, now: Timestamp) -> Vec<FullPool> {
         let mut full: BTreeMap<Ipv4Net, FullPool> = BTreeMap::new();
         let asking = self.machines.values().filter(|m| now.is_within(ASKING, m.last_seen));
@@ -229,14 +232,15 @@ impl Floor {
         full.into_values().collect()
     }
 
-    /// The session that a machine belongs to.
+    /// The session that the machine belongs to.
     pub fn session_of(&self, machine: &Machine, now: Timestamp) -> Option<&Session> {
         self.sessions
             .values()
             .find(|session| session.is_on(now) && session.covers(&machine.place) && machine.first_seen >= session.began)
     }
 
-    /// Who is to be placed now, in the order of first packets, and in which rack. `confirmed_by_hand` sessions are left out.
+    /// The machines to place now, in the order of first packets, and their racks. Sessions that need a confirmation are left
+    /// out.
     pub fn due(&self, inventory: &Inventory, now: Timestamp) -> Vec<(String, HwAddr)> {
         let mut due = Vec::new();
         for session in self
@@ -251,7 +255,7 @@ impl Floor {
                         due.push((session.rack.clone(), machine.hwaddr));
                     }
                 } else if now.is_within(TURN, machine.first_seen) && is_fit() {
-                    // It came first, and may take its turn yet.
+                    // This machine came first, and may still answer.
                     break;
                 }
             }
@@ -259,7 +263,8 @@ impl Floor {
         due
     }
 
-    /// Who waits for a position in `session`, in the order of first packets, those in trouble as well.
+    /// The machines that wait for a position in `session`, in the order of first packets, including those that are not placed
+    /// automatically.
     fn candidates(&self, session: &Session, inventory: &Inventory) -> Vec<&Machine> {
         let mut machines: Vec<&Machine> = self
             .machines
