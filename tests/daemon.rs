@@ -1,13 +1,13 @@
 //! A daemon's parts in this process, opened as the daemon opens them: its control socket for the real command, its HTTP service, its store.
 
 use rackstrap::parts::{
-    config::parse,
     control,
     discovery::{Discovery, Place, Seen},
     serve,
     timeline::Recorder,
 };
 use rackstrap_base::{clock::Timestamp, warnings::SiteWarnings};
+use rackstrap_site::parse;
 use rackstrap_store::Store;
 use std::{
     path::{Path, PathBuf},

@@ -30,4 +30,6 @@ pub use session::{LONGEST_SESSION, Placed, Session, Wanted, Where};
 pub use task::{Discovery, DiscoveryError};
 pub use view::{Filling, Waiting};
 #[cfg(test)]
-use {floor::Floor, session::Sessions};
+use floor::Floor;
+#[cfg(test)]
+pub use session::Sessions;

@@ -3,7 +3,7 @@
 use crate::boots::Boot;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_lifecycle::{
-    Changed, Level, Note, Observed, deadline, restart,
+    Changed, Level, Observed, Record, deadline, restart,
     rollout::{Member, Rollout, Stage, State},
 };
 use rackstrap_model::decide::{Assignments, Current, Given, RenameStep, Renaming, Restarting, Trial};
@@ -31,7 +31,7 @@ pub struct Ledger {
     /// start.
     pub(super) finished: BTreeMap<u64, Stage>,
     /// For timelines, once it is on disk.
-    pub(super) told: Vec<Note>,
+    pub(super) told: Vec<Record>,
 }
 
 /// Key of the row of a rollout's node.
@@ -181,7 +181,7 @@ impl Ledger {
     }
 
     pub(super) fn tell(&mut self, node: &str, level: Level, text: impl Into<String>) {
-        self.told.push(Note {
+        self.told.push(Record {
             node: node.to_owned(),
             level,
             text: text.into(),
