@@ -134,17 +134,6 @@ impl Recipe {
         Ok(recipe.with_command(&format!("systemctl mask --quiet {}", UNUSED_UNITS.join(" "))))
     }
 
-    /// The same with the kernel for virtual machines instead of the whole one.
-    pub fn cloud() -> Result<Self> {
-        let mut recipe = Recipe::debian()?;
-        for package in &mut recipe.packages {
-            if package == WHOLE_KERNEL {
-                CLOUD_KERNEL.clone_into(package);
-            }
-        }
-        Ok(recipe)
-    }
-
     /// The same with more packages.
     pub fn with_packages(mut self, packages: &[&str]) -> Self {
         self.packages.extend(packages.iter().map(|p| (*p).to_owned()));
@@ -190,6 +179,45 @@ impl Recipe {
             Ok(())
         })
     }
+}
+
+/// The Debian of [`Kernel::debian`] with more packages and after these commands: a third of the time that a new one takes.
+pub fn more_debian(
+    name: &str,
+    kernel: Kernel,
+    packages: &[&str],
+    commands: &[&str],
+    say: &mut dyn FnMut(&str),
+) -> Result<PathBuf> {
+    let base = kernel.debian(say)?;
+    let recipe = format!("{}{packages:?}{commands:?}", base.display());
+    tree(name, &recipe, |part| {
+        say(&format!("adding {} packages to {}", packages.len(), base.display()));
+        // Not by links: scripts of packages write into files.
+        process::output(Command::new("cp").args(["-a", "--reflink=auto"]).arg(&base).arg(part))?;
+        fs::copy("/etc/resolv.conf", part.join("etc/resolv.conf")).context("copying resolv.conf")?;
+        let policy = part.join("usr/sbin/policy-rc.d");
+        fs::write(&policy, "#!/bin/sh\nexit 101\n")?;
+        process::output(Command::new("chmod").arg("755").arg(&policy))?;
+        let install = format!(
+            "apt-get -qq update && apt-get -qq -y --no-install-recommends install {} > /dev/null && apt-get clean && \
+             rm -rf /var/lib/apt/lists/*",
+            packages.join(" ")
+        );
+        for command in [&[install.as_str()], commands].concat() {
+            // A PID namespace of its own: nothing that a package starts outlives this.
+            process::output(
+                Command::new("unshare")
+                    .args(["--pid", "--fork", "--kill-child", "--mount-proc"])
+                    .arg(format!("--root={}", part.display()))
+                    .args(["/bin/sh", "-ec", command])
+                    .env("DEBIAN_FRONTEND", "noninteractive"),
+            )
+            .with_context(|| format!("running {command:?} in the tree {name}"))?;
+        }
+        remove(&policy)?;
+        remove(&part.join("etc/resolv.conf"))
+    })
 }
 
 /// A tree made by other means, kept under `name` until `recipe`, whatever it depends on, changes.
@@ -348,7 +376,7 @@ fn lock_file(kind: &str, key: &str) -> Result<File> {
 }
 
 /// Removes a file, a link or a tree, if it is there.
-fn remove(path: &Path) -> Result {
+pub(crate) fn remove(path: &Path) -> Result {
     match fs::symlink_metadata(path) {
         Ok(found) if found.is_dir() => remove_tree(path),
         Ok(_) => fs::remove_file(path).with_context(|| format!("removing {}", path.display())),
