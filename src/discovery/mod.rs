@@ -22,14 +22,14 @@ mod task;
 mod tests;
 mod view;
 
+#[cfg(test)]
+use floor::Floor;
 pub use floor::FullPool;
 pub use kin::Owner;
 pub use machine::{Machine, NoRoom, Place, Seen, Told};
 pub use places::{Moved, Places};
+#[cfg(test)]
+pub use session::Sessions;
 pub use session::{LONGEST_SESSION, Placed, Session, Wanted, Where};
 pub use task::{Discovery, DiscoveryError};
 pub use view::{Filling, Waiting};
-#[cfg(test)]
-use floor::Floor;
-#[cfg(test)]
-pub use session::Sessions;

@@ -163,7 +163,7 @@ mod tests {
     use super::*;
     use crate::{
         control::api::{MachineRow, SessionRow},
-        discovery::{Machine, Place, Seen, Session, Wanted, Sessions},
+        discovery::{Machine, Place, Seen, Session, Sessions, Wanted},
     };
     use rackstrap_base::clock::Timestamp;
     use std::path::Path;
