@@ -60,8 +60,6 @@ pub struct Recipe {
     pub run: Vec<String>,
 }
 
-/// Debian's kernel with drivers for all hardware. Its image is packed with XZ, and an emulated machine needs four seconds to unpack it.
-const WHOLE_KERNEL: &str = "linux-image-amd64";
 /// Debian's kernel for virtual machines, packed with LZ4: unpacked in half a second, with a quarter of the modules.
 const CLOUD_KERNEL: &str = "linux-image-cloud-amd64";
 
