@@ -25,11 +25,11 @@ mod view;
 pub use machine::{LoaderReport, Machine, NoRoom, Observation, Place};
 pub use owners::Owner;
 pub use places::{Moved, Places};
+#[cfg(test)]
+pub use session::Sessions;
 pub use session::{LONGEST_SESSION, Placed, Session, Wanted, Where};
 pub use state::FullPool;
 pub use task::{Discovery, DiscoveryError};
 pub use view::{Filling, Waiting};
-#[cfg(test)]
-pub use session::Sessions;
 #[cfg(test)]
 use state::RackingState;

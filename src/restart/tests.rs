@@ -51,7 +51,7 @@ impl Lab {
     }
 
     /// A node answers its order.
-    fn noted(&self, boot: &Arc<Boot>, note: &RestartNote, now: Timestamp) {
+    fn noted(&self, boot: &Arc<Boot>, note: &RestartReport, now: Timestamp) {
         self.restarts.noted(boot, note, now);
         self.restarts.answer();
     }

@@ -19,6 +19,7 @@ pub mod binaries;
 pub mod disk;
 pub mod image;
 pub mod netns;
+pub mod networks;
 pub mod packages;
 pub mod paths;
 pub mod played;

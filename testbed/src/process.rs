@@ -10,7 +10,8 @@ use std::{
     io,
     os::unix::process::CommandExt,
     process::{Child, Command, ExitStatus},
-    thread,
+    sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -45,7 +46,11 @@ pub struct Running {
 impl Running {
     /// Starts `command`, bound to this thread's life.
     pub fn start(what: &str, command: &mut Command) -> Result<Self> {
-        let child = bind_to_us(command)
+        Running::spawn(what, bind_to_us(command))
+    }
+
+    fn spawn(what: &str, command: &mut Command) -> Result<Self> {
+        let child = command
             .spawn()
             .with_context(|| format!("starting {what} ({})", command.get_program().display()))?;
         Ok(Running {
@@ -118,6 +123,84 @@ impl Drop for Running {
     }
 }
 
+/// A child that is started again each time it ends with success. It is killed when dropped.
+#[derive(Debug)]
+pub struct Repeating {
+    state: Arc<Mutex<Repeated>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Repeated {
+    /// None after the drop.
+    running: Option<Running>,
+    /// How it ended for good.
+    ended: Option<std::result::Result<ExitStatus, String>>,
+}
+
+impl Repeating {
+    /// Starts `command` for the first time.
+    pub fn start(what: &str, mut command: Command) -> Result<Self> {
+        let what = what.to_owned();
+        let state = Arc::new(Mutex::new(Repeated {
+            running: Some(Running::start(&what, &mut command)?),
+            ended: None,
+        }));
+        let shared = state.clone();
+        // Its children die with this thread, which lives until the drop.
+        let thread = thread::spawn(move || {
+            loop {
+                thread::sleep(Duration::from_millis(50));
+                let mut state = shared.lock().unwrap();
+                let Some(running) = &mut state.running else { return };
+                match running.ended() {
+                    Ok(None) => {}
+                    Ok(Some(status)) if status.success() => match Running::spawn(&what, &mut command) {
+                        Ok(next) => state.running = Some(next),
+                        Err(error) => state.ended = Some(Err(format!("{error:#}"))),
+                    },
+                    Ok(Some(status)) => state.ended = Some(Ok(status)),
+                    Err(error) => state.ended = Some(Err(format!("{error:#}"))),
+                }
+                if state.ended.is_some() {
+                    return;
+                }
+            }
+        });
+        Ok(Repeating {
+            state,
+            thread: Some(thread),
+        })
+    }
+
+    /// The result of its last end, if it was not started again.
+    pub fn ended(&self) -> Result<Option<ExitStatus>> {
+        match &self.state.lock().unwrap().ended {
+            None => Ok(None),
+            Some(Ok(status)) => Ok(Some(*status)),
+            Some(Err(error)) => bail!("{error}"),
+        }
+    }
+
+    /// See [`Running::nice`]. It applies until the next start.
+    pub fn nice(&self, nice: u8) -> Result {
+        match &self.state.lock().unwrap().running {
+            Some(running) => running.nice(nice),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Repeating {
+    fn drop(&mut self) {
+        let running = self.state.lock().unwrap().running.take();
+        drop(running);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
 /// Runs `command` to its end and returns its output. An error contains its output on stderr.
 pub fn output(command: &mut Command) -> Result<String> {
     let name = command.get_program().display().to_string();
@@ -157,6 +240,24 @@ mod tests {
             std::fs::read_to_string(format!("/proc/{grandchild}/stat")).map_or(true, |stat| stat.contains(") Z"))
         });
         assert!(gone, "sleep {grandchild} outlived its group");
+    }
+
+    #[test]
+    fn a_repeating_child_is_started_again_until_it_fails() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo >> runs; test $(wc -l < runs) -lt 3 || exit 4"]);
+        let repeating = Repeating::start("a shell", {
+            command.current_dir(&dir);
+            command
+        })
+        .unwrap();
+        let ended = (0..500).find_map(|_| {
+            thread::sleep(Duration::from_millis(20));
+            repeating.ended().unwrap()
+        });
+        assert_eq!(ended.and_then(|status| status.code()), Some(4));
+        assert_eq!(std::fs::read_to_string(dir.path().join("runs")).unwrap(), "\n\n\n");
     }
 
     #[test]

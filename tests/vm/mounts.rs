@@ -55,7 +55,7 @@ fn accounts(dir: &Path, more: &str) -> Result {
 
 #[test]
 fn a_node_has_the_sites_mounts_and_users_and_waits_for_required_mounts() -> Result {
-    let mut site = Site::demo();
+    let mut site = Site::without_var();
     site.scratch()
         .partitions
         .insert(2, Partition::new("data", "128MiB", "ext4", ""));

@@ -2,66 +2,17 @@
 
 use super::GIB2;
 use std::{fs, process::Command};
-use testbed::{
-    Cluster, Result, Site,
-    binaries::Binaries,
-    image::{Image, Recipe},
-    process::output,
-};
-
-/// All three services at once, each configured for every card.
-const GREEDY: &str = "
-printf '[Match]\\nName=*\\n[Network]\\nDHCP=yes\\n' > /etc/systemd/network/80-all.network
-printf 'auto eth0 ens2 enp0s2\\niface eth0 inet dhcp\\niface ens2 inet dhcp\\niface enp0s2 inet dhcp\\n' > /etc/network/interfaces
-printf '[main]\\nplugins=keyfile\\n[device]\\nmanaged=1\\n' > /etc/NetworkManager/conf.d/80-all.conf
-printf '[keyfile]\\nunmanaged-devices=interface-name:nothing0\\n' > /etc/NetworkManager/conf.d/99-own.conf
-cp /etc/systemd/network/80-all.network /etc/systemd/network/00-all.network
-systemctl enable systemd-networkd NetworkManager networking
-";
-
-/// systemd's socket starts sshd at the first connection.
-const SSH_BY_SOCKET: &str = "systemctl disable ssh.service && systemctl enable ssh.socket";
+use testbed::{Cluster, Result, Site, binaries::Binaries, image::Image, networks, process::output};
 
 /// Logs in at the node's own address.
 const SSH: &str = "ssh -i /root/own -o BatchMode=yes -o StrictHostKeyChecking=no root@10.5.1.1 id -un 2> /dev/null";
-
-/// Files that only work for unprivileged users with attributes that NFSv3 does not transfer.
-const CAPABLE: &str = "
-useradd -m lab && grep -q ^lab: /etc/subuid
-chmod 755 /usr/bin/ping /usr/bin/newuidmap /usr/bin/newgidmap
-setcap cap_net_raw+ep /usr/bin/ping
-setcap cap_setuid+ep /usr/bin/newuidmap
-setcap cap_setgid+ep /usr/bin/newgidmap
-mkdir -m 700 /opt/shared && echo for lab > /opt/shared/file && chmod 600 /opt/shared/file
-setfacl -m u:lab:rx /opt/shared && setfacl -m u:lab:r /opt/shared/file
-printf 'SELINUX=enforcing\\nSELINUXTYPE=default\\n' > /etc/selinux/config
-";
 
 #[test]
 fn networkd_ifupdown_and_networkmanager_leave_the_roots_card_alone() -> Result {
     let mut say = |line: &str| eprintln!("testbed: {line}");
     let binaries = Binaries::get()?;
-    let recipe = Recipe::cloud()?.with_packages(&[
-        "ifupdown",
-        "isc-dhcp-client",
-        "network-manager",
-        "libcap2-bin",
-        "uidmap",
-        "acl",
-        "passwd",
-        "selinux-policy-default",
-    ]);
-    let image = Image::import(
-        &binaries,
-        "networks",
-        &recipe
-            .with_command(GREEDY)
-            .with_command(CAPABLE)
-            .with_command(SSH_BY_SOCKET)
-            .tree(&mut say)?,
-        &mut say,
-    )?;
-    let mut site = Site::demo();
+    let image = Image::import(&binaries, "networks", &networks::tree(&mut say)?, &mut say)?;
+    let mut site = Site::without_var();
     site.default_profile().image = Some("networks".to_owned());
     // Debian's kernel has SELinux, but uses AppArmor by default.
     site.default_profile().kernel_args = Some("security=selinux selinux=1".to_owned());

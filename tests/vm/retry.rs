@@ -11,7 +11,7 @@ const SECTOR: &str = "rackstrap: this disk asks the network.";
 fn a_prepared_node_comes_back_after_a_panic_and_in_every_boot_order_after_a_daemon_that_was_away_for_minutes() -> Result
 {
     let cluster = Cluster::start_small(Site::small())?;
-    let first = cluster.node("r01n01").blank_disk(GIB2)?;
+    let first = cluster.node("r01n01").warm_resets().blank_disk(GIB2)?;
     first.power_on()?;
     first.wait_ready()?;
     assert_eq!(first.disk()?.read(LOADER_ON_GPT, 4)?, *b"RKSB");
@@ -26,9 +26,9 @@ fn a_prepared_node_comes_back_after_a_panic_and_in_every_boot_order_after_a_daem
     assert_eq!(first.status("disk")?, "/tmp and /var on vda (kept: scratch v1)");
     first.pull_plug();
 
-    let second = cluster.node("r01n02").boot_order(BootOrder::DiskFirst);
+    let second = cluster.node("r01n02").warm_resets().boot_order(BootOrder::DiskFirst);
     second.insert_disk(Some(first.disk()?.copy("second.raw")?));
-    let third = cluster.node("r01n03").boot_order(BootOrder::DiskAlone);
+    let third = cluster.node("r01n03").warm_resets().boot_order(BootOrder::DiskAlone);
     third.insert_disk(Some(first.disk()?.copy("third.raw")?));
     let nodes = [first, second, third];
     for node in &nodes {

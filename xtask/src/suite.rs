@@ -10,7 +10,7 @@ use std::{
 use testbed::{
     binaries::{self, Binaries},
     image::{Image, Kernel},
-    packages, paths, small,
+    networks, packages, paths, small,
 };
 
 #[derive(Args)]
@@ -27,10 +27,15 @@ impl Test {
         let mut say = |line: &str| eprintln!("{line}");
         packages::ensure(&mut say)?;
         // The trees take a minute, in which one processor unpacks packages.
-        let trees = thread::spawn(|| {
+        let machines = !self.fast && self.filter.is_none();
+        let trees = thread::spawn(move || {
             let mut say = |line: &str| eprintln!("{line}");
             small::tree(Kernel::Cloud, &mut say)?;
-            small::tree(Kernel::Whole, &mut say)
+            if machines {
+                small::tree(Kernel::Whole, &mut say)?;
+                networks::tree(&mut say)?;
+            }
+            anyhow::Ok(())
         });
         say("building the agent, the daemon and the tests");
         let agent = binaries::build_agent()?;

@@ -2,7 +2,7 @@
 //! directories as image and disk.
 
 use super::*;
-use crate::disk::{refresh::Copy, seed};
+use crate::disk::{refresh::ImageCopy, seed};
 use rackstrap_wire::image_list::{self, Entry};
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
 use std::{
@@ -87,7 +87,7 @@ fn boot(dir: &Path, (image, list): &(PathBuf, Vec<u8>), prepare: bool) -> (Strin
     fs::create_dir_all(&root).unwrap();
     fs::create_dir_all(&disk).unwrap();
     let list = ImageList::parse(list).unwrap();
-    let copy = Copy {
+    let copy = ImageCopy {
         image: &image.join("var"),
         target: &disk,
         mount: "/var",

@@ -346,14 +346,14 @@ mod tests {
         ];
         let mounts = "rackstrap / overlay rw 0 0\n/dev/vda3 /var ext4 rw,relatime 0 0\n/dev/vda4 /tmp xfs rw 0 0\n";
         let swaps = "Filename Type Size Used Priority\n/dev/vda2 partition 1 0 -2\n";
-        assert_eq!(trouble(&wanted, mounts, swaps), "");
-        assert_eq!(trouble(&[], "", ""), "");
+        assert_eq!(faults(&wanted, mounts, swaps), "");
+        assert_eq!(faults(&[], "", ""), "");
         assert_eq!(
-            trouble(&wanted, &mounts.replace("ext4 rw", "ext4 ro"), ""),
+            faults(&wanted, &mounts.replace("ext4 rw", "ext4 ro"), ""),
             "swap on /dev/vda2 is off; /var has become read-only: /dev/vda3 has errors"
         );
         assert_eq!(
-            trouble(
+            faults(
                 &wanted,
                 &format!("{mounts}tmpfs /tmp tmpfs rw 0 0\n").replace("/var", "/srv"),
                 swaps

@@ -376,7 +376,7 @@ fn no_disk_replaces_the_one_with_the_marker() {
         .iter()
         .map(|disk| {
             let all = choose::candidates(Path::new("/sys/block"));
-            look(all.into_iter().find(|candidate| candidate.name == disk.name).unwrap())
+            inspect_disk(all.into_iter().find(|candidate| candidate.name == disk.name).unwrap())
         })
         .collect();
     assert_eq!(choose::choose(&looked, &wanted), Ok(Some(0)));

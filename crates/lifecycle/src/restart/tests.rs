@@ -337,7 +337,7 @@ fn a_node_that_came_back_late_and_unwell_can_be_restarted_once_more_told_or_not(
     booted(&mut seen, "r01n01", 700);
     for (told, healthy, is_unwell) in [(true, false, true), (false, false, true), (false, true, false)] {
         let mut request = request(&["r01n01"], 1);
-        request.nodes[0].step = Step::Late { told };
+        request.nodes[0].step = Step::Late { ordered: told };
         let observed = Observed {
             healthy,
             ..seen["r01n01"].clone()
