@@ -93,7 +93,8 @@ impl Cluster {
         Node::new(self, name)
     }
 
-    /// A node that is no more than its packets, on a machine of its own: in the inventory, and not yet booted. It has the card of [`Cluster::node`].
+    /// A node that the test plays by packets, in a namespace of its own: it is in the inventory and has not booted. Its card is that of
+    /// [`Cluster::node`].
     pub fn played(&self, name: &str) -> Result<played::Node> {
         let hwaddr = hwaddr_of(name);
         self.daemon.cli(&["node", "add", name, "--hwaddr", &hwaddr])?;

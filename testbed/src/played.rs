@@ -1,7 +1,7 @@
-//! Machines and nodes that are no more than their packets, for tests that need many of them, or one that says what no agent would.
+//! Machines and nodes that the tests play by packets: for tests that need many nodes, or a node that says what no agent says.
 //!
-//! A [`Machine`] is a card on a [`Wire`]: it asks DHCP, and for its script. A [`Node`] is a machine that the inventory has, and its [`Boot`]
-//! goes on from there: kernel, plan, overlay, `ready`, heartbeats.
+//! A [`Machine`] is a card on a [`Wire`]: it asks DHCP, and for its script. A [`Node`] is a machine in the inventory. Its [`Boot`] does the
+//! rest: kernel, plan, overlay, `ready`, heartbeats.
 //!
 //! ```no_run
 //! # fn main() -> testbed::Result {
@@ -28,5 +28,5 @@ pub use wire::{Wire, client_socket};
 
 use std::time::Duration;
 
-/// When to give up on one answer: nothing here takes that long, however loaded the machine.
+/// How long a test waits for one answer. Even on a loaded machine no answer takes that long.
 pub const PATIENCE: Duration = Duration::from_secs(60);

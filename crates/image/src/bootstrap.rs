@@ -18,8 +18,8 @@ use std::{
 /// Lines of a program that failed which are shown.
 const LAST_WORDS: usize = 15;
 
-/// Has a kernel's package make no initramfs (/etc/kernel/postinst.d/initramfs-tools): that would take minutes, and nobody would read it,
-/// since imports and seals make one of their own.
+/// Has a kernel's package make no initramfs (/etc/kernel/postinst.d/initramfs-tools): that takes minutes, and imports
+/// and seals make their own.
 pub(super) const NO_INITRAMFS: (&str, &str) = ("INITRD", "No");
 
 /// What rpm is told of by a file in the home directory: where Enterprise Linux and, by default, rpm itself has the database

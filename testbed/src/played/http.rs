@@ -1,4 +1,4 @@
-//! An HTTP client that sends what it is told to.
+//! An HTTP client for one request.
 
 use crate::Result;
 use anyhow::Context;

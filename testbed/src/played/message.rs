@@ -1,11 +1,11 @@
-//! DHCP messages, written by hand: nothing that the daemon uses reads or writes them.
+//! DHCP messages, written without the code of the daemon.
 
 use std::{
     net::Ipv4Addr,
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// Where a client without an address sends to.
+/// Destination of a client without an address.
 pub const TO_ALL: (Ipv4Addr, u16) = (Ipv4Addr::BROADCAST, 67);
 
 /// A DHCP message under construction: `Message::new(1, card).firmware(7).build()`.
@@ -39,7 +39,7 @@ impl Message {
         self.set(4, &xid.to_be_bytes())
     }
 
-    /// Wants its answer by broadcast: nobody here can take a frame that is addressed to a card that is not there.
+    /// Asks for a reply by broadcast: no card of a namespace takes a frame for another hardware address.
     #[must_use]
     pub fn broadcast(self) -> Self {
         self.set(10, &[0x80])

@@ -168,16 +168,16 @@ impl Node {
     }
 }
 
-/// A boot that has begun. It is of an agent that says no version of its own.
+/// A boot that has begun, with an agent that does not send its version.
 #[derive(Clone, Debug)]
 pub struct Boot {
-    /// Whose it is.
+    /// The node that boots.
     pub node: Node,
     /// Its id.
     pub id: String,
-    /// What is said in its name has this.
+    /// Token of the boot, which each request of the agent has.
     pub token: String,
-    /// What the kernel says of itself, where it is a text; empty before it is fetched.
+    /// Content of the kernel of [`crate::image::fake`]; empty before it is fetched.
     pub version: String,
 }
 
@@ -234,17 +234,17 @@ impl Boot {
     }
 }
 
-/// Hardware of which nothing is known.
+/// A report about hardware that the agent could not read.
 pub fn no_hardware() -> Value {
     json!({"cpus": 1, "memory_mib": 512, "vendor": "", "product": "", "serial": "", "hwaddrs": []})
 }
 
-/// A machine whose disk is not to be used.
+/// A report about a disk that the site file does not use.
 pub fn no_disk() -> Value {
     json!({"status": {"state": "not-wanted"}, "device": "", "size": 0, "mounts": []})
 }
 
-/// `rackstrap.NAME=value` of a kernel command line; empty: there is none.
+/// `rackstrap.NAME=value` of a kernel command line; empty if the name is not there.
 pub fn argument<'a>(script: &'a str, name: &str) -> &'a str {
     let name = format!("rackstrap.{name}=");
     script

@@ -1,4 +1,4 @@
-//! Where machines are plugged in.
+//! The network that machines are plugged into.
 
 use super::message::TO_ALL;
 use crate::{Result, netns::SERVER};
