@@ -244,7 +244,7 @@ pub fn no_disk() -> Value {
     json!({"status": {"state": "not-wanted"}, "device": "", "size": 0, "mounts": []})
 }
 
-/// `rackstrap.NAME=value` of a kernel command line; empty: there is none.
+/// `rackstrap.NAME=value` of a kernel command line; empty if the name is not there.
 pub fn argument<'a>(script: &'a str, name: &str) -> &'a str {
     let name = format!("rackstrap.{name}=");
     script
