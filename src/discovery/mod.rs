@@ -29,7 +29,7 @@ pub use places::{Moved, Places};
 pub use session::Sessions;
 pub use session::{LONGEST_SESSION, Placed, Session, Wanted, Where};
 pub use state::FullPool;
-pub use task::{Discovery, DiscoveryError};
-pub use view::{Filling, Waiting};
 #[cfg(test)]
 use state::RackingState;
+pub use task::{Discovery, DiscoveryError};
+pub use view::{Filling, Waiting};
