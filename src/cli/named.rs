@@ -24,6 +24,7 @@ const PROSE: &[&str] = &[
     "finds",
     "goes",
     "has",
+    "initramfs",
     "is",
     "itself",
     "keeps",
@@ -32,6 +33,7 @@ const PROSE: &[&str] = &[
     "made",
     "makes",
     "marker",
+    "may",
     "partition",
     "prepared",
     "promises",
@@ -42,8 +44,9 @@ const PROSE: &[&str] = &[
     "that",
     "to",
     "tree",
+    "used",
+    "without",
     "wrote",
-    "initramfs",
 ];
 
 /// The commands of `cargo xtask`. A test of that program checks them.

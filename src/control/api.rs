@@ -7,9 +7,9 @@
 //!
 //! | From | Vocabulary | Reports |
 //! |---|---|---|
-//! | [`crate::boots`] | | [`DiskEffect`], [`DiskTrouble`] |
+//! | [`rackstrap_model::disks`] | | [`DiskEffect`], [`DiskTrouble`] |
 //! | [`crate::discovery`] | | [`FullPool`] |
-//! | [`crate::inventory`] | [`Change`](crate::inventory::Change): a requested change of a node | |
+//! | [`rackstrap_model::inventory`] | [`Change`](rackstrap_model::inventory::Change): a requested change of a node | |
 //! | [`crate::overlay`] | | [`ListedTree`], [`Preview`], [`UsersReport`] |
 //! | [`crate::rollout`] | [`Share`](crate::rollout::Share) | |
 //! | [`crate::timeline`] | [`Level`], [`NodeState`] | |

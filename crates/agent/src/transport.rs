@@ -284,7 +284,7 @@ mod tests {
                 "ended after 3 of 5 bytes",
             ),
             (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "not a number"),
-            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "chunks"),
+            (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "is chunked"),
             (b"\xff\xfe\x00", "not HTTP"),
             (long, "longer than 16384 bytes"),
         ] {

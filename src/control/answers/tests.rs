@@ -292,7 +292,7 @@ fn what_is_used_of_other_modules_is_what_the_list_says() {
     for text in sources.values() {
         for statement in code(text).split("use ").skip(1) {
             let path = statement.split(';').next().unwrap_or_default();
-            let ours = ["crate::", "rackstrap_base::", "rackstrap_store::"];
+            let ours = ["crate::", "rackstrap_base::", "rackstrap_model::", "rackstrap_store::"];
             if ours.iter().any(|prefix| path.starts_with(prefix)) {
                 used.insert(path.replace(' ', "").replace(",}", "}"));
             }
@@ -307,13 +307,14 @@ fn what_is_used_of_other_modules_is_what_the_list_says() {
     assert_eq!(
         used,
         [
-            "crate::inventory::Change",
             "crate::overlay::ListedTree",
             "crate::rollout::Share",
-            "crate::{boots::{DiskEffect,DiskTrouble},discovery::FullPool,overlay::{Preview,UsersReport},timeline::{Level,NodeState}}",
+            "crate::{discovery::FullPool,overlay::{Preview,UsersReport},timeline::{Level,NodeState}}",
             "rackstrap_base::clock::Timestamp",
             "rackstrap_base::{clock::Timestamp,firmware}",
             "rackstrap_base::{clock::Timestamp,warnings::SiteWarning}",
+            "rackstrap_model::disks::{DiskEffect,DiskTrouble}",
+            "rackstrap_model::inventory::Change",
             "rackstrap_store::{BadRow,Look}",
         ]
     );

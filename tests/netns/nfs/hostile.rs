@@ -168,7 +168,7 @@ async fn a_peer_that_reads_no_replies_delays_no_other_and_holds_little_memory() 
         daemon
             .events()
             .iter()
-            .any(|e| matches!(e, NfsEvent::Trouble { why, .. } if why.contains("took none")))
+            .any(|e| matches!(e, NfsEvent::Trouble { why, .. } if why.contains("read none")))
     );
     daemon.stop().await;
 }
