@@ -67,7 +67,7 @@ pub mod parts {
     pub mod nodes {
         pub use crate::nodes::{Nodes, load};
     }
-    /// Rollouts.
+    /// The types of a rollout.
     pub mod rollout {
         pub use crate::rollout::{Member, Rollout, Share, Stage, State};
         pub use rackstrap_lifecycle::rollout::{Remark, Tally};

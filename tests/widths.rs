@@ -49,6 +49,7 @@ fn rollout(store: &Store) {
         last_batch: 3,
         settled: None,
         ended: None,
+        finished: None,
         all: 1000,
         remarks: vec![Remark {
             at: now,

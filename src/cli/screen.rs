@@ -289,7 +289,8 @@ impl Screen {
         if text != last {
             match view {
                 View::Table(_) | View::Text(_) => output::print(text)?,
-                View::Trouble(_) => eprintln!("rackstrap: {text}"),
+                // A closed pipe is no reason to end: the watch goes on, and ends with its own output.
+                View::Trouble(_) => drop(writeln!(std::io::stderr(), "rackstrap: {text}")),
             }
             text.clone_into(last);
         }

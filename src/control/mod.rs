@@ -61,7 +61,7 @@ pub struct Context {
     pub world: SharedWorld,
     /// The store.
     pub store: Store,
-    /// Timelines.
+    /// The registry of timelines.
     pub recorder: Recorder,
     /// Pinned boots.
     pub boots: Boots,

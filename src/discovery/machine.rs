@@ -86,9 +86,9 @@ pub struct LoaderReport {
     pub uuid: Option<Uuid>,
     /// Serial number.
     pub serial: String,
-    /// Manufacturer.
+    /// The manufacturer, from SMBIOS.
     pub vendor: String,
-    /// Product.
+    /// The product's name, from SMBIOS.
     pub product: String,
 }
 

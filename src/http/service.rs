@@ -37,7 +37,7 @@ pub struct Service {
     pub boots: Boots,
     /// Which nodes may have a boot script.
     pub windows: Arc<BootWindows>,
-    /// Timelines.
+    /// The registry of timelines.
     pub recorder: Recorder,
     /// The registry of unknown machines.
     pub discovery: Discovery,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 /// A tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListedTree {
-    /// Name.
+    /// The tree's name, as `templates` in the site file has it.
     pub name: String,
     /// Its directory; none for a built-in tree.
     pub dir: Option<PathBuf>,

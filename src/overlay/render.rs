@@ -40,13 +40,13 @@ pub struct Facts {
 /// `node.*`
 #[derive(Clone, Debug, Serialize)]
 pub struct NodeFacts {
-    /// Name.
+    /// The node's name.
     pub name: String,
     /// Name and domain.
     pub fqdn: String,
     /// Profiles, without `default`; later ones win.
     pub profiles: Vec<String>,
-    /// Groups.
+    /// The node's groups.
     pub groups: Vec<String>,
     /// `node.attributes.NAME`: what administrators set for the node.
     pub attributes: BTreeMap<String, String>,
@@ -84,9 +84,9 @@ pub struct Placed {
 /// Another node, for hosts files.
 #[derive(Clone, Debug, Serialize)]
 pub struct PeerNode {
-    /// Name.
+    /// The other node's name.
     pub name: String,
-    /// Address.
+    /// Its address on the boot network.
     pub ipaddr: Ipv4Addr,
 }
 

@@ -471,7 +471,7 @@ impl Restarts {
     /// Records that a program has ended; `again` returns when to run it again after so many failures. Blocks for a disk flush.
     ///
     /// # Errors
-    /// An error of the store. The program then runs again, so it must allow that.
+    /// An error of the store. The nodes then stay busy until this is called again, so that the program does not run again meanwhile.
     pub fn ran(
         &self,
         job: &Job,
@@ -492,11 +492,11 @@ impl Restarts {
                 }
             }
             Ok(notes)
-        });
+        })?;
         let mut programs = lock(&self.shared.programs);
         programs.busy.retain(|name| !job.nodes.contains(name));
         drop(programs);
-        for note in notes? {
+        for note in notes {
             self.say(&note, now);
         }
         Ok(())

@@ -8,15 +8,22 @@ use crate::boots::Boot;
 use rackstrap_base::{clock::Timestamp, sync::lock};
 use rackstrap_lifecycle::{
     Action, Job, Level, Order, Record,
-    restart::{Request, Step},
+    restart::{Member, Request, Step},
 };
 use rackstrap_store::StoreError;
-use rackstrap_wire::{Restart, RestartReport};
+use rackstrap_wire::{
+    Restart, RestartReport,
+    text::{cut, one_line},
+};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// At most this many heartbeats wait for an answer. Nodes repeat heartbeats that are dropped.
 const MOST_ASKED: usize = 8192;
+/// Longest id of a request in a report, bytes. Ours have 32.
+const LONGEST_ID: usize = 64;
+/// Longest text of a report, bytes, as the agent cuts it ([`RestartReport`]).
+const LONGEST_DETAIL: usize = 200;
 
 /// A question or report of a heartbeat of `boot`, proven by that boot's secret or token. It waits for the planner's thread.
 pub(super) struct Asked {
@@ -72,17 +79,30 @@ impl Restarts {
     /// Records the answer of the node in `boot` to its order. Never waits: if this write is lost, the node gets the order again
     /// in the same boot, and ignores it.
     pub fn noted(&self, boot: &Arc<Boot>, note: &RestartReport, now: Timestamp) {
-        self.ask(boot, What::Noted(note.clone()), now);
+        let open = |member: &Member| member.name == boot.plan.node && !member.step.is_over();
+        if !self.requests().iter().any(|request| request.nodes.iter().any(open)) {
+            return;
+        }
+        // Agents keep to these lengths. A program of a node's root need not.
+        let report = RestartReport {
+            id: cut(&note.id, LONGEST_ID).to_owned(),
+            detail: one_line(&note.detail, LONGEST_DETAIL),
+        };
+        self.ask(boot, What::Noted(report), now);
     }
 
     fn ask(&self, boot: &Arc<Boot>, what: What, at: Timestamp) {
         let boot = boot.clone();
         let mut asked = lock(&self.shared.asked);
+        let first = asked.is_empty();
         if asked.len() < MOST_ASKED {
             asked.push(Asked { boot, at, what });
         }
         drop(asked);
-        self.wake_planner();
+        // One message for all that wait: the thread takes the whole list, and its queue has to have room for notices of boots.
+        if first {
+            self.wake_planner();
+        }
     }
 
     /// Answers all waiting heartbeats. Blocks for a disk flush if heartbeats wait.
@@ -140,6 +160,8 @@ impl Restarts {
             return false;
         };
         match &asked.what {
+            // The connection has ended, and with it the heartbeat. The node asks again.
+            What::Order(_, answer) if answer.is_closed() => false,
             What::Order(order, _) => {
                 let shared = &self.shared;
                 let Some(observed) = shared.observer.observe(name, asked.at) else {

@@ -8,6 +8,7 @@ use rackstrap_lifecycle::{Job, restart::Program};
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 use tokio::task::{JoinSet, spawn_blocking};
@@ -41,17 +42,35 @@ pub async fn serve(restarts: Restarts, config: PathBuf, cancel: CancellationToke
                     Err(panic) => (panic.id(), Err(panic.to_string())),
                 };
                 let Some(job) = jobs_of.remove(&id) else { continue };
-                let now = Timestamp::now();
-                let again = move |failures| now.plus_secs(retry_after(failures).as_secs());
-                let keeper = restarts.clone();
-                let ran = spawn_blocking(move || keeper.ran(&job, &outcome, now, again)).await;
-                if let Err(error) = ran.map_err(std::io::Error::other)? {
-                    tracing::error!("how far restarts are cannot be kept: {error}");
+                tokio::select! {
+                    () = cancel.cancelled() => return Ok(()),
+                    kept = keep(&restarts, job, outcome) => kept?,
                 }
                 restarts.wake_planner();
             }
         }
     }
+}
+
+/// Records the end of a job's program, again and again until the disk takes it: a program that is not on disk as ended would run again at
+/// once.
+///
+/// # Errors
+/// A panic of the change.
+async fn keep(restarts: &Restarts, job: Job, outcome: Result<(), String>) -> std::io::Result<()> {
+    let ended = Arc::new((job, outcome));
+    for attempt in 1.. {
+        let now = Timestamp::now();
+        let again = move |failures| now.plus_secs(retry_after(failures).as_secs());
+        let (restarts, ended) = (restarts.clone(), ended.clone());
+        let kept = spawn_blocking(move || restarts.ran(&ended.0, &ended.1, now, again)).await;
+        match kept.map_err(std::io::Error::other)? {
+            Ok(()) => break,
+            Err(error) => tracing::error!("the end of a drain or resume program cannot be written: {error}"),
+        }
+        tokio::time::sleep(retry_after(attempt)).await;
+    }
+    Ok(())
 }
 
 /// Runs the program of a job, as the present site file names it.

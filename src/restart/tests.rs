@@ -378,6 +378,58 @@ async fn what_cannot_be_written_has_not_happened() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_whose_end_cannot_be_written_does_not_run_again_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let lab = lab(dir.path());
+    lab.add(&["r01n01"]);
+    ready(&lab, "r01n01", at(1)).await;
+    lab.restarts.want(&wish(&["r01n01"], 1), at(2), false).unwrap();
+    let jobs = lab.plan(at(3));
+    let key = format!("{}/0", lab.restarts.list()[0].id);
+    let row: serde_json::Value = lab.store.get(Table::Restarts, key.as_bytes()).unwrap().unwrap();
+    let put = |row: &serde_json::Value| {
+        let batch = Batch::new().put(Table::Restarts, key.as_bytes(), row);
+        lab.store.commit_blocking(batch).unwrap();
+    };
+    let mut other = row.clone();
+    other["failures"] = 7.into();
+    put(&other);
+    assert!(lab.restarts.ran(&jobs[0], &Ok(()), at(4), |_| at(0)).is_err());
+    assert!(lab.plan(at(5)).is_empty(), "the drain program would run again");
+    put(&row);
+    lab.restarts.ran(&jobs[0], &Ok(()), at(6), |_| at(0)).unwrap();
+    assert!(lab.plan(at(7)).is_empty(), "it is drained");
+    assert_eq!(lab.restarts.list()[0].nodes[0].failures, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reports_wait_only_for_nodes_of_a_request_and_with_a_bounded_length() {
+    let dir = tempfile::tempdir().unwrap();
+    let lab = lab(dir.path());
+    lab.add(&["r01n01", "r01n02"]);
+    let boot = ready(&lab, "r01n01", at(1)).await;
+    let report = |id: &str| RestartReport {
+        id: id.to_owned(),
+        detail: format!("one\ntwo{}", "x".repeat(500 << 10)),
+    };
+    let waiting = || rackstrap_base::sync::lock(&lab.restarts.shared.asked).len();
+    lab.restarts.noted(&boot, &report("x"), at(2));
+    assert_eq!(waiting(), 0, "it has no request");
+    lab.restarts.want(&wish(&["r01n01"], 1), at(2), false).unwrap();
+    let id = lab.restarts.list()[0].id.clone();
+    lab.restarts.noted(&boot, &report(&id), at(3));
+    assert_eq!(waiting(), 1);
+    lab.restarts.answer();
+    let events = lab.recorder.of(&Subject::Node("r01n01".into()));
+    let said = events.iter().find(|event| event.detail.starts_with("one")).unwrap();
+    assert!(
+        said.detail.len() <= 210 && !said.detail.contains('\n'),
+        "{} bytes",
+        said.detail.len()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn cancellations_and_plans_at_the_same_time_leave_on_disk_what_is_known() {
     let dir = tempfile::tempdir().unwrap();
     let names: Vec<String> = (1..=8).map(|slot| format!("r01n{slot:02}")).collect();

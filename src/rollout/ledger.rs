@@ -4,7 +4,7 @@ use crate::boots::Boot;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_lifecycle::{
     Changed, Level, Observed, Record, deadline, restart,
-    rollout::{Member, Rollout, Stage, State},
+    rollout::{Member, Rollout, State},
 };
 use rackstrap_model::decide::{Assignments, Current, Given, RenameStep, Renaming, Restarting, Trial};
 use rackstrap_store::{Batch, Table};
@@ -27,9 +27,6 @@ pub struct Ledger {
     pub(super) trials: HashMap<String, Trial>,
     /// The last known good version of each node, on which it was last ready. Follows from the boots and the trials.
     pub(super) last_known_good: HashMap<String, ImageRef>,
-    /// Ended rollouts for which the planner has nothing more to do, with the stage in which they ended. Not on disk: after a
-    /// start, the planner considers them once more.
-    pub(super) finished: BTreeMap<u64, Stage>,
     /// Entries for timelines, which are recorded after the ledger is on disk.
     pub(super) told: Vec<Record>,
 }
@@ -71,7 +68,6 @@ impl Ledger {
                 .map(|(node, trial)| (node.clone(), trial.last_known_good.clone()))
                 .collect(),
             trials,
-            finished: BTreeMap::new(),
             told: Vec::new(),
         }
     }
@@ -89,7 +85,8 @@ impl Ledger {
             (rollout.image.name.clone(), given)
         });
         let last = self.current.keys().filter_map(|name| self.last_of(name));
-        let restarting = last.filter(|last| last.reboot && !last.paused).map(|last| {
+        let restarting = last.filter(|last| last.reboot && !last.paused && !last.is_finished());
+        let restarting = restarting.map(|last| {
             let restarting = Restarting {
                 version: last.image.version,
                 taken_back: last.stage.is_taken_back(),
@@ -298,8 +295,17 @@ impl Ledger {
 
     /// Forgets the failed trial of `node`, so that it tries again. Returns whether there was one.
     pub fn forgive(&mut self, node: &str, observed: &Observed, now: Timestamp) -> bool {
-        let mut again = self.trials.contains_key(node);
+        let trial = self.trials.get(node).map(|trial| trial.image.clone());
+        let mut again = trial.is_some();
         self.set_trial(node, None);
+        // The node must leave its version for that of the trial again, so the rollout of that version restarts it.
+        for rollout in self
+            .rollouts
+            .values_mut()
+            .filter(|rollout| Some(&rollout.image) == trial.as_ref())
+        {
+            rollout.finished = None;
+        }
         let on: Vec<u64> = self.rollouts.values().filter(|r| r.is_on()).map(|r| r.number).collect();
         for number in on {
             let failed = self.rollouts.get(&number).and_then(|r| r.nodes.get(node));
@@ -316,8 +322,7 @@ impl Ledger {
     pub fn planned(&self) -> BTreeMap<u64, Rollout> {
         let planned = self.rollouts.values().filter(|rollout| {
             let last = || self.last_of(&rollout.image.name).map(|last| last.number) == Some(rollout.number);
-            let finished = || self.finished.get(&rollout.number) == Some(&rollout.stage);
-            rollout.is_on() || rollout.reboot && !finished() && last()
+            rollout.is_on() || rollout.reboot && !rollout.is_finished() && last()
         });
         planned.map(|rollout| (rollout.number, rollout.clone())).collect()
     }
@@ -337,13 +342,15 @@ impl Ledger {
     /// version for it, and if the nodes that started to boot its version are up or late. `wants` returns whether a node must
     /// leave its version of an image, or restarts for it.
     pub fn finish(&mut self, planned: &BTreeMap<u64, Rollout>, wants: impl Fn(&str) -> bool, now: Timestamp) {
-        for rollout in planned.keys().filter_map(|number| self.rollouts.get(number)) {
+        for number in planned.keys() {
+            let Some(rollout) = self.rollouts.get_mut(number) else {
+                continue;
+            };
             let come = (rollout.ended).is_some_and(|ended| now > deadline(ended, rollout.ready_within_secs));
             if come && !wants(&rollout.image.name) {
-                self.finished.insert(rollout.number, rollout.stage);
+                rollout.finished = Some(rollout.stage);
             }
         }
-        self.finished.retain(|number, _| self.rollouts.contains_key(number));
     }
 
     /// Makes a version the current one of its image.

@@ -31,8 +31,8 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// At most this many notices of boots wait for the thread. Boots whose notice is dropped are found among the boots each
-/// [`TICK`].
+/// At most this many notices of boots wait for the thread. Boots of an active rollout whose notice is dropped are found among the boots
+/// each [`TICK`].
 const QUEUE: usize = 8192;
 /// Time between two runs of the planner.
 const TICK: Duration = Duration::from_secs(1);
@@ -283,7 +283,7 @@ impl Shared {
         let mut asked = Vec::new();
         for news in news {
             match news {
-                // If too many wait, nothing is lost: the boots are looked at each second.
+                // Too many wait. Those of active rollouts are not lost: the boots are looked at each second.
                 News::Boot(_) if unwritten.len() >= 2 * QUEUE => {}
                 News::Boot(heard) => unwritten.push(heard),
                 News::Requests => {}

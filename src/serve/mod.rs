@@ -57,7 +57,7 @@ pub struct Shared {
     pub store: Store,
     boots: Boots,
     windows: Arc<BootWindows>,
-    /// Timelines.
+    /// The registry of timelines.
     pub recorder: Recorder,
     nodes: Nodes,
     /// Machines that wait.

@@ -26,7 +26,7 @@ pub struct Registries {
     pub store: Store,
     /// What decisions are made from.
     pub world: SharedWorld,
-    /// Timelines.
+    /// The registry of timelines.
     pub recorder: Recorder,
     /// Pinned boots.
     pub boots: Boots,

@@ -13,9 +13,9 @@ const MOST: usize = 20_000;
 /// Users and groups in the site's ranges, in the order of their files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accounts {
-    /// Users.
+    /// The selected users, in the order of the source.
     pub users: Vec<User>,
-    /// Groups.
+    /// The selected groups, in the order of the source.
     pub groups: Vec<Group>,
     /// Lines that could not be used.
     pub refused: Vec<Refused>,

@@ -48,7 +48,7 @@ const MAY_USE: &Table = &[
         "rackstrap-lifecycle",
         &["rackstrap-base", "rackstrap-hostlist", "rackstrap-wire"],
     ),
-    // Engines.
+    // The protocol engines.
     ("rackstrap-dhcp", OF_ENGINES),
     ("rackstrap-dns", OF_ENGINES),
     ("rackstrap-ndp", OF_ENGINES),

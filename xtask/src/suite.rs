@@ -89,8 +89,8 @@ impl Test {
     fn cargo_test(&self) -> Command {
         let mut command = cargo();
         command.args(["test", "--workspace", "--no-fail-fast", "--all-targets"]);
-        // The filter comes first. Two cores can run two machines at a time.
-        command.args(&self.filter).args(["--", "--test-threads=2"]);
+        // The filter comes first. As many tests at a time as in .config/nextest.toml.
+        command.args(&self.filter).args(["--", "--test-threads=3"]);
         if self.fast {
             command.args(["--skip", "vm::"]);
         }

@@ -9,14 +9,14 @@ use std::{
 
 /// A directory below `images/` that looks like a version and is not one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct CatalogProblem {
     /// Directory of the version.
     pub path: PathBuf,
     /// The fault, and how to correct it.
     pub what: String,
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for CatalogProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path.display(), self.what)
     }
@@ -33,7 +33,7 @@ pub fn needs_root(images_dir: &Path) -> Option<String> {
 
 /// All sealed versions below `images_dir`, and directories that are not usable. A missing directory holds no image. Names that
 /// begin with a dot are skipped: they are versions that are being made.
-pub fn load_catalog(images_dir: &Path) -> (Catalog, Vec<Problem>) {
+pub fn load_catalog(images_dir: &Path) -> (Catalog, Vec<CatalogProblem>) {
     let mut found = Vec::new();
     let mut problems = Vec::new();
     for name in entries(images_dir, &mut problems) {
@@ -43,14 +43,14 @@ pub fn load_catalog(images_dir: &Path) -> (Catalog, Vec<Problem>) {
         }
         let Some(name) = name.to_str().filter(|name| ImageRef::valid_name(name)) else {
             let what = "not a valid image name; move it elsewhere (names are a-z, 0-9, '.', '_', '-')".to_owned();
-            problems.push(Problem { path: dir, what });
+            problems.push(CatalogProblem { path: dir, what });
             continue;
         };
         for number in entries(&dir, &mut problems) {
             let path = dir.join(&number);
             let Some(version) = number.to_str().and_then(version_number) else {
                 let what = "not a version number; move it elsewhere".to_owned();
-                problems.push(Problem { path, what });
+                problems.push(CatalogProblem { path, what });
                 continue;
             };
             let image = ImageRef {
@@ -59,7 +59,7 @@ pub fn load_catalog(images_dir: &Path) -> (Catalog, Vec<Problem>) {
             };
             match load_version(&path, &image) {
                 Ok(version) => found.push(version),
-                Err(what) => problems.push(Problem { path, what }),
+                Err(what) => problems.push(CatalogProblem { path, what }),
             }
         }
     }
@@ -67,7 +67,7 @@ pub fn load_catalog(images_dir: &Path) -> (Catalog, Vec<Problem>) {
 }
 
 /// Entries of a directory that do not begin with a dot, sorted.
-pub(crate) fn entries(dir: &Path, problems: &mut Vec<Problem>) -> Vec<std::ffi::OsString> {
+pub(crate) fn entries(dir: &Path, problems: &mut Vec<CatalogProblem>) -> Vec<std::ffi::OsString> {
     let list = || {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(dir)? {
@@ -88,7 +88,7 @@ pub(crate) fn entries(dir: &Path, problems: &mut Vec<Problem>) -> Vec<std::ffi::
                 _ => "",
             };
             let what = format!("cannot be read: {e}{help}");
-            problems.push(Problem {
+            problems.push(CatalogProblem {
                 path: dir.to_owned(),
                 what,
             });

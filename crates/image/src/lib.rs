@@ -37,7 +37,7 @@ mod verify;
 mod versions;
 mod work;
 
-pub use catalog::{Problem, load_catalog, needs_root};
+pub use catalog::{CatalogProblem, load_catalog, needs_root};
 pub use delete::{Verdict, collect_leftovers, delete_versions, gc_plan, rename_image};
 pub use diff::{Became, FileChange, diff_trees};
 pub use enter::{EnterRequest, enter, run_inside};

@@ -1,7 +1,7 @@
 //! Working copies: `images/.work/NAME/{root/, work.toml}`, made from a version, changed by people, sealed as the next version.
 
 use super::{
-    Manifest, Packages, Problem,
+    CatalogProblem, Manifest, Packages,
     catalog::{entries, read_manifest},
     error::{Doing, ImportError, Result},
     import::{check_name, check_root},
@@ -146,7 +146,7 @@ impl WorkingCopy {
 }
 
 /// All working copies below `images_dir`, by name, and directories that are not usable.
-pub fn working_copies(images_dir: &Path) -> (Vec<WorkingCopy>, Vec<Problem>) {
+pub fn working_copies(images_dir: &Path) -> (Vec<WorkingCopy>, Vec<CatalogProblem>) {
     let (mut found, mut problems) = (Vec::new(), Vec::new());
     let all = images_dir.join(WORK);
     for name in entries(&all, &mut problems) {
@@ -157,7 +157,7 @@ pub fn working_copies(images_dir: &Path) -> (Vec<WorkingCopy>, Vec<Problem>) {
             .and_then(|name| load(&path, name))
         {
             Ok(copy) => found.push(copy),
-            Err(what) => problems.push(Problem { path, what }),
+            Err(what) => problems.push(CatalogProblem { path, what }),
         }
     }
     (found, problems)

@@ -279,6 +279,10 @@ pub struct Rollout {
     pub settled: Option<Timestamp>,
     /// Time of its end; none while it is active.
     pub ended: Option<Timestamp>,
+    /// The stage in which the planner had nothing more to do for it: no node restarts for it, unless it gets into another stage. None
+    /// until then, and in rows of older releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished: Option<Stage>,
     /// Number of the image's nodes at the last count.
     pub all: usize,
     /// Its events, oldest first.
@@ -339,6 +343,7 @@ impl Rollout {
             last_batch: 0,
             settled: None,
             ended: None,
+            finished: None,
             all: 0,
             remarks: Vec::new(),
             tally: Tally::default(),
@@ -352,6 +357,11 @@ impl Rollout {
     /// True until it ends.
     pub fn is_on(&self) -> bool {
         matches!(self.stage, Stage::Canary | Stage::Promoting)
+    }
+
+    /// True if it has ended, and no node restarts for it any more.
+    pub fn is_finished(&self) -> bool {
+        self.finished == Some(self.stage)
     }
 
     /// True if no further node gets the version: it is paused, or has stopped by itself.

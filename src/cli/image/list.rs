@@ -20,7 +20,7 @@ pub(super) fn size_of(version: &ImageVersion, part: &str) -> u64 {
 }
 
 /// Warns about entries of the directory of images that could not be used.
-pub(super) fn warn_of(problems: &[rackstrap_image::Problem]) {
+pub(super) fn warn_of(problems: &[rackstrap_image::CatalogProblem]) {
     for problem in problems {
         eprintln!("warning: {problem}");
     }

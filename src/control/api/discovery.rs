@@ -226,7 +226,7 @@ pub enum SlotState {
     Node,
     /// Empty: the next machine is placed here.
     Next,
-    /// Empty.
+    /// Empty, and not the next place.
     Free,
     /// Empty, because the request skips it.
     Skipped,

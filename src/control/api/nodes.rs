@@ -112,7 +112,7 @@ pub struct ChangesAnswer {
 pub struct ExportRow {
     /// Name, `r01n03`.
     pub name: String,
-    /// Address.
+    /// Address on the boot network.
     pub ipaddr: Ipv4Addr,
     /// Hardware addresses; the first is the card that boots.
     pub hwaddrs: Vec<HwAddr>,
@@ -120,7 +120,7 @@ pub struct ExportRow {
     pub domain: Option<String>,
     /// Profiles, as the node names them.
     pub profiles: Vec<String>,
-    /// Groups.
+    /// The groups that the node is in.
     pub groups: Vec<String>,
     /// What its agent found; none before its first boot.
     pub hardware: Option<Hardware>,

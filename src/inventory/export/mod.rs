@@ -23,7 +23,7 @@ use std::{fmt, net::Ipv4Addr, str::FromStr};
 pub struct ExportNode {
     /// Name, `r01n03`.
     pub name: String,
-    /// Address.
+    /// Address on the boot network.
     pub ipaddr: Ipv4Addr,
     /// Hardware addresses; the first is the card that boots.
     pub hwaddrs: Vec<HwAddr>,
@@ -31,7 +31,7 @@ pub struct ExportNode {
     pub domain: Option<String>,
     /// Profiles, as the node names them.
     pub profiles: Vec<String>,
-    /// Groups.
+    /// The groups that the node is in.
     pub groups: Vec<String>,
     /// What its agent found; none before its first boot.
     pub hardware: Option<Hardware>,

@@ -7,10 +7,12 @@ use super::{
 use crate::{
     boots::Boot,
     restart::{Request, Step, Withdrawn},
+    rollout::ledger::Ledger,
     testkit::cluster,
 };
 use rackstrap_base::clock::Timestamp;
-use rackstrap_model::decide::World;
+use rackstrap_lifecycle::Observed;
+use rackstrap_model::decide::{Trial, World};
 use rackstrap_store::{Batch, Table};
 use std::sync::Arc;
 
@@ -202,8 +204,7 @@ fn a_rollout_that_has_ended_looks_at_its_nodes_until_none_of_them_can_be_concern
     rig.rollouts.look(much_later());
     assert!(!is_planned(&rig));
     let rig = rig.restart();
-    rig.rollouts.look(much_later());
-    assert!(!is_planned(&rig), "after one more look");
+    assert!(!is_planned(&rig), "its row says that it is finished");
 
     // One that is taken back after it was done concerns its nodes once more.
     rig.begin_with(&["r01n01"], true).unwrap();
@@ -221,6 +222,20 @@ fn a_rollout_that_has_ended_looks_at_its_nodes_until_none_of_them_can_be_concern
     assert_eq!(rig.rollouts.all().last().unwrap().stage, crate::rollout::Stage::Done);
     rig.rollouts.look(much_later());
     assert!(!is_planned(&rig));
+    let mut ledger = Ledger::clone(&rig.rollouts.shared.ledger());
+    assert!(
+        ledger.assignments().restarting.is_empty(),
+        "nodes restart for a finished rollout"
+    );
+    // A node that tries its version again restarts for it once more.
+    let (to, from) = (ledger.rollouts.values().last())
+        .map(|rollout| (rollout.image.clone(), rollout.from.clone()))
+        .unwrap();
+    let trial = Trial::begin(&to, &from, Timestamp(0));
+    ledger.trials.insert("r01n01".to_owned(), trial);
+    assert!(ledger.forgive("r01n01", &Observed::default(), Timestamp(0)));
+    assert!(!ledger.planned().is_empty() && !ledger.assignments().restarting.is_empty());
+
     rig.rollouts.roll_back("debian", "tests", Timestamp::now()).unwrap();
     assert!(is_planned(&rig) && rig.beats("r01n01"));
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::disk::marker::{Record, State};
+use crate::disk::marker::{MarkerState, Record};
 use proptest::prelude::*;
 use rackstrap_wire::{Layout, PartitionTable, Wipe};
 
@@ -31,7 +31,7 @@ fn ours() -> Finding {
     };
     Finding::Ours {
         record: Some(record),
-        state: State::Final,
+        state: MarkerState::Final,
     }
 }
 

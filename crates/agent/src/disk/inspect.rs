@@ -3,7 +3,7 @@
 use super::{
     device::BlockDevice,
     gptread::{self, Entry, Gpt},
-    marker::{self, Record, Sector0, State},
+    marker::{self, MarkerState, Record, Sector0},
     signature::Ends,
     wiped,
 };
@@ -20,7 +20,7 @@ pub enum Finding {
         /// The layout that it was prepared for; none if that is no longer readable.
         record: Option<Record>,
         /// How far the preparation came.
-        state: State,
+        state: MarkerState,
     },
     /// rackstrap prepared it completely, and later its table or its marker was lost. The contents of its partitions may be intact.
     Unclear {
@@ -49,10 +49,10 @@ pub fn inspect(device: &mut dyn BlockDevice) -> io::Result<Finding> {
     let size = device.size();
     let ends = Ends::read(device, 0, size)?;
     let sector0 = ends.sector0().map_or(Sector0::NotOurs, |s| marker::decode_sector0(s));
-    if let Sector0::Ours(record, State::InProgress) = sector0 {
+    if let Sector0::Ours(record, MarkerState::InProgress) = sector0 {
         return Ok(Finding::Ours {
             record,
-            state: State::InProgress,
+            state: MarkerState::InProgress,
         });
     }
     let formats = ends.formats();
@@ -69,11 +69,11 @@ pub fn inspect(device: &mut dyn BlockDevice) -> io::Result<Finding> {
         return Ok(Finding::Foreign(format!("{what} written over a rackstrap disk")));
     }
     match (marked, sector0, &gpt) {
-        (Some(Some(record)), _, _) => return ours(Some(record), State::Final),
+        (Some(Some(record)), _, _) => return ours(Some(record), MarkerState::Final),
         // Preparation writes the record in the partition before sector 0 becomes final, so no power cut leads here: another program
         // has overwritten the record. The record in sector 0 has checksums of its own.
-        (Some(None), Sector0::Ours(Some(record), State::Final), _) if record.table == PartitionTable::Gpt => {
-            return ours(Some(record), State::Final);
+        (Some(None), Sector0::Ours(Some(record), MarkerState::Final), _) if record.table == PartitionTable::Gpt => {
+            return ours(Some(record), MarkerState::Final);
         }
         (Some(None), _, _) => {
             return Ok(Finding::Unclear {
@@ -84,7 +84,7 @@ pub fn inspect(device: &mut dyn BlockDevice) -> io::Result<Finding> {
         (None, Sector0::Ours(record, _), gpt) => {
             let table = record.as_ref().map(|r| r.table);
             match (table, gpt) {
-                (Some(PartitionTable::Mbr), Gpt::None) => return ours(record, State::Final),
+                (Some(PartitionTable::Mbr), Gpt::None) => return ours(record, MarkerState::Final),
                 // Both copies are gone and no other table replaced them, or the disk shows another block size than behind the controller
                 // with which it was prepared. In both cases the partitions may be intact.
                 (Some(PartitionTable::Gpt), Gpt::None | Gpt::Damaged) => {
@@ -130,7 +130,11 @@ impl Finding {
         match self {
             Finding::Blank => "blank".to_owned(),
             Finding::Ours { record, state } => {
-                let half = if *state == State::Final { "" } else { "half-prepared " };
+                let half = if *state == MarkerState::Final {
+                    ""
+                } else {
+                    "half-prepared "
+                };
                 match record {
                     Some(record) => format!("{half}{record}"),
                     None => format!("{half}rackstrap disk"),
@@ -185,7 +189,7 @@ fn marker_partition(device: &mut dyn BlockDevice, entries: &[Entry]) -> io::Resu
     let found = marker::decode_record(&bytes);
     Ok(Some(
         found
-            .filter(|(_, state)| *state == State::Final)
+            .filter(|(_, state)| *state == MarkerState::Final)
             .map(|(record, _)| record),
     ))
 }
@@ -246,7 +250,7 @@ pub fn decide(finding: &Finding, plan: &DiskPlan, digest: [u8; 16]) -> Action {
         Finding::Blank => Action::Prepare("blank".into()),
         Finding::Ours {
             record: Some(r),
-            state: State::Final,
+            state: MarkerState::Final,
         } => {
             if plan.again || r.name != layout.name || r.version != layout.version {
                 return Action::Prepare(r.to_string());

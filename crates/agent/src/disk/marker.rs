@@ -88,7 +88,7 @@ pub struct Record {
 
 /// How far preparation came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum MarkerState {
     /// It started.
     InProgress,
     /// It is complete.
@@ -101,7 +101,7 @@ pub enum Sector0 {
     /// Lookup is no marker.
     NotOurs,
     /// A marker; the record is none if an in-progress sector has a damaged one.
-    Ours(Option<Record>, State),
+    Ours(Option<Record>, MarkerState),
     /// A final entry whose checksum does not match the record or the partition entries.
     Changed,
 }
@@ -112,18 +112,18 @@ impl std::fmt::Display for Record {
     }
 }
 
-impl State {
+impl MarkerState {
     fn byte(self) -> u8 {
         match self {
-            State::InProgress => b'P',
-            State::Final => b'F',
+            MarkerState::InProgress => b'P',
+            MarkerState::Final => b'F',
         }
     }
 
     fn from_byte(byte: u8) -> Option<Self> {
         match byte {
-            b'P' => Some(State::InProgress),
-            b'F' => Some(State::Final),
+            b'P' => Some(MarkerState::InProgress),
+            b'F' => Some(MarkerState::Final),
             _ => None,
         }
     }
@@ -138,7 +138,7 @@ pub fn valid_name(name: &str) -> bool {
 }
 
 /// The record's bytes. The name must be [`valid_name`]; bytes after the 16th are cut.
-pub fn encode_record(record: &Record, state: State) -> [u8; RECORD_LEN] {
+pub fn encode_record(record: &Record, state: MarkerState) -> [u8; RECORD_LEN] {
     let mut bytes = [0; RECORD_LEN];
     bytes[..8].copy_from_slice(RECORD_MAGIC);
     for (to, from) in bytes[8..24].iter_mut().zip(record.name.bytes()) {
@@ -157,9 +157,9 @@ pub fn encode_record(record: &Record, state: State) -> [u8; RECORD_LEN] {
 }
 
 /// Reads a record; none if any byte differs from what [`encode_record`] writes.
-pub fn decode_record(bytes: &[u8]) -> Option<(Record, State)> {
+pub fn decode_record(bytes: &[u8]) -> Option<(Record, MarkerState)> {
     let bytes: &[u8; RECORD_LEN] = bytes.get(..RECORD_LEN)?.try_into().ok()?;
-    let state = State::from_byte(bytes[45])?;
+    let state = MarkerState::from_byte(bytes[45])?;
     let name_len = bytes[8..24].iter().position(|b| *b == 0).unwrap_or(16);
     let record = Record {
         name: std::str::from_utf8(&bytes[8..8 + name_len]).ok()?.to_owned(),
@@ -174,7 +174,7 @@ pub fn decode_record(bytes: &[u8]) -> Option<(Record, State)> {
     (valid_name(&record.name) && encode_record(&record, state) == *bytes).then_some((record, state))
 }
 
-fn encode_entry(crc: u32, state: State) -> [u8; 16] {
+fn encode_entry(crc: u32, state: MarkerState) -> [u8; 16] {
     let mut entry = [0; 16];
     entry[1..4].copy_from_slice(ENTRY_MAGIC);
     entry[5] = FORMAT;
@@ -184,14 +184,19 @@ fn encode_entry(crc: u32, state: State) -> [u8; 16] {
     entry
 }
 
-fn decode_entry(entry: &[u8]) -> Option<(u32, State)> {
-    let state = State::from_byte(*entry.get(6)?)?;
+fn decode_entry(entry: &[u8]) -> Option<(u32, MarkerState)> {
+    let state = MarkerState::from_byte(*entry.get(6)?)?;
     let crc = u32::from_le_bytes(entry.get(8..12)?.try_into().ok()?);
     (encode_entry(crc, state) == entry).then_some((crc, state))
 }
 
 /// Sector 0 with boot code, record, the given first three partition entries, and the marker entry.
-pub fn encode_sector0(record: &Record, state: State, entries: &[[u8; 16]; 3], disk_signature: [u8; 4]) -> [u8; 512] {
+pub fn encode_sector0(
+    record: &Record,
+    state: MarkerState,
+    entries: &[[u8; 16]; 3],
+    disk_signature: [u8; 4],
+) -> [u8; 512] {
     let mut sector = [0; 512];
     // This is for blocks of 512 bytes; `table::write_sector0` handles other sizes.
     let code = super::bootcode::code(record.table, 512);
@@ -217,7 +222,7 @@ pub fn decode_sector0(sector: &[u8]) -> Sector0 {
         .filter(|(_, s)| *s == state && sector_crc(sector) == crc)
         .map(|(record, _)| record);
     match (record, state) {
-        (None, State::Final) => Sector0::Changed,
+        (None, MarkerState::Final) => Sector0::Changed,
         (record, state) => Sector0::Ours(record, state),
     }
 }

@@ -12,8 +12,8 @@ fn record() -> impl Strategy<Value = Record> {
     })
 }
 
-fn state() -> impl Strategy<Value = State> {
-    prop_oneof![Just(State::InProgress), Just(State::Final)]
+fn state() -> impl Strategy<Value = MarkerState> {
+    prop_oneof![Just(MarkerState::InProgress), Just(MarkerState::Final)]
 }
 
 proptest! {
@@ -56,7 +56,7 @@ fn the_format_is_fixed() {
         digest: *b"0123456789abcdef",
         table: PartitionTable::Gpt,
     };
-    let sector = encode_sector0(&record, State::Final, &[[0; 16]; 3], [0xaa; 4]);
+    let sector = encode_sector0(&record, MarkerState::Final, &[[0; 16]; 3], [0xaa; 4]);
     let text = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     assert_eq!(
         (
@@ -74,7 +74,7 @@ const ENTRY_BYTES: &str = "00524b5300014655b00f2bcc0000000055aa";
 fn linux_does_not_take_the_entry_for_a_partition() {
     // block/partitions/msdos.c: the boot flag must be 0 or 0x80, or the whole table is refused; an entry
     // without sectors is skipped.
-    let entry = encode_entry(u32::MAX, State::Final);
+    let entry = encode_entry(u32::MAX, MarkerState::Final);
     assert_eq!((entry[0], entry[4], &entry[12..]), (0, 0, &[0; 4][..]));
 }
 
@@ -86,10 +86,10 @@ fn an_in_progress_sector_with_a_damaged_record_is_still_ours() {
         digest: [0; 16],
         table: PartitionTable::Mbr,
     };
-    let mut sector = encode_sector0(&record, State::InProgress, &[[0; 16]; 3], [0; 4]);
+    let mut sector = encode_sector0(&record, MarkerState::InProgress, &[[0; 16]; 3], [0; 4]);
     sector[RECORD_AT + 3] ^= 1;
-    assert_eq!(decode_sector0(&sector), Sector0::Ours(None, State::InProgress));
-    let mut sector = encode_sector0(&record, State::Final, &[[0; 16]; 3], [0; 4]);
+    assert_eq!(decode_sector0(&sector), Sector0::Ours(None, MarkerState::InProgress));
+    let mut sector = encode_sector0(&record, MarkerState::Final, &[[0; 16]; 3], [0; 4]);
     sector[TABLE_AT] = 0x80;
     assert_eq!(decode_sector0(&sector), Sector0::Changed);
 }

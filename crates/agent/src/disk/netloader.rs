@@ -13,7 +13,7 @@
 use super::{
     device::{BlockDevice, write_zeroes},
     geometry::ALIGN,
-    marker::{self, Sector0, State},
+    marker::{self, MarkerState, Sector0},
     table,
 };
 use crate::fail::{Doing, Failure, Res};
@@ -39,7 +39,7 @@ pub fn start(table: PartitionTable) -> u64 {
 pub fn install(device: &mut dyn BlockDevice, wanted: DiskLoader, fetch: &mut dyn FnMut() -> Res<Vec<u8>>) -> Res<bool> {
     let mut sector0 = [0; 512];
     device.read_at(0, &mut sector0).doing(|| "reading sector 0".into())?;
-    let Sector0::Ours(Some(record), State::Final) = marker::decode_sector0(&sector0) else {
+    let Sector0::Ours(Some(record), MarkerState::Final) = marker::decode_sector0(&sector0) else {
         return Err(Failure::new("sector 0 was changed since rackstrap wrote it"));
     };
     if !fits(wanted) {
@@ -67,7 +67,7 @@ pub fn install(device: &mut dyn BlockDevice, wanted: DiskLoader, fetch: &mut dyn
     let code_is_wanted = sector0.starts_with(&code_is_ours);
     if !code_is_wanted {
         let (entries, signature) = (marker::entries_of(&sector0), marker::disk_signature_of(&sector0));
-        table::write_sector0(device, &record, State::Final, &entries, signature)
+        table::write_sector0(device, &record, MarkerState::Final, &entries, signature)
             .and_then(|()| device.flush())
             .doing(|| "writing the boot sector".into())?;
     }

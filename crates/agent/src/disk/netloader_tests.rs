@@ -22,7 +22,7 @@ fn prepared(table: PartitionTable) -> tempfile::NamedTempFile {
         digest: [3; 16],
         table,
     };
-    let mut sector = encode_sector0(&record, State::Final, &[[0; 16]; 3], [1, 2, 3, 4]);
+    let mut sector = encode_sector0(&record, MarkerState::Final, &[[0; 16]; 3], [1, 2, 3, 4]);
     // The code of an agent from before the network loader.
     sector[..300].fill(0x90);
     file.as_file().write_all(&sector).unwrap();
@@ -45,7 +45,9 @@ fn an_older_disk_gets_loader_and_code_once_and_keeps_its_marker() {
         let mut sector = [0; 512];
         file.as_file().read_exact_at(&mut sector, 0).unwrap();
         assert!(sector.starts_with(&crate::disk::bootcode::code(table, 512)));
-        assert!(matches!(marker::decode_sector0(&sector), Sector0::Ours(Some(r), State::Final) if r.version == 1));
+        assert!(
+            matches!(marker::decode_sector0(&sector), Sector0::Ours(Some(r), MarkerState::Final) if r.version == 1)
+        );
         assert_eq!(marker::disk_signature_of(&sector), [1, 2, 3, 4]);
         // A second call fetches and writes nothing; the device is read-only, so a write would fail.
         let mut device = FileDevice::open(file.path(), false).unwrap();

@@ -12,7 +12,7 @@
 use super::{
     device::{BlockDevice, write_zeroes},
     geometry::{ALIGN, Geometry, Range},
-    marker::{self, Record, State},
+    marker::{self, MarkerState, Record},
     table::{self, NewUuid},
 };
 use crate::fail::{Doing, Res};
@@ -45,7 +45,7 @@ pub fn prepare(
 ) -> Res<()> {
     let io = |what: &'static str| move || what.to_owned();
     let number = table::disk_number(device, new_uuid).doing(io("reading sector 0"))?;
-    table::write_sector0(device, record, State::InProgress, &[[0; 16]; 3], number)
+    table::write_sector0(device, record, MarkerState::InProgress, &[[0; 16]; 3], number)
         .and_then(|()| device.flush())
         .doing(io("writing the in-progress marker"))?;
     wipe_ends(device).doing(io("wiping the old table"))?;
@@ -75,11 +75,11 @@ pub fn prepare(
     machine.step("seed");
 
     if layout.table == PartitionTable::Gpt {
-        table::write_partition_record(device, record, State::Final)
+        table::write_partition_record(device, record, MarkerState::Final)
             .and_then(|()| device.flush())
             .doing(io("writing the marker partition"))?;
     }
-    table::write_state(device, record, State::Final)
+    table::write_state(device, record, MarkerState::Final)
         .and_then(|()| device.flush())
         .doing(io("writing the final marker"))?;
     machine.step("final");

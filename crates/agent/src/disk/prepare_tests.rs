@@ -463,7 +463,7 @@ fn is_left_until_ordered(what: &str, damaged: &Model, sees: &Finding) {
         assert!(matches!(boot(&mut disk, &plan), Ok(Action::Prepare(_))), "{what}");
         assert_eq!(
             marker::decode_sector0(&disk.durable),
-            marker::Sector0::Ours(Some(record(&plan)), State::Final)
+            marker::Sector0::Ours(Some(record(&plan)), MarkerState::Final)
         );
         plan.again = false;
         assert_eq!(boot(&mut disk, &plan), Ok(Action::Keep(None)), "{what}");

@@ -4,7 +4,7 @@ use super::{
     bootcode,
     device::{BlockDevice, Cursor},
     geometry::Geometry,
-    marker::{self, Record, State},
+    marker::{self, MarkerState, Record},
 };
 use crate::fail::{Doing, Failure, Res};
 use gpt::{disk::LogicalBlockSize, mbr::PartRecord, partition::Partition, partition_types};
@@ -19,7 +19,7 @@ pub type NewUuid<'a> = &'a mut dyn FnMut() -> Uuid;
 pub fn write_sector0(
     device: &mut dyn BlockDevice,
     record: &Record,
-    state: State,
+    state: MarkerState,
     entries: &[[u8; 16]; 3],
     disk_signature: [u8; 4],
 ) -> io::Result<()> {
@@ -44,7 +44,7 @@ pub fn disk_number(device: &mut dyn BlockDevice, new_uuid: NewUuid<'_>) -> io::R
 }
 
 /// Changes only the state in sector 0; this commits a preparation.
-pub fn write_state(device: &mut dyn BlockDevice, record: &Record, state: State) -> io::Result<()> {
+pub fn write_state(device: &mut dyn BlockDevice, record: &Record, state: MarkerState) -> io::Result<()> {
     let mut sector = [0; 512];
     device.read_at(0, &mut sector)?;
     let (entries, signature) = (marker::entries_of(&sector), marker::disk_signature_of(&sector));
@@ -52,7 +52,7 @@ pub fn write_state(device: &mut dyn BlockDevice, record: &Record, state: State) 
 }
 
 /// Writes the record into the marker partition of a GPT, as one logical block.
-pub fn write_partition_record(device: &mut dyn BlockDevice, record: &Record, state: State) -> io::Result<()> {
+pub fn write_partition_record(device: &mut dyn BlockDevice, record: &Record, state: MarkerState) -> io::Result<()> {
     let mut block = vec![0; device.sector() as usize];
     block[..marker::RECORD_LEN].copy_from_slice(&marker::encode_record(record, state));
     device.write_at(marker::PARTITION_AT, &block)
@@ -78,7 +78,7 @@ pub fn write_table(
         }
         PartitionTable::Mbr => mbr_entries(device, layout, geometry)?,
     };
-    write_sector0(device, record, State::InProgress, &entries, signature).doing(|| "writing sector 0".into())
+    write_sector0(device, record, MarkerState::InProgress, &entries, signature).doing(|| "writing sector 0".into())
 }
 
 fn write_gpt(
@@ -89,7 +89,7 @@ fn write_gpt(
     new_uuid: NewUuid<'_>,
 ) -> Res<()> {
     let doing = || "writing the GPT".to_owned();
-    write_partition_record(device, record, State::InProgress).doing(doing)?;
+    write_partition_record(device, record, MarkerState::InProgress).doing(doing)?;
     let sector = u64::from(device.sector());
     let block_size = LogicalBlockSize::try_from(sector).map_err(|_| {
         Failure::new(format!(

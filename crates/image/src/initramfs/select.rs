@@ -111,7 +111,7 @@ const NAMES: &[&str] = &[
     "txgbe",
     "ngbe",
     "sfc",
-    // Disks.
+    // Drivers of disk controllers.
     "ahci",
     "ahci_platform",
     "libahci",

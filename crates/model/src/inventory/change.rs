@@ -24,10 +24,10 @@ pub struct NewNode {
     /// Profiles; later ones win.
     #[serde(default)]
     pub profiles: Vec<String>,
-    /// Groups.
+    /// Groups that the node is in.
     #[serde(default)]
     pub groups: BTreeSet<String>,
-    /// Attributes.
+    /// Attributes, by name.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
 }
