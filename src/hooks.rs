@@ -125,7 +125,7 @@ async fn run_on_change(
     environment.push(("RACKSTRAP_CONFIG", watched.config.to_string_lossy().into_owned()));
     let timeout = Duration::from_secs(hooks.timeout_secs.into());
     let said = run(&hooks.on_change, &environment, timeout).await?;
-    tracing::info!("[hooks] on-change ran: {differences}");
+    tracing::info!("[hooks] on-change ran for: {differences}");
     for line in said.lines() {
         tracing::info!("[hooks] on-change printed: {line}");
     }

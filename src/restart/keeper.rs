@@ -61,7 +61,7 @@ pub(super) struct Shared {
 pub(super) struct ToRun {
     /// Nodes for which a program runs or is about to run.
     pub(super) busy: HashSet<String>,
-    /// Programs that are about to run.
+    /// Programs to run next.
     pub(super) jobs: VecDeque<Job>,
 }
 

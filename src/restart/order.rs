@@ -129,7 +129,7 @@ impl Restarts {
         let answers = match self.keeper().change(draft, publish) {
             Ok(answers) => answers,
             Err(error) => {
-                tracing::error!("no node is told to restart: {error}");
+                tracing::error!("no node gets the order to restart: {error}");
                 return;
             }
         };
@@ -141,7 +141,7 @@ impl Restarts {
             };
             match asked.what {
                 What::Order(order, answer) => {
-                    self.say(&note(format!("told to restart: {}", order.reason)), asked.at);
+                    self.say(&note(format!("ordered to restart: {}", order.reason)), asked.at);
                     // The connection may have ended. The node then asks again.
                     let _ = answer.send(Restart {
                         id: order.request,

@@ -170,7 +170,7 @@ async fn nothing_is_lost_with_the_daemon_and_nothing_happens_twice() {
         .filter(|event| event.step == EventKind::Restart)
         .map(|event| event.detail.clone())
         .collect();
-    assert!(said.contains(&"told to restart: new kernel".to_owned()), "{said:?}");
+    assert!(said.contains(&"ordered to restart: new kernel".to_owned()), "{said:?}");
     assert!(said.contains(&"restarts with systemctl reboot".to_owned()), "{said:?}");
     drop(third);
     let fourth = lab(dir.path());

@@ -20,17 +20,17 @@ use rackstrap_model::{
 use rackstrap_store::Store;
 use std::sync::Arc;
 
-/// What is loaded before anything runs.
+/// The registries that are loaded before anything runs.
 pub struct Registries {
-    /// Has everything that is kept.
+    /// The store of all rows.
     pub store: Store,
-    /// What decisions are made from.
+    /// The data that decisions read.
     pub world: SharedWorld,
     /// The registry of timelines.
     pub recorder: Recorder,
     /// Pinned boots.
     pub boots: Boots,
-    /// The one keeper of the inventory.
+    /// The registry of nodes, which alone changes the inventory.
     pub nodes: Nodes,
 }
 
@@ -78,7 +78,7 @@ impl Registries {
         Ok(Restarts::load(store, self.world.clone(), boots, self.recorder.clone())?)
     }
 
-    /// Starts to roll images out; `restarts` restarts nodes for that.
+    /// Starts the registry of rollouts. `restarts` restarts nodes for it.
     ///
     /// # Errors
     /// An error of the store, or no thread.

@@ -10,7 +10,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 fn wait_for_order(boot: &Boot) -> Result<Value> {
     let order = poll(PATIENCE, || boot.heartbeat())?;
-    Ok(order.expect("the node is never told to restart"))
+    Ok(order.expect("the node never gets the order to restart"))
 }
 
 /// The timeline's rows of one step.
@@ -281,7 +281,7 @@ fn nodes_are_drained_ordered_once_and_resumed_one_at_a_time_across_restarts_of_t
     // This is read before the daemon is killed, as the timeline is written with a delay.
     let restarts = said(&cluster, "r01n01", "restart")?;
     assert!(
-        restarts.contains(&"told to restart: new kernel".to_owned()),
+        restarts.contains(&"ordered to restart: new kernel".to_owned()),
         "{restarts:?}"
     );
     cluster.daemon.kill();

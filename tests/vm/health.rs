@@ -107,7 +107,7 @@ fn a_failed_check_is_named_and_cleared_after_its_repair_and_a_restart_is_drained
         [
             "is drained first: new checks",
             "drained; gets the order with its next heartbeat",
-            "told to restart: new checks",
+            "ordered to restart: new checks",
             "restarts with systemctl reboot",
             "back in service",
         ]

@@ -22,5 +22,5 @@ pub mod words;
 // The agent has these too, and it does not depend on this package.
 pub use rackstrap_wire::{backoff, text};
 
-/// Directory of nightly backups below the one of the store, unless the site file names another.
+/// Directory of nightly backups below that of the store, unless the site file names another one.
 pub const NIGHTLY_DIR: &str = "backups";

@@ -245,7 +245,7 @@ impl Manifest {
     }
 }
 
-/// The command that makes the first version of the image called `name`, as it can be typed in a checkout, which has the recipes.
+/// The command that makes the first version of the image `name`, as it works in a checkout, which contains the recipes.
 pub fn import_command(name: &str) -> String {
     let recipe = if name.starts_with("rocky") { "rocky" } else { "debian" };
     format!("rackstrap image import {name} --from images/{recipe}.toml")

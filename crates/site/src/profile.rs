@@ -166,7 +166,7 @@ impl Reader<'_, '_> {
                 "ip" => "remove it: rackstrap's agent configures the network",
                 _ => continue,
             };
-            let message = format!("the kernel argument '{arg}' must not be used here");
+            let message = format!("the kernel argument '{arg}' should not be used here");
             self.report.warn(args.span(), message, help);
         }
         Some(args.into_inner())

@@ -162,7 +162,7 @@ pub struct Users {
 pub struct Hooks {
     /// Program and arguments to run when the inventory has changed; empty = none.
     pub on_change: Vec<String>,
-    /// Program and arguments to run before nodes are told to restart; empty = none.
+    /// Program and arguments to run before nodes get the order to restart; empty = none.
     pub drain: Vec<String>,
     /// Program and arguments to run when they are ready again; empty = none.
     pub resume: Vec<String>,

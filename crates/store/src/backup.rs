@@ -88,7 +88,7 @@ pub struct Row<'a> {
 #[derive(Debug, Error)]
 pub enum BackupError {
     /// The file is something else.
-    #[error("it is not a backup of rackstrap: its beginning is another one")]
+    #[error("it is not a backup of rackstrap: it does not begin with a backup's header")]
     Foreign,
     /// The format is newer.
     #[error(

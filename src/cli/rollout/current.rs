@@ -71,7 +71,8 @@ pub fn carry_out(config: &Path, order: &Order) -> Result<ExitCode> {
             }
             if let Some(ended) = &done.ended {
                 output::print(&format!(
-                    "the rollout of {ended} has ended: its nodes return to their earlier version{}",
+                    "the rollout of {ended} has ended: its nodes return to {}, the current version{}",
+                    done.current.image,
                     super::restarts(&done.restarts)
                 ))?;
             }

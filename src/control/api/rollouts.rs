@@ -174,7 +174,7 @@ pub struct RolloutRow {
     /// The rollout.
     #[serde(flatten)]
     pub rollout: RolloutAnswer,
-    /// What it waits for, for people; empty if it has ended.
+    /// The reason why it waits, as text; empty if it has ended.
     pub waits_for: String,
     /// Its nodes. Of ended rollouts, only the last one of each image has them.
     pub nodes: Vec<RolloutNode>,

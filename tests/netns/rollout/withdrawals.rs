@@ -65,7 +65,7 @@ impl Scene {
 
     fn wait_for_order(&self, node: usize) -> Result {
         let told = poll(PATIENCE, || Ok(self.beat(node)?.then_some(())))?;
-        told.with_context(|| format!("node {node} is never told to restart"))
+        told.with_context(|| format!("node {node} never gets the order to restart"))
     }
 
     /// Sends heartbeats until the node has the step `step` in its newest request.

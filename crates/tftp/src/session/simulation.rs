@@ -277,7 +277,7 @@ proptest! {
     }
 }
 
-/// The measurement of FACTS.md that made the timer adaptive: 1 MB at 1 % loss took other servers 11 to 30 s, and at
+/// A measurement made the timer adaptive: 1 MB at 1 % loss took other servers 11 to 30 s, and at
 /// 20 % none of them finished.
 #[test]
 fn loss_costs_little_time() {
