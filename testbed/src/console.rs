@@ -78,17 +78,20 @@ impl Console {
     /// Types `text`.
     pub fn send(&self, text: &str) -> Result {
         let mut input = self.input.borrow_mut();
-        if input.is_none() {
-            let stream = UnixStream::connect(&self.socket)
-                .with_context(|| format!("connecting to the console {}", self.socket.display()))?;
-            // QEMU stops sending to a socket that no program reads, and then the guest waits for its UART.
-            let mut output = stream.try_clone()?;
-            thread::spawn(move || io::copy(&mut output, &mut io::sink()));
-            *input = Some(stream);
-        }
         if let Some(stream) = input.as_mut() {
-            stream.write_all(text.as_bytes()).context("typing on the console")?;
+            match stream.write_all(text.as_bytes()) {
+                // A reset has ended QEMU, and another one has the console now.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => *input = None,
+                written => return written.context("typing on the console"),
+            }
         }
+        let mut stream = UnixStream::connect(&self.socket)
+            .with_context(|| format!("connecting to the console {}", self.socket.display()))?;
+        // QEMU stops sending to a socket that no program reads, and then the guest waits for its UART.
+        let mut output = stream.try_clone()?;
+        thread::spawn(move || io::copy(&mut output, &mut io::sink()));
+        stream.write_all(text.as_bytes()).context("typing on the console")?;
+        *input = Some(stream);
         Ok(())
     }
 
