@@ -45,7 +45,7 @@ pub use hardware::describe;
 pub use disk::{
     device::BlockDevice,
     inspect::{Finding, inspect},
-    marker::{Record, State},
+    marker::{MarkerState, Record},
     wiped::was_wiped,
 };
 
