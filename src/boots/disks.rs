@@ -67,7 +67,7 @@ impl Disks {
         })
     }
 
-    /// The record of a node's disk; none if there is none.
+    /// The record of a node's disk; none before its first report.
     pub fn get(&self, node: &str) -> Option<NodeDisk> {
         self.read().get(node).cloned()
     }

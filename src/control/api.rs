@@ -173,7 +173,7 @@ pub struct ExplainAnswer {
 pub struct ExplainDecision {
     /// The node.
     pub node: NodeRow,
-    /// The image version; none if there is none.
+    /// The image version; none for a node that cannot boot one.
     pub image: Option<ImageRef>,
     /// Why there is no image version.
     pub image_problem: Option<String>,

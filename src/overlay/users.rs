@@ -35,7 +35,7 @@ const DIGEST_KEY: &str = "users-digest";
 /// The users that running nodes should have now.
 #[derive(Debug, Default)]
 pub struct Held {
-    /// The digest of these users; empty if there are none.
+    /// The digest of these users; empty for an empty list.
     pub digest: String,
     /// [`NodeUsers`] as JSON, made once for all nodes that fetch it.
     pub body: bytes::Bytes,

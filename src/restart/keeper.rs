@@ -524,8 +524,7 @@ impl Restarts {
 /// The request that is open for `name`, and the index of the node in it.
 pub(super) fn open<'a>(requests: &'a mut [Request], name: &str) -> Option<(&'a mut Request, usize)> {
     requests.iter_mut().find_map(|request| {
-        let fits = |node: &Member| node.name == name && !node.step.is_over();
-        let index = request.nodes.iter().position(fits)?;
+        let index = request.open_member(name)?;
         Some((request, index))
     })
 }

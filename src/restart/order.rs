@@ -8,7 +8,7 @@ use crate::boots::Boot;
 use rackstrap_base::{clock::Timestamp, sync::lock};
 use rackstrap_lifecycle::{
     Action, Job, Level, Order, Record,
-    restart::{Member, Request, Step},
+    restart::{Request, Step},
 };
 use rackstrap_store::StoreError;
 use rackstrap_wire::{
@@ -79,8 +79,8 @@ impl Restarts {
     /// Records the answer of the node in `boot` to its order. Never waits: if this write is lost, the node gets the order again
     /// in the same boot, and ignores it.
     pub fn noted(&self, boot: &Arc<Boot>, note: &RestartReport, now: Timestamp) {
-        let open = |member: &Member| member.name == boot.plan.node && !member.step.is_over();
-        if !self.requests().iter().any(|request| request.nodes.iter().any(open)) {
+        let open = |request: &Request| request.open_member(&boot.plan.node).is_some();
+        if !self.requests().iter().any(open) {
             return;
         }
         // Agents keep to these lengths. A program of a node's root need not.

@@ -88,7 +88,7 @@ impl NodeStatus {
         }
     }
 
-    /// The missing parts of a node that is up; empty if there are none.
+    /// The missing parts of a node that is up; empty for a complete one.
     pub fn lacks(&self) -> &str {
         match self.state {
             NodeState::Degraded => &self.reason,

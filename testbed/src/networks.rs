@@ -1,10 +1,7 @@
 //! A Debian with the network services, SELinux and file capabilities of distributions. It is made before the tests start, because it
 //! takes half a minute and a download.
 
-use crate::{
-    Result,
-    image::{self, Kernel},
-};
+use crate::{Result, image};
 use std::path::PathBuf;
 
 const PACKAGES: [&str; 8] = [
@@ -46,5 +43,5 @@ printf 'SELINUX=enforcing\\nSELINUXTYPE=default\\n' > /etc/selinux/config
 /// The tree, made now if it is not in the cache.
 pub fn tree(say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     let commands = [GREEDY, CAPABLE, SSH_BY_SOCKET];
-    image::more_debian("networks", Kernel::Cloud, &PACKAGES, &commands, say)
+    image::more_debian("networks", &PACKAGES, &commands, say)
 }

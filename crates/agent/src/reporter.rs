@@ -263,7 +263,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// Faults of the disk's file systems, for people; empty if there are none (pure).
+/// Faults of the disk's file systems, as text; empty for a disk without faults (pure).
 fn faults(wanted: &[MountedPartition], mounts: &str, swaps: &str) -> String {
     let mut wrong = Vec::new();
     for partition in wanted {

@@ -20,7 +20,7 @@ pub const TTL: u32 = 60;
 /// How long resolvers may cache that a name does not exist (RFC 2308 section 5), in seconds: people look a node up shortly
 /// before they add it.
 pub const NEGATIVE_TTL: u32 = 5;
-/// For secondary servers. There are none, because no zone is transferred; the values follow RFC 1912 section 2.2 for programs
+/// For secondary servers, which do not exist, because no zone is transferred. The values follow RFC 1912 section 2.2 for programs
 /// that check them.
 const REFRESH: i32 = 3600;
 const RETRY: i32 = 600;

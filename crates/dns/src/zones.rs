@@ -51,7 +51,7 @@ pub enum ReverseName {
     /// The zone itself.
     Apex,
     /// Between the zone and its addresses. Names exist below it, or may exist at the next question. RFC 8020 lets resolvers
-    /// conclude from NXDOMAIN that there are none, so NXDOMAIN is never sent for these.
+    /// conclude from NXDOMAIN that nothing is below a name, so NXDOMAIN is never sent for these.
     Between,
     /// A whole address, in one of the subnets.
     Address(Ipv4Addr),

@@ -12,7 +12,7 @@ pub struct Observed {
     pub on: bool,
     /// Time of the last message from it.
     pub heard: Timestamp,
-    /// Faults of a system that is up; empty if there are none.
+    /// Faults of a system that is up; empty for a healthy one.
     pub problem: String,
     /// The step at which its boot has stalled, with the likely causes; empty if it has not stalled.
     pub stalled: String,

@@ -267,8 +267,8 @@ fn reconcile(situation: &Situation<'_>, rollout: &Rollout, requests: &mut Vec<Re
             continue;
         }
         let elsewhere = requests.iter_mut().find_map(|other| {
-            let open = |member: &Member| member.name == name && !member.step.is_over();
-            other.nodes.iter().position(open).map(|place| (other, place))
+            let place = other.open_member(name)?;
+            Some((other, place))
         });
         if let Some((other, place)) = &elsewhere
             && !other.is_back_unwell(&other.nodes[*place], &node.observed)

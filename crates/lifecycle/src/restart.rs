@@ -302,6 +302,12 @@ impl Request {
         self.nodes.iter().all(|node| matches!(node.step, Step::Ended { .. }))
     }
 
+    /// The index of the node's member whose restart is not over.
+    pub fn open_member(&self, node: &str) -> Option<usize> {
+        let open = |member: &Member| member.name == node && !member.step.is_over();
+        self.nodes.iter().position(open)
+    }
+
     /// True if a rollout owns it.
     pub fn is_of_rollout(&self) -> bool {
         !self.rollout.is_empty()

@@ -223,7 +223,7 @@ fn named(what: &str, results: &[CheckResult]) -> String {
 /// The server's answer to a heartbeat. If it would be empty, the server answers 204 instead.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeartbeatAnswer {
-    /// An order to restart; none if there is none.
+    /// An order to restart; none if the node keeps running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,
     /// [`crate::users::NodeUsers::digest`] of the users that the node should fetch; none if it has them.

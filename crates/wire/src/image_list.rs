@@ -152,7 +152,7 @@ impl<'a> ImageList<'a> {
         Ok(())
     }
 
-    /// The entry with that path; none if there is none.
+    /// The entry with that path; none if the list does not have the path.
     pub fn entry(&self, path: &[u8]) -> Option<&Entry<'a>> {
         let at = self.entries.binary_search_by(|entry| entry.path.cmp(path)).ok()?;
         self.entries.get(at)

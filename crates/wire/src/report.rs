@@ -247,7 +247,7 @@ pub struct DiskFacts {
     /// Its marker after the phase.
     #[serde(default)]
     pub marker: Option<DiskMarker>,
-    /// The problem that keeps the node from its disk; none if there is none.
+    /// The problem that keeps the node from its disk; none if the node can use it.
     #[serde(default)]
     pub problem: Option<DiskProblem>,
     /// Foreign data on the disk, described for people; empty if there is none.

@@ -91,7 +91,7 @@ impl MachineRow {
 pub struct PlaceRow {
     /// The server's interface on which its packets arrived.
     pub interface: String,
-    /// The relay that forwarded its requests; none if there is none.
+    /// The relay that forwarded its requests; none for a machine on the daemon's own network.
     pub relay: Option<Ipv4Addr>,
     /// The subnet that the relay is in; none if it is in no subnet of the site.
     pub network: Option<Ipv4Net>,

@@ -330,7 +330,7 @@ pub struct RolloutNode {
     pub boots: u32,
     /// Id of the last of these boots; empty if there is none.
     pub boot: String,
-    /// When the first of these boots fetched the kernel; none if there is none.
+    /// When the first of these boots fetched the kernel; none before that.
     pub first: Option<Timestamp>,
     /// Why its next step is overdue, while it waits or boots; empty if it is not overdue.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -98,9 +98,9 @@ pub enum MarkerState {
 /// The marker in sector 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sector0 {
-    /// Lookup is no marker.
+    /// The sector is not a marker.
     NotOurs,
-    /// A marker; the record is none if an in-progress sector has a damaged one.
+    /// A marker. It has no record if that of an in-progress sector is damaged.
     Ours(Option<Record>, MarkerState),
     /// A final entry whose checksum does not match the record or the partition entries.
     Changed,

@@ -72,7 +72,7 @@ impl Own {
         }
     }
 
-    /// The text of the lists that are kept here; none if there are none.
+    /// The text of the lists on this disk; none before the first ones are written.
     pub fn list(&self) -> Res<Option<Vec<u8>>> {
         let doing = || format!("reading {}/image", self.shown);
         // NONBLOCK: opening a FIFO must not wait.

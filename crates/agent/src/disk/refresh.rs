@@ -187,7 +187,7 @@ fn open(path: &Path) -> Res<OwnedFd> {
 /// The change at one path.
 struct Change<'a> {
     path: &'a [u8],
-    /// Type of the object on the disk now; none if there is none.
+    /// Type of the object that the disk has at this path; none if the path does not exist.
     there: Option<FileType>,
     /// The entry of the booting version; none if it has none.
     want: Option<Entry<'a>>,
