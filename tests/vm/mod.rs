@@ -31,8 +31,13 @@ const GIB2: u64 = 2 << 30;
 const LOADER_ON_GPT: u64 = (1 << 20) + LOADER_ON_MBR;
 const LOADER_ON_MBR: u64 = 64 << 10;
 
-/// Fails unless the disk holds the layout `scratch`: the marker's partition, swap, and two valid file systems.
+/// Fails unless the disk, of [`GIB2`], holds the layout `scratch`: the marker's partition, swap, and two valid file systems.
 fn expect_scratch(disk: &Disk) -> Result<Vec<Slice>> {
+    expect_scratch_of(disk, [256, 512], 1200)
+}
+
+/// The same for a layout with `[swap, tmp]` of these sizes, and more than `rest` for /var. All in MiB.
+fn expect_scratch_of(disk: &Disk, swap_and_tmp: [u64; 2], rest: u64) -> Result<Vec<Slice>> {
     assert_eq!(disk.table(), "gpt");
     let slices = disk.slices()?;
     let seen: Vec<(&str, &str)> = slices.iter().map(|s| (s.name.as_str(), s.fs.as_str())).collect();
@@ -46,8 +51,8 @@ fn expect_scratch(disk: &Disk) -> Result<Vec<Slice>> {
         "{seen:?}"
     );
     let sizes: Vec<u64> = slices.iter().map(|s| s.size >> 20).collect();
-    assert_eq!(sizes[1..3], [256, 512], "MiB of swap and tmp");
-    assert!(sizes[3] > 1200, "var should have the rest, but has {} MiB", sizes[3]);
+    assert_eq!(sizes[1..3], swap_and_tmp, "MiB of swap and tmp");
+    assert!(sizes[3] > rest, "var should have the rest, but has {} MiB", sizes[3]);
     for slice in &slices[2..] {
         disk.check(slice)?;
     }
@@ -60,10 +65,16 @@ fn shape(slices: &[Slice]) -> Vec<(String, String, u64, u64, String)> {
     slices.iter().map(one).collect()
 }
 
-/// Makes a disk like one from another machine: a table with an ext4 and an xfs file system that hold files.
+/// Makes a disk like one from another machine: a table with an ext4 file system that holds files on an eighth of it, another partition, and
+/// something outside of both.
 fn make_foreign(disk: &Disk) -> Result {
     let path = disk.path();
-    let table = "label: dos\nstart=1MiB, size=256MiB, type=83\nsize=512MiB, type=83\n";
+    let mib = path.metadata()?.len() >> 20;
+    let table = format!(
+        "label: dos\nstart=1MiB, size={}MiB, type=83\nsize={}MiB, type=83\n",
+        mib / 8,
+        mib / 4
+    );
     output(
         Command::new("sh")
             .args(["-c", &format!("printf '{table}' | sfdisk --quiet \"$0\"")])
@@ -74,7 +85,7 @@ fn make_foreign(disk: &Disk) -> Result {
         Command::new("mke2fs")
             .args(["-q", "-t", "ext4", "-d", files, "-E", "offset=1048576"])
             .arg(path)
-            .arg("256M"),
+            .arg(format!("{}M", mib / 8)),
     )?;
-    disk.write(1900 << 20, b"data outside of any file system")
+    disk.write((mib * 15 / 16) << 20, b"data outside of any file system")
 }

@@ -1,20 +1,28 @@
 //! Several disks in one node: the one with the marker is the node's under any kernel name, and others are not written.
 
-use super::{GIB2, expect_scratch, make_foreign};
+use super::{GIB2, expect_scratch_of, make_foreign};
 use testbed::{
     Bus::{Nvme, SdCard},
     Cluster, Disk, Result, Site,
 };
+
+/// Size of the card. QEMU's card discards sector by sector, which takes a fifth of a second for each MiB.
+const CARD: u64 = 128 << 20;
+/// MiB of the partitions for swap and /tmp, which fit on the card.
+const PARTITIONS: [u64; 2] = [16, 32];
 
 #[test]
 fn the_disk_with_the_marker_is_the_nodes_under_any_kernel_name() -> Result {
     let mut site = Site::small();
     // `wipe` applies only to the disk that the rule chose.
     site.scratch().wipe = Some("always".to_owned());
+    for (partition, mib) in site.scratch().partitions.iter_mut().zip(PARTITIONS) {
+        partition.size = format!("{mib}MiB");
+    }
     let cluster = Cluster::start_small_whole(site)?;
     let node = cluster.node("r01n01");
-    let disk = |name: &str| Disk::blank(&cluster.dir().join(format!("{name}.raw")), GIB2);
-    let (own, foreign, card) = (disk("own")?, disk("foreign")?, disk("card")?);
+    let disk = |name: &str, bytes| Disk::blank(&cluster.dir().join(format!("{name}.raw")), bytes);
+    let (own, foreign, card) = (disk("own", GIB2)?, disk("foreign", GIB2)?, disk("card", CARD)?);
     make_foreign(&foreign)?;
     make_foreign(&card)?;
     let (foreign_before, card_before) = (foreign.copy("foreign-before.raw")?, card.copy("card-before.raw")?);
@@ -26,14 +34,14 @@ fn the_disk_with_the_marker_is_the_nodes_under_any_kernel_name() -> Result {
     // Among disks without a marker, NVMe precedes the card. Unused disks are named.
     node.insert_disks([(Nvme, own.clone()), (Nvme, foreign.clone()), (SdCard, card.clone())]);
     node.power_on()?;
-    let found = "2.1 GB (MBR with 2 partitions (ext2/3/4))";
+    let found = "(MBR with 2 partitions (ext2/3/4))";
     assert_eq!(
         node.wait_disk()?,
-        format!("/tmp and /var on nvme0n1 (prepared: blank -> scratch v1); unused: nvme1n1 {found}, mmcblk0 {found}")
+        format!("/tmp and /var on nvme0n1 (prepared: blank -> scratch v1); unused: nvme1n1 2.1 GB {found}, mmcblk0 134 MB {found}")
     );
     node.pull_plug();
     untouched()?;
-    expect_scratch(&own)?;
+    expect_scratch_of(&own, PARTITIONS, 1900)?;
     let prepared = own.fingerprint()?;
 
     // The disks are swapped.
@@ -43,7 +51,7 @@ fn the_disk_with_the_marker_is_the_nodes_under_any_kernel_name() -> Result {
     assert_eq!(node.status("state")?, "ready");
     assert_eq!(
         node.status("disk")?,
-        format!("/tmp and /var on nvme1n1 (kept: scratch v1); unused: nvme0n1 {found}, mmcblk0 {found}")
+        format!("/tmp and /var on nvme1n1 (kept: scratch v1); unused: nvme0n1 2.1 GB {found}, mmcblk0 134 MB {found}")
     );
     assert_eq!(node.shell("findmnt -no SOURCE /tmp")?, "/dev/nvme1n1p3");
     node.pull_plug();
@@ -99,6 +107,6 @@ fn the_disk_with_the_marker_is_the_nodes_under_any_kernel_name() -> Result {
         "{shown}"
     );
     node.pull_plug();
-    expect_scratch(&card)?;
+    expect_scratch_of(&card, PARTITIONS, 70)?;
     Ok(())
 }
