@@ -9,7 +9,6 @@ mod discovery;
 mod disk_loader;
 mod hooks;
 mod http;
-mod inventory;
 mod loaders;
 mod nodes;
 mod observed;
@@ -51,17 +50,6 @@ pub mod parts {
     /// The HTTP server for nodes.
     pub mod http {
         pub use crate::http::{Limits, Service, task::serve};
-    }
-    /// Nodes in the files of other programs.
-    pub mod inventory {
-        /// The formats for other programs.
-        pub mod export {
-            pub use crate::inventory::export::{ExportNode, Format};
-        }
-        /// Import from other programs' files.
-        pub mod import {
-            pub use crate::inventory::import::{ENTRIES, Format, Options, Ports, read};
-        }
     }
     /// The registry of nodes.
     pub mod nodes {

@@ -48,6 +48,17 @@ const MAY_USE: &Table = &[
         "rackstrap-lifecycle",
         &["rackstrap-base", "rackstrap-hostlist", "rackstrap-wire"],
     ),
+    // Text of other programs in, text for them out.
+    (
+        "rackstrap-exchange",
+        &[
+            "rackstrap-base",
+            "rackstrap-hostlist",
+            "rackstrap-model",
+            "rackstrap-site",
+            "rackstrap-wire",
+        ],
+    ),
     // The protocol engines.
     ("rackstrap-dhcp", OF_ENGINES),
     ("rackstrap-dns", OF_ENGINES),
@@ -76,6 +87,7 @@ const MAY_USE: &Table = &[
             "rackstrap-catalog",
             "rackstrap-dhcp",
             "rackstrap-dns",
+            "rackstrap-exchange",
             "rackstrap-hostlist",
             "rackstrap-image",
             "rackstrap-lifecycle",
@@ -117,6 +129,7 @@ const PURE: &Table = &[
     ),
     ("rackstrap-model", &["arc-swap", "ipnet", "serde", "thiserror"]),
     ("rackstrap-lifecycle", &["humantime", "serde"]),
+    ("rackstrap-exchange", &["csv", "serde", "strsim", "toml", "toml_edit"]),
 ];
 
 /// The feature of `rackstrap-base` that brings tasks, threads and sockets, which pure packages do without.

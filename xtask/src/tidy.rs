@@ -26,10 +26,9 @@ const PROTOCOLS: [&str; 6] = [
 const OUTER: [&str; 3] = ["cli", "control", "serve"];
 
 /// Inner modules, which every protocol may use.
-const INNER: [&str; 8] = [
+const INNER: [&str; 7] = [
     "boots",
     "discovery",
-    "inventory",
     "nodes",
     "overlay",
     "rollout",
