@@ -8,14 +8,12 @@ use super::{
     tree::Templates,
     users::{Known, USERS_TREE},
 };
-use crate::{
-    boots::{Boot, Boots},
-    users::{Source, hide_hashes},
-};
+use crate::users::{Source, hide_hashes};
 use arc_swap::ArcSwap;
 use rackstrap_catalog::ImageVersion;
 use rackstrap_image::RootDir;
 use rackstrap_model::decide::{Decision, NodeDecision, Requester, SharedWorld, World, decide};
+use rackstrap_registries::boots::{Boot, Boots};
 use rackstrap_store::Store;
 use rackstrap_wire::{
     DiskState, HwAddr, ImageRef, Overlay, OverlayContent, OverlayFile, Plan, SECRET_AUTHENTICATES, users::GivenUsers,

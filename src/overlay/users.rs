@@ -1,13 +1,11 @@
 //! The server's users on nodes: those that a boot brings, those that a running node fetches, and which node has which.
 
 use super::{render::Placed, renderer::Renderer};
-use crate::{
-    boots::Boot,
-    users::{Accounts, EtcFiles, Stamps, lacking, merge},
-};
+use crate::users::{Accounts, EtcFiles, Stamps, lacking, merge};
 use rackstrap_base::{sync::lock, text::cut};
 use rackstrap_catalog::ImageVersion;
 use rackstrap_image::RootDir;
+use rackstrap_registries::boots::Boot;
 use rackstrap_site::Users;
 use rackstrap_store::{Batch, StoreError, Table, secret_key};
 use rackstrap_wire::{

@@ -9,24 +9,14 @@ mod dhcp;
 mod dns;
 mod nfs;
 mod nightly;
-mod registries;
 mod reload;
 mod tftp;
 
-pub use registries::Registries;
-
 use crate::{
-    boots::{BootWindows, Boots},
-    control,
-    discovery::Discovery,
-    hooks, http,
+    control, http,
     loaders::Loaders,
-    nodes::Nodes,
     overlay::{self, Renderer, Templates},
     preflight,
-    restart::{self, Restarts},
-    rollout::Rollouts,
-    timeline::{self, Recorder},
 };
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
@@ -35,6 +25,16 @@ use rackstrap_image::{load_catalog, own_images};
 use rackstrap_model::{
     decide::{SharedWorld, World},
     disks::describe_effects,
+};
+use rackstrap_registries::{
+    LOGGED_EFFECTS, Registries,
+    boots::{BootWindows, Boots},
+    discovery::Discovery,
+    hooks,
+    nodes::Nodes,
+    restart::{self, Restarts},
+    rollout::Rollouts,
+    timeline::{self, Recorder},
 };
 use rackstrap_site::Site;
 use rackstrap_store::Store;
@@ -281,7 +281,7 @@ async fn supervise(services: &mut JoinSet<Result<()>>, reloader: &Arc<reload::Re
                     Ok(Ok(reloaded)) if reloaded.done => tracing::info!("{}", reloaded.message),
                     Ok(Ok(refused)) => tracing::error!(
                         "the old site file stays in use, because nodes would lose data: {}; to accept it: rackstrap reload --reprep",
-                        describe_effects(&refused.effects, reload::MOST_LINES).join("; ")
+                        describe_effects(&refused.effects, LOGGED_EFFECTS).join("; ")
                     ),
                     Ok(Err(error)) => tracing::error!("the old site file stays in use: {error:#}"),
                     Err(panic) => tracing::error!("the old site file stays in use: reading the new one: {panic}"),

@@ -16,14 +16,12 @@ use rackstrap_model::{
     decide::{Current, World},
     disks::{DiskEffect, changed_layouts, describe_effects, disk_effects},
 };
+use rackstrap_registries::LOGGED_EFFECTS;
 use rackstrap_site::Site;
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
 };
-
-/// At most this many lines about nodes' disks are in one message of the log.
-pub const MOST_LINES: usize = 20;
 
 /// Name, version and digest of each layout.
 fn in_use(site: &Site) -> impl Iterator<Item = (&str, u32, &str)> {
@@ -96,7 +94,7 @@ impl Reloader {
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
-        for line in changed.iter().chain(&describe_effects(&effects, MOST_LINES)) {
+        for line in changed.iter().chain(&describe_effects(&effects, LOGGED_EFFECTS)) {
             tracing::warn!("{line}");
         }
         let warned = match warnings.len() {

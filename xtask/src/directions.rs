@@ -76,6 +76,20 @@ const MAY_USE: &Table = &[
             "rackstrap-wire",
         ],
     ),
+    // What the daemon knows and keeps. No engine is known there.
+    (
+        "rackstrap-registries",
+        &[
+            "rackstrap-base",
+            "rackstrap-catalog",
+            "rackstrap-hostlist",
+            "rackstrap-lifecycle",
+            "rackstrap-model",
+            "rackstrap-site",
+            "rackstrap-store",
+            "rackstrap-wire",
+        ],
+    ),
     // The agent travels to each node: it stays small.
     ("rackstrap-agent", &["rackstrap-modindex", "rackstrap-wire"]),
     // The program ties everything together. The agent and the test bed are for its tests.
@@ -95,6 +109,7 @@ const MAY_USE: &Table = &[
             "rackstrap-modindex",
             "rackstrap-ndp",
             "rackstrap-nfs",
+            "rackstrap-registries",
             "rackstrap-site",
             "rackstrap-store",
             "rackstrap-tftp",
@@ -263,6 +278,7 @@ mod tests {
             ("rackstrap-nfs", "rackstrap-tftp"),
             ("rackstrap-dns", "rackstrap-model"),
             ("rackstrap-model", "rackstrap-store"),
+            ("rackstrap-registries", "rackstrap-dhcp"),
             ("rackstrap-base", "rackstrap-hostlist"),
             ("rackstrap-agent", "rackstrap-base"),
         ] {

@@ -33,7 +33,7 @@ pub struct Conflict {
     #[serde(skip)]
     pub(super) owner: String,
     /// Whether the problem is only an address that the file gives to the node.
-    pub is_address: bool,
+    pub(super) is_address: bool,
 }
 
 /// Compares `entries` with `inventory`, as if all of them were added at once, so that nodes of the file may exchange their

@@ -36,7 +36,7 @@ pub const FILE_BYTES: usize = 4 << 20;
 /// At most this many nodes in one file: as many as `10.5.X.Y` has positions.
 pub const ENTRIES: usize = 65_536;
 /// Longest line in bytes.
-pub const LINE_BYTES: usize = 8192;
+const LINE_BYTES: usize = 8192;
 
 /// A node as a file describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
