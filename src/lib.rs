@@ -7,12 +7,10 @@ mod control;
 mod disk_loader;
 mod http;
 mod loaders;
-mod overlay;
 mod preflight;
 mod serve;
 #[cfg(test)]
 mod testkit;
-mod users;
 
 pub use cli::{completion, error_line, run};
 

@@ -10,7 +10,7 @@
 //! | [`rackstrap_model::disks`] | | [`DiskEffect`], [`DiskTrouble`] |
 //! | [`rackstrap_registries::discovery`] | | [`FullPool`] |
 //! | [`rackstrap_model::inventory`] | [`Change`](rackstrap_model::inventory::Change): a requested change of a node | |
-//! | [`crate::overlay`] | | [`ListedTree`], [`Preview`], [`UsersReport`] |
+//! | [`rackstrap_overlay`] | | [`ListedTree`], [`Preview`], [`UsersReport`] |
 //! | [`rackstrap_registries::rollout`] | [`Share`](rackstrap_registries::rollout::Share) | |
 //! | [`rackstrap_registries::timeline`] | [`Level`], [`NodeState`] | |
 //! | `rackstrap_base` | times | [`SiteWarning`](rackstrap_base::warnings::SiteWarning) |
@@ -19,8 +19,8 @@
 //!
 //! `answers/tests.rs` compares this list with the imports, and pins the JSON of all these types.
 
-use crate::overlay::ListedTree;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_overlay::ListedTree;
 use rackstrap_store::{BadRow, Look};
 use rackstrap_wire::{DiskPlan, ImageRef, Layout, Wipe};
 use serde::{Deserialize, Serialize};
@@ -47,8 +47,8 @@ pub use status::*;
 pub use timeline::*;
 pub use watch::*;
 
-pub use crate::overlay::{Preview, UsersReport};
 pub use rackstrap_model::disks::{DiskEffect, DiskTrouble};
+pub use rackstrap_overlay::{Preview, UsersReport};
 pub use rackstrap_registries::{
     discovery::FullPool,
     timeline::{Level, NodeState},

@@ -33,9 +33,9 @@ pub use client::{Client, ClientError, DEFAULT_SOCKET, segment};
 pub use socket::{bind, serve};
 pub use watch::Watch;
 
-use crate::overlay::Renderer;
 use rackstrap_base::{firmware::Firmwares, warnings::SiteWarnings};
 use rackstrap_model::decide::SharedWorld;
+use rackstrap_overlay::Renderer;
 use rackstrap_registries::{
     boots::Boots, discovery::Discovery, nodes::Nodes, restart::Restarts, rollout::Rollouts, timeline::Recorder,
 };

@@ -7,10 +7,11 @@ use super::{
     limits::Limits,
     script::Scripts,
 };
-use crate::{loaders::Loaders, overlay::Renderer};
+use crate::loaders::Loaders;
 use arc_swap::ArcSwap;
 use rackstrap_base::{clock::Timestamp, connection_limit::ClientClass, firmware::Firmwares, text::quoted};
 use rackstrap_model::decide::{SharedWorld, World};
+use rackstrap_overlay::Renderer;
 use rackstrap_registries::{
     boots::{Boot, BootWindows, Boots, Refusal},
     discovery::Discovery,

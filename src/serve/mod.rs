@@ -12,12 +12,7 @@ mod nightly;
 mod reload;
 mod tftp;
 
-use crate::{
-    control, http,
-    loaders::Loaders,
-    overlay::{self, Renderer, Templates},
-    preflight,
-};
+use crate::{control, http, loaders::Loaders, preflight};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use rackstrap_base::{clock::Timestamp, firmware::Firmwares, panics, warnings::SiteWarnings, words::count};
@@ -26,6 +21,7 @@ use rackstrap_model::{
     decide::{SharedWorld, World},
     disks::describe_effects,
 };
+use rackstrap_overlay::{Renderer, Templates};
 use rackstrap_registries::{
     LOGGED_EFFECTS, Registries,
     boots::{BootWindows, Boots},
@@ -112,7 +108,7 @@ pub async fn run(config: &Path) -> Result<()> {
     };
     let restarting = restart::serve(shared.restarts.clone(), watched.config.clone(), cancel.clone());
     services.spawn(restarting.in_named_task("restarts"));
-    let users = overlay::watch_users(shared.overlays.clone(), cancel.clone());
+    let users = rackstrap_overlay::watch_users(shared.overlays.clone(), cancel.clone());
     services.spawn(users.in_named_task("users"));
     let watching = timeline::watch_over(
         shared.recorder.clone(),
@@ -231,7 +227,7 @@ pub fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     };
     let registries = Registries::load(store, world, Timestamp::now())?;
     let loaded = registries.world.load();
-    for problem in overlay::check(&loaded.site, &loaded.inventory, &templates) {
+    for problem in rackstrap_overlay::check(&loaded.site, &loaded.inventory, &templates) {
         tracing::error!("nodes will not boot: {}", problem.brief());
     }
     let discovery = registries.start_discovery()?;

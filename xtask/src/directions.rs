@@ -90,6 +90,20 @@ const MAY_USE: &Table = &[
             "rackstrap-wire",
         ],
     ),
+    // The files that a node gets, from what is known of it.
+    (
+        "rackstrap-overlay",
+        &[
+            "rackstrap-base",
+            "rackstrap-catalog",
+            "rackstrap-image",
+            "rackstrap-model",
+            "rackstrap-registries",
+            "rackstrap-site",
+            "rackstrap-store",
+            "rackstrap-wire",
+        ],
+    ),
     // The agent travels to each node: it stays small.
     ("rackstrap-agent", &["rackstrap-modindex", "rackstrap-wire"]),
     // The program ties everything together. The agent and the test bed are for its tests.
@@ -109,6 +123,7 @@ const MAY_USE: &Table = &[
             "rackstrap-modindex",
             "rackstrap-ndp",
             "rackstrap-nfs",
+            "rackstrap-overlay",
             "rackstrap-registries",
             "rackstrap-site",
             "rackstrap-store",

@@ -26,7 +26,7 @@ const PROTOCOLS: [&str; 6] = [
 const OUTER: [&str; 3] = ["cli", "control", "serve"];
 
 /// Inner modules, which every protocol may use.
-const INNER: [&str; 4] = ["disk_loader", "loaders", "overlay", "users"];
+const INNER: [&str; 3] = ["author", "disk_loader", "loaders"];
 
 /// The package beside the program whose modules must not import each other in a circle. The others are small.
 const REGISTRIES: &str = "crates/registries/";

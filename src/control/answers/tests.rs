@@ -314,13 +314,13 @@ fn what_is_used_of_other_modules_is_what_the_list_says() {
     assert_eq!(
         used,
         [
-            "crate::overlay::ListedTree",
-            "crate::overlay::{Preview,UsersReport}",
             "rackstrap_base::clock::Timestamp",
             "rackstrap_base::{clock::Timestamp,firmware}",
             "rackstrap_base::{clock::Timestamp,warnings::SiteWarning}",
             "rackstrap_model::disks::{DiskEffect,DiskTrouble}",
             "rackstrap_model::inventory::Change",
+            "rackstrap_overlay::ListedTree",
+            "rackstrap_overlay::{Preview,UsersReport}",
             "rackstrap_registries::rollout::Share",
             "rackstrap_registries::{discovery::FullPool,timeline::{Level,NodeState}}",
             "rackstrap_store::{BadRow,Look}",

@@ -43,7 +43,7 @@ impl std::fmt::Display for Refused {
 impl Accounts {
     /// The entries in the form that agents read. The digest is keyed with `key`, so that it cannot be used to try passwords.
     /// It is empty if there are no entries, so that a site without users equals one whose users were not read yet.
-    pub fn for_nodes(&self, key: &[u8; 32]) -> NodeUsers {
+    pub(crate) fn for_nodes(&self, key: &[u8; 32]) -> NodeUsers {
         let mut all = NodeUsers::of(&self.users, &self.groups);
         if !(all.passwd.is_empty() && all.group.is_empty()) {
             let mut hasher = blake3::Hasher::new_keyed(key);

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-static BUILT_IN: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates");
+static BUILT_IN: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/../../templates");
 
 /// The file next to the templates with modes, owners and links.
 const MANIFEST: &str = "overlay.toml";

@@ -4,9 +4,9 @@ use super::{
     facts::{expected_disk, facts, no_disk},
     hostkeys::{host_keys, known_host_keys},
     mounts,
+    node_users::{Known, USERS_TREE},
     render::{KeyPair, MountFacts, Placed, SshKeys, render},
     tree::Templates,
-    users::{Known, USERS_TREE},
 };
 use crate::users::{Source, hide_hashes};
 use arc_swap::ArcSwap;

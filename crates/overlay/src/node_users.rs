@@ -96,7 +96,7 @@ impl Renderer {
     ///
     /// # Errors
     /// An error of the store.
-    pub fn node_secret(&self, boot: &str) -> Result<String, StoreError> {
+    pub(crate) fn node_secret(&self, boot: &str) -> Result<String, StoreError> {
         let key = self.store.cluster_key(SECRET_KEY)?;
         Ok(blake3::keyed_hash(&key, boot.as_bytes()).to_hex().to_string())
     }
@@ -120,7 +120,7 @@ impl Renderer {
 
     /// Whether the server's files or `[users]` changed since the set last offered to running nodes; with the stamps
     /// of the files. Blocks for disks.
-    pub fn users_changed(&self) -> (bool, Option<Stamps>) {
+    pub(crate) fn users_changed(&self) -> (bool, Option<Stamps>) {
         let policy = self.world.load().site.users.clone();
         let stamps = policy.as_ref().map(Stamps::of);
         let held = lock(&self.known.held);

@@ -8,8 +8,9 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use rackstrap_wire::users::{EtcFiles, hide_hashes, lacking, merge};
+pub(crate) use rackstrap_wire::users::{EtcFiles, hide_hashes, lacking, merge};
 pub use select::Accounts;
-pub use source::{Source, Stamps};
+pub use source::Source;
+pub(crate) use source::Stamps;
 #[cfg(test)]
 use {rackstrap_wire::users::Merged, select::select};
