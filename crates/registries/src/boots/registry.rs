@@ -325,7 +325,7 @@ impl Boots {
 
     /// Seconds, rounded up, until `boot` may get its secrets; none if it may have them now. Only a relay reported that its
     /// node boots, and the agent of its image asks from any port, as a user of the running system can. The node's heartbeats
-    /// void a boot that a user began. If the node really boots, it sends none, and the wait ends after [`LONGEST_DOUBT`].
+    /// void a boot that a user began. If the node really boots, it sends none, and the wait ends after `LONGEST_DOUBT`.
     pub fn held_for(&self, boot: &Boot, heartbeat_secs: u32) -> Option<u64> {
         if !boot.doubted || boot.privileged {
             return None;
@@ -379,7 +379,7 @@ impl Boots {
         state.sequence = state.sequence.max(sequence.unwrap_or(0));
     }
 
-    /// The newest boot that `node` is in, as far as is known: see [`Boot::is_believed`].
+    /// The newest boot that `node` is in, as far as is known: see `Boot::is_believed`.
     pub fn current(&self, node: &str) -> Option<Arc<Boot>> {
         self.of_node(node).into_iter().find(|boot| boot.is_believed())
     }
