@@ -4,18 +4,18 @@
 //! a JSON file and as dnsmasq's host lines; `… store -- measure DIR` prints figures of one run, `NAME VALUE` a line.
 
 use arc_swap::ArcSwap;
-use rackstrap::parts::{
-    boots::Boots,
-    nodes::{self, Nodes},
-    serve::Registries,
-    timeline::{DhcpMessage, Event, EventKind, Level, Recorder, Subject},
-};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_catalog::{Catalog, ImageVersion, Manifest};
 use rackstrap_dhcp::{Lease, LeaseState};
 use rackstrap_model::{
     decide::{Decision, Requester, World, decide},
     inventory::{Change, Inventory, NewNode, Node, Patch},
+};
+use rackstrap_registries::{
+    Registries,
+    boots::Boots,
+    nodes::{self, Nodes},
+    timeline::{DhcpMessage, Event, EventKind, Level, Recorder, Subject},
 };
 use rackstrap_site::{self, Site};
 use rackstrap_store::{Batch, Staged, Store, Table, backup::Reader};

@@ -112,13 +112,13 @@ fn a_dry_run_is_refused_like_the_real_run_and_changes_nothing() {
                    nothing was changed: --dry-run\n";
     assert_eq!(edited, (Some(0), planned.to_owned(), String::new()));
     // The real run refuses the same.
-    let event = rackstrap::parts::timeline::Event::new(
+    let event = rackstrap_registries::timeline::Event::new(
         rackstrap_base::clock::Timestamp::now(),
-        rackstrap::parts::timeline::EventKind::Ready,
-        rackstrap::parts::timeline::Level::Ok,
+        rackstrap_registries::timeline::EventKind::Ready,
+        rackstrap_registries::timeline::Level::Ok,
         "up",
     );
-    let node = rackstrap::parts::timeline::Subject::Node("r01n02".into());
+    let node = rackstrap_registries::timeline::Subject::Node("r01n02".into());
     daemon.recorder.record(node, event);
     let refused = daemon.complains("node delete r01n02 --dry-run");
     assert_eq!(refused, daemon.complains("node delete r01n02 --yes"));

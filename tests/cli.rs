@@ -1,8 +1,8 @@
 //! The real `rackstrap` command against a control socket that this process serves.
 
 use crate::daemon::{Daemon, packet, rackstrap};
-use rackstrap::parts::timeline::{DhcpMessage, Event, EventKind, Level, Subject};
 use rackstrap_base::clock::Timestamp;
+use rackstrap_registries::timeline::{DhcpMessage, Event, EventKind, Level, Subject};
 use std::{
     io::{BufRead, BufReader},
     process::{Output, Stdio},

@@ -1,13 +1,12 @@
 //! A daemon's parts in the process of the tests, opened as the daemon opens them: the control socket for the real command, the
 //! HTTP service and the store.
 
-use rackstrap::parts::{
-    control,
+use rackstrap::parts::{control, serve};
+use rackstrap_base::{clock::Timestamp, warnings::SiteWarnings};
+use rackstrap_registries::{
     discovery::{Discovery, Observation, Place},
-    serve,
     timeline::Recorder,
 };
-use rackstrap_base::{clock::Timestamp, warnings::SiteWarnings};
 use rackstrap_site::parse;
 use rackstrap_store::Store;
 use std::{

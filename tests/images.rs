@@ -2,9 +2,9 @@
 
 use crate::daemon::rackstrap;
 use crate::{backup::Lab, terminal::Terminal};
-use rackstrap::parts::boots::Boots;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_model::decide::Current;
+use rackstrap_registries::boots::Boots;
 use rackstrap_store::{Batch, Store, Table};
 use rackstrap_wire::testing::plan;
 use std::{

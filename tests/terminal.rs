@@ -1,8 +1,8 @@
 //! Output that is watched, in a terminal made by tmux: the tests compare the screen.
 
 use crate::daemon::{Daemon, packet};
-use rackstrap::parts::timeline::{DhcpMessage, Event, EventKind, Level, Subject};
 use rackstrap_base::clock::Timestamp;
+use rackstrap_registries::timeline::{DhcpMessage, Event, EventKind, Level, Subject};
 use rackstrap_wire::Phase;
 use std::{
     process::Command,

@@ -5,12 +5,13 @@ use crate::{
     terminal::{Terminal, no_line_is_wider},
 };
 use clap::CommandFactory;
-use rackstrap::parts::{
-    cli::Cli,
-    discovery::{LoaderReport, Observation, Place},
-    rollout::{Member, Remark, Rollout, Share, Stage, State, Tally},
-};
+use rackstrap::parts::cli::Cli;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_lifecycle::rollout::{Remark, Tally};
+use rackstrap_registries::{
+    discovery::{LoaderReport, Observation, Place},
+    rollout::{Member, Rollout, Share, Stage, State},
+};
 use rackstrap_store::{Batch, Store, Table};
 use std::{net::Ipv4Addr, process::Command};
 

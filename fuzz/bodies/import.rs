@@ -1,7 +1,7 @@
 //! Files of other programs, as each of the formats and as what they look like; behind a NUL may stand a port map. The same
 //! bytes as a hostlist.
 
-use rackstrap::parts::inventory::import::{ENTRIES, Format, Options, Ports, read};
+use rackstrap_exchange::import::{ENTRIES, Format, Options, Ports, read};
 use rackstrap_hostlist::{Dialect, Membership, expand, naming::Naming};
 use std::sync::LazyLock;
 

@@ -5,9 +5,7 @@ use crate::{
     control::{Client, api},
     http::script::Scripts,
     loaders::Loaders,
-    overlay::{self, Templates, TreeError},
     preflight::{self, Finding},
-    users::Source,
 };
 use anyhow::Context;
 use rackstrap_catalog::Catalog;
@@ -16,6 +14,7 @@ use rackstrap_model::{
     disks::{DiskEffect, NodeDisk, changed_layouts, describe_effects, disk_effects},
     inventory::{Inventory, Node},
 };
+use rackstrap_overlay::{Templates, TreeError, users::Source};
 use rackstrap_site::{ConfigError, Diagnostic, Site, Warning};
 use serde_json::{Value, json};
 use std::{
@@ -182,7 +181,7 @@ fn trees(site: &Site, inventory: &Inventory) -> Vec<Diagnostic> {
         return Vec::new();
     }
     match Templates::load(dir) {
-        Ok(templates) => overlay::check(site, inventory, &templates),
+        Ok(templates) => rackstrap_overlay::check(site, inventory, &templates),
         Err(TreeError::Place(place)) => vec![*place],
         Err(other) => vec![of_directory(dir.unwrap_or(Path::new("templates")), other.to_string())],
     }
@@ -411,8 +410,8 @@ fn of_inventory(path: &Path, site: &Site) -> (Vec<String>, Vec<Finding>) {
 
 /// What images lack for the site, and which of the server's users nodes do not get.
 fn of_nodes(site: &Site, images: &Catalog) -> Vec<String> {
-    let mut lines = overlay::lacking(site, images);
-    let enforcing = overlay::enforcing_selinux(site, images);
+    let mut lines = rackstrap_overlay::lacking(site, images);
+    let enforcing = rackstrap_overlay::enforcing_selinux(site, images);
     lines.extend(enforcing.iter().map(|image| selinux_remark(&image.to_string())));
     // Unreadable files are reported as a finding.
     if let Some(policy) = &site.users

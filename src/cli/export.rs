@@ -1,12 +1,10 @@
 //! `rackstrap export`: the inventory for other programs.
 
 use super::{connection::connect, hostlist::Wanted, output};
-use crate::{
-    control::{api, segment},
-    inventory::export::{ExportNode, Format},
-};
+use crate::control::{api, segment};
 use anyhow::{Context, Result};
 use clap::Args;
+use rackstrap_exchange::export::{ExportNode, Format};
 use std::{
     collections::HashSet,
     fs::{File, Permissions},

@@ -33,9 +33,9 @@ mod store;
 mod timeline;
 mod users;
 
-use crate::inventory::export::Format;
 use anyhow::Result;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use rackstrap_exchange::export::Format;
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},

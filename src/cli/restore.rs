@@ -5,10 +5,10 @@ use super::{
     connection,
     output::{self, Format},
 };
-use crate::{boots, nodes, rollout};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_registries::{boots, nodes, rollout};
 use rackstrap_store::{
     Staged,
     backup::{Reader, file::date},

@@ -8,19 +8,19 @@
 //! | From | Vocabulary | Reports |
 //! |---|---|---|
 //! | [`rackstrap_model::disks`] | | [`DiskEffect`], [`DiskTrouble`] |
-//! | [`crate::discovery`] | | [`FullPool`] |
+//! | [`rackstrap_registries::discovery`] | | [`FullPool`] |
 //! | [`rackstrap_model::inventory`] | [`Change`](rackstrap_model::inventory::Change): a requested change of a node | |
-//! | [`crate::overlay`] | | [`ListedTree`], [`Preview`], [`UsersReport`] |
-//! | [`crate::rollout`] | [`Share`](crate::rollout::Share) | |
-//! | [`crate::timeline`] | [`Level`], [`NodeState`] | |
+//! | [`rackstrap_overlay`] | | [`ListedTree`], [`Preview`], [`UsersReport`] |
+//! | [`rackstrap_registries::rollout`] | [`Share`](rackstrap_registries::rollout::Share) | |
+//! | [`rackstrap_registries::timeline`] | [`Level`], [`NodeState`] | |
 //! | `rackstrap_base` | times | [`SiteWarning`](rackstrap_base::warnings::SiteWarning) |
 //! | `rackstrap_store` | [`BadRow`]: the name of a row, and its fault | [`Look`] |
 //! | `rackstrap_wire` | the protocol of agents: addresses, versions, disks and their layouts, hardware | |
 //!
 //! `answers/tests.rs` compares this list with the imports, and pins the JSON of all these types.
 
-use crate::overlay::ListedTree;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_overlay::ListedTree;
 use rackstrap_store::{BadRow, Look};
 use rackstrap_wire::{DiskPlan, ImageRef, Layout, Wipe};
 use serde::{Deserialize, Serialize};
@@ -47,12 +47,12 @@ pub use status::*;
 pub use timeline::*;
 pub use watch::*;
 
-pub use crate::{
+pub use rackstrap_model::disks::{DiskEffect, DiskTrouble};
+pub use rackstrap_overlay::{Preview, UsersReport};
+pub use rackstrap_registries::{
     discovery::FullPool,
-    overlay::{Preview, UsersReport},
     timeline::{Level, NodeState},
 };
-pub use rackstrap_model::disks::{DiskEffect, DiskTrouble};
 
 /// An answer with a status other than 2xx.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -6,13 +6,13 @@ use super::{
     refusal::{Refusal, Shared, blocking},
     signed::{Asked, Signed},
 };
-use crate::{
-    discovery::Filling,
-    timeline::{NodeState, NodeStatus},
-};
 use axum::{Json, extract::State};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_model::{decide::World, inventory::Change};
+use rackstrap_registries::{
+    discovery::Filling,
+    timeline::{NodeState, NodeStatus},
+};
 
 /// Positions after the next one that are shown.
 const AHEAD: usize = 2;

@@ -5,7 +5,6 @@ use super::{
     refusal::{Refusal, Shared, blocking, broken},
     signed::Signed,
 };
-use crate::timeline::{Event, EventKind, Level, Subject};
 use axum::{Json, extract::State, http::StatusCode};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_hostlist::NodeSet;
@@ -14,6 +13,7 @@ use rackstrap_model::{
     disks::{DiskEffect, DiskTrouble, DiskWish, EffectKind},
     inventory::{Changed, Node, find},
 };
+use rackstrap_registries::timeline::{Event, EventKind, Level, Subject};
 
 pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::DiskRow>> {
     let world = context.world.load_full();

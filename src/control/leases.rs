@@ -5,11 +5,11 @@ use super::{
     refusal::{Refusal, Shared, blocking, broken},
     signed::Signed,
 };
-use crate::timeline::{Event, EventKind, Level, Subject};
 use axum::{Json, extract::State, http::StatusCode};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_dhcp::Lease;
 use rackstrap_model::decide::World;
+use rackstrap_registries::timeline::{Event, EventKind, Level, Subject};
 use rackstrap_store::Table;
 use rackstrap_wire::HwAddr;
 use std::{collections::HashSet, net::Ipv4Addr};

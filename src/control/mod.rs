@@ -33,12 +33,12 @@ pub use client::{Client, ClientError, DEFAULT_SOCKET, segment};
 pub use socket::{bind, serve};
 pub use watch::Watch;
 
-use crate::{
-    boots::Boots, discovery::Discovery, nodes::Nodes, overlay::Renderer, restart::Restarts, rollout::Rollouts,
-    timeline::Recorder,
-};
 use rackstrap_base::{firmware::Firmwares, warnings::SiteWarnings};
 use rackstrap_model::decide::SharedWorld;
+use rackstrap_overlay::Renderer;
+use rackstrap_registries::{
+    boots::Boots, discovery::Discovery, nodes::Nodes, restart::Restarts, rollout::Rollouts, timeline::Recorder,
+};
 use rackstrap_store::Store;
 use std::{net::Ipv4Addr, sync::Arc};
 

@@ -7,7 +7,6 @@ use super::{
     refusal::{Refusal, Shared, blocking, broken},
     signed::Signed,
 };
-use crate::timeline::{NodeState, NodeStatus, Subject, dropped_order, summarise};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -18,6 +17,7 @@ use rackstrap_model::{
     decide::{Decision, Requester, World, decide},
     inventory::{Change, Changed, Node, Settings, differences},
 };
+use rackstrap_registries::timeline::{NodeState, NodeStatus, Subject, dropped_order, summarise};
 use std::collections::BTreeMap;
 
 pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::NodeRow>> {
@@ -220,7 +220,7 @@ pub(super) async fn history(
 ) -> Result<Json<Vec<api::HistoryRow>>, Refusal> {
     let entries = blocking({
         let (context, name) = (context.clone(), name.clone());
-        move || crate::nodes::history(&context.store, &name)
+        move || rackstrap_registries::nodes::history(&context.store, &name)
     })
     .await?
     .map_err(broken)?;

@@ -5,7 +5,6 @@ use super::{
     meant::{Meant, meant},
     refusal::{Refusal, Shared, blocking},
 };
-use crate::timeline::NodeStatus;
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -13,6 +12,7 @@ use axum::{
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_model::inventory::Settings;
+use rackstrap_registries::timeline::NodeStatus;
 
 pub(super) async fn trees(State(context): State<Shared>) -> Json<Vec<api::TreeRow>> {
     let world = context.world.load_full();

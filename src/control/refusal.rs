@@ -1,13 +1,13 @@
 //! What all routes share: their context and their refusals.
 
 use super::{Context, api};
-use crate::{discovery::DiscoveryError, nodes::ChangeError, rollout::RolloutError};
 use axum::{
     Json,
     http::StatusCode,
     response::{IntoResponse, Response},
 };
 use rackstrap_model::inventory::{InventoryError, Refusals};
+use rackstrap_registries::{discovery::DiscoveryError, nodes::ChangeError, rollout::RolloutError};
 use std::sync::Arc;
 
 /// The context of every route.

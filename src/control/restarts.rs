@@ -5,9 +5,9 @@ use super::{
     refusal::{Refusal, Shared, blocking, broken},
     signed::Signed,
 };
-use crate::restart::RestartError;
 use axum::{Json, extract::State, http::StatusCode};
 use rackstrap_base::clock::Timestamp;
+use rackstrap_registries::restart::RestartError;
 
 impl From<RestartError> for Refusal {
     fn from(error: RestartError) -> Self {

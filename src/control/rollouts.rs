@@ -5,15 +5,15 @@ use super::{
     refusal::{Refusal, Shared, blocking},
     signed::{Asked, Signed},
 };
-use crate::{
-    boots::Boots,
-    rollout::{Rollout, RolloutError, Wish},
-};
 use axum::{Json, extract::State};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_hostlist::NodeSet;
 use rackstrap_image::{KernelModules, missing_modules};
 use rackstrap_model::inventory::Settings;
+use rackstrap_registries::{
+    boots::Boots,
+    rollout::{Rollout, RolloutError, Wish},
+};
 use std::collections::BTreeMap;
 
 pub(super) async fn current(State(context): State<Shared>) -> Result<Json<Vec<api::CurrentVersion>>, Refusal> {

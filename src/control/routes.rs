@@ -15,11 +15,7 @@ use super::{
     store, unknown,
     watched::{Sources, Watchers, watchable},
 };
-use crate::{
-    discovery::Waiting,
-    preflight,
-    timeline::{Level, NodeState, Subject, summarise},
-};
+use crate::preflight;
 use axum::{
     Extension, Json, Router,
     extract::{ConnectInfo, Path, Request, State},
@@ -30,6 +26,10 @@ use axum::{
 };
 use rackstrap_base::{clock::Timestamp, warnings::SiteWarning};
 use rackstrap_model::decide::{Decision, Requester, decide};
+use rackstrap_registries::{
+    discovery::Waiting,
+    timeline::{Level, NodeState, Subject, summarise},
+};
 use rackstrap_store::Table;
 use rackstrap_wire::HwAddr;
 use std::{

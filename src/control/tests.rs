@@ -2,15 +2,16 @@
 
 use super::socket::SocketError;
 use super::*;
-use crate::{
-    discovery::{Observation, Place},
-    testkit::{self, CLUSTER},
-    timeline::{DhcpMessage, Event, EventKind, Level, NodeState, Subject},
-};
+use crate::testkit;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_model::{
     decide::World,
     inventory::{Change, NewNode},
+};
+use rackstrap_registries::testing::{self, CLUSTER};
+use rackstrap_registries::{
+    discovery::{Observation, Place},
+    timeline::{DhcpMessage, Event, EventKind, Level, NodeState, Subject},
 };
 use rackstrap_wire::HwAddr;
 use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::Path};
@@ -85,7 +86,7 @@ fn status_shows_who_waits_and_why_and_hides_who_is_ignored() {
         let network = "10.5.0.0/16".parse().unwrap();
         context.discovery.observe(packet(first.parse().unwrap()));
         context.discovery.observe(Observation {
-            no_room: Some(crate::discovery::NoRoom {
+            no_room: Some(rackstrap_registries::discovery::NoRoom {
                 network,
                 why: "the temporary pool A-B is full: all".to_owned(),
                 since: Timestamp::now(),
@@ -369,7 +370,7 @@ fn backups_are_made_one_at_a_time_and_a_reader_that_goes_away_ends_its_own() {
 fn status_and_explain_tell_of_nodes_that_the_site_file_has_left_behind() {
     with_daemon(|client, context| {
         let swap = |text: &str| {
-            let site = Arc::new(testkit::site(text));
+            let site = Arc::new(testing::site(text));
             context.world.rcu(|world| World {
                 site: site.clone(),
                 ..World::clone(world)

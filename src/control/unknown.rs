@@ -1,7 +1,7 @@
 //! What `rackstrap explain` shows about a machine or an address that belongs to no node.
 
-use crate::discovery::Owner;
 use rackstrap_model::decide::{Requester, World};
+use rackstrap_registries::discovery::Owner;
 use std::net::Ipv4Addr;
 
 /// What will happen to the machine, and what its address is, one line for each step. `owner` is the node that the card

@@ -6,10 +6,6 @@ use super::{
     counters::Reason,
     service::{Peer, Service, seal_anew},
 };
-use crate::{
-    boots::{Boot, Refusal},
-    timeline::{Event, EventKind, Level, Subject},
-};
 use axum::{
     Json,
     body::Bytes,
@@ -18,6 +14,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use rackstrap_base::clock::Timestamp;
+use rackstrap_registries::{
+    boots::{Boot, Refusal},
+    timeline::{Event, EventKind, Level, Subject},
+};
 use rackstrap_wire::{
     CheckResult, DiskStatus, Heartbeat, HeartbeatAnswer, MOST_RESULTS, OLDEST_WIRE, Overlay, OverlayRequest, Plan,
     Ready, Report, WIRE_VERSION, Waiting, common_version, failures, paths, users::UsersReport, waits,

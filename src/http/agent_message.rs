@@ -4,12 +4,12 @@ use super::{
     answer::Problem,
     service::{Peer, Service},
 };
-use crate::boots::Boot;
 use axum::{
     Json,
     extract::{FromRequest, FromRequestParts, Path, Request},
 };
 use hyper::body::Body as _;
+use rackstrap_registries::boots::Boot;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use tokio::time::timeout;

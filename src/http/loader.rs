@@ -6,11 +6,6 @@ use super::{
     script::{NodeScript, Pauses, WaitScript},
     service::{Peer, Service, base_url},
 };
-use crate::{
-    boots::{Boot, Origin},
-    discovery::{LoaderReport, Owner},
-    timeline::{Event, EventKind, Level, Subject},
-};
 use axum::{
     body::Body,
     extract::{Path, Query, Request, State, rejection::QueryRejection},
@@ -20,6 +15,11 @@ use axum::{
 use rackstrap_base::{clock::Timestamp, firmware::arch_of_ipxe, text::quoted};
 use rackstrap_image::permissive_args;
 use rackstrap_model::decide::{Decision, NodeDecision, Requester, World, decide};
+use rackstrap_registries::{
+    boots::{Boot, Origin},
+    discovery::{LoaderReport, Owner},
+    timeline::{Event, EventKind, Level, Subject},
+};
 use rackstrap_wire::HwAddr;
 use std::{
     path::PathBuf,

@@ -7,18 +7,18 @@ use super::{
     limits::Limits,
     script::Scripts,
 };
-use crate::{
+use crate::loaders::Loaders;
+use arc_swap::ArcSwap;
+use rackstrap_base::{clock::Timestamp, connection_limit::ClientClass, firmware::Firmwares, text::quoted};
+use rackstrap_model::decide::{SharedWorld, World};
+use rackstrap_overlay::Renderer;
+use rackstrap_registries::{
     boots::{Boot, BootWindows, Boots, Refusal},
     discovery::Discovery,
-    loaders::Loaders,
-    overlay::Renderer,
     restart::Restarts,
     rollout::Rollouts,
     timeline::{Event, EventKind, Level, Recorder, Subject},
 };
-use arc_swap::ArcSwap;
-use rackstrap_base::{clock::Timestamp, connection_limit::ClientClass, firmware::Firmwares, text::quoted};
-use rackstrap_model::decide::{SharedWorld, World};
 use rackstrap_site::Site;
 use rackstrap_wire::{FIRST_USER_PORT, HwAddr, ImageRef};
 use std::{

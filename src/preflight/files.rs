@@ -1,7 +1,8 @@
 //! Files and directories that the site file names, as they are on this machine.
 
 use super::{Finding, finding};
-use crate::{http::script::Scripts, users::Source};
+use crate::http::script::Scripts;
+use rackstrap_overlay::users::Source;
 use rackstrap_site::{Site, Users};
 use rustix::fs::{StatVfsMountFlags, statvfs};
 use std::{

@@ -1,11 +1,7 @@
 //! The site's answers for DHCP: which machine it is, which loader it gets, and where leases are stored.
 
 use super::Shared;
-use crate::{
-    discovery::{Moved, NoRoom, Observation, Place, Places},
-    http::{base_url, script::script_url},
-    timeline::{DhcpMessage, Event, EventKind, Level, Sender, Subject},
-};
+use crate::http::{base_url, script::script_url};
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use rackstrap_base::{
@@ -18,6 +14,10 @@ use rackstrap_dhcp::{
     ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Kind, Lease, LeaseStore, Loader, Network, Rival,
 };
 use rackstrap_model::decide::{Decision, Requester, decide};
+use rackstrap_registries::{
+    discovery::{Moved, NoRoom, Observation, Place, Places},
+    timeline::{DhcpMessage, Event, EventKind, Level, Sender, Subject},
+};
 use rackstrap_site::Site;
 use rackstrap_store::{Batch, Store, Table};
 use rackstrap_wire::HwAddr;

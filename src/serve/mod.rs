@@ -9,25 +9,10 @@ mod dhcp;
 mod dns;
 mod nfs;
 mod nightly;
-mod registries;
 mod reload;
 mod tftp;
 
-pub use registries::Registries;
-
-use crate::{
-    boots::{BootWindows, Boots},
-    control,
-    discovery::Discovery,
-    hooks, http,
-    loaders::Loaders,
-    nodes::Nodes,
-    overlay::{self, Renderer, Templates},
-    preflight,
-    restart::{self, Restarts},
-    rollout::Rollouts,
-    timeline::{self, Recorder},
-};
+use crate::{control, http, loaders::Loaders, preflight};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use rackstrap_base::{clock::Timestamp, firmware::Firmwares, panics, warnings::SiteWarnings, words::count};
@@ -35,6 +20,17 @@ use rackstrap_image::{load_catalog, own_images};
 use rackstrap_model::{
     decide::{SharedWorld, World},
     disks::describe_effects,
+};
+use rackstrap_overlay::{Renderer, Templates};
+use rackstrap_registries::{
+    LOGGED_EFFECTS, Registries,
+    boots::{BootWindows, Boots},
+    discovery::Discovery,
+    hooks,
+    nodes::Nodes,
+    restart::{self, Restarts},
+    rollout::Rollouts,
+    timeline::{self, Recorder},
 };
 use rackstrap_site::Site;
 use rackstrap_store::Store;
@@ -112,7 +108,7 @@ pub async fn run(config: &Path) -> Result<()> {
     };
     let restarting = restart::serve(shared.restarts.clone(), watched.config.clone(), cancel.clone());
     services.spawn(restarting.in_named_task("restarts"));
-    let users = overlay::watch_users(shared.overlays.clone(), cancel.clone());
+    let users = rackstrap_overlay::watch_users(shared.overlays.clone(), cancel.clone());
     services.spawn(users.in_named_task("users"));
     let watching = timeline::watch_over(
         shared.recorder.clone(),
@@ -231,7 +227,7 @@ pub fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     };
     let registries = Registries::load(store, world, Timestamp::now())?;
     let loaded = registries.world.load();
-    for problem in overlay::check(&loaded.site, &loaded.inventory, &templates) {
+    for problem in rackstrap_overlay::check(&loaded.site, &loaded.inventory, &templates) {
         tracing::error!("nodes will not boot: {}", problem.brief());
     }
     let discovery = registries.start_discovery()?;
@@ -281,7 +277,7 @@ async fn supervise(services: &mut JoinSet<Result<()>>, reloader: &Arc<reload::Re
                     Ok(Ok(reloaded)) if reloaded.done => tracing::info!("{}", reloaded.message),
                     Ok(Ok(refused)) => tracing::error!(
                         "the old site file stays in use, because nodes would lose data: {}; to accept it: rackstrap reload --reprep",
-                        describe_effects(&refused.effects, reload::MOST_LINES).join("; ")
+                        describe_effects(&refused.effects, LOGGED_EFFECTS).join("; ")
                     ),
                     Ok(Err(error)) => tracing::error!("the old site file stays in use: {error:#}"),
                     Err(panic) => tracing::error!("the old site file stays in use: reading the new one: {panic}"),

@@ -1,10 +1,10 @@
 //! The answer to the question of NFS: whose root is this?
 
 use super::Shared;
-use crate::timeline::{Event, EventKind, Level, Subject};
 use rackstrap_base::{clock::Timestamp, rare::Rare, sync::lock};
 use rackstrap_catalog::Catalog;
 use rackstrap_nfs::{ExportId, ExportRoot, Exports, NfsEvent, Refusal};
+use rackstrap_registries::timeline::{Event, EventKind, Level, Subject};
 use rackstrap_wire::{FIRST_USER_PORT, ImageRef};
 use std::{
     collections::{HashMap, HashSet},

@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn a_backup_is_due_after_the_scheduled_time_and_the_oldest_are_deleted() {
         let dir = tempfile::tempdir().unwrap();
-        let store = crate::testkit::store(dir.path());
+        let store = rackstrap_registries::testing::store(dir.path());
         store
             .commit_blocking(Batch::new().put(Table::Nodes, *b"r01n01", &"x"))
             .unwrap();
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn a_directory_that_cannot_be_written_to_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let store = crate::testkit::store(dir.path());
+        let store = rackstrap_registries::testing::store(dir.path());
         let wanted = Backup {
             keep: 2,
             dir: dir.path().join("store.redb/backups"),

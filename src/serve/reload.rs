@@ -1,13 +1,7 @@
 //! Accepts a changed site file or image directory while everything runs.
 
 use super::{Shared, nfs::ImageExports, tell_findings};
-use crate::{
-    control::api::Reloaded,
-    http::script::Scripts,
-    loaders::Loaders,
-    overlay::{self, Templates},
-    preflight,
-};
+use crate::{control::api::Reloaded, http::script::Scripts, loaders::Loaders, preflight};
 use anyhow::{Context, Result, bail};
 use rackstrap_base::{clock::Timestamp, sync::lock};
 use rackstrap_catalog::Catalog;
@@ -16,14 +10,13 @@ use rackstrap_model::{
     decide::{Current, World},
     disks::{DiskEffect, changed_layouts, describe_effects, disk_effects},
 };
+use rackstrap_overlay::Templates;
+use rackstrap_registries::LOGGED_EFFECTS;
 use rackstrap_site::Site;
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
 };
-
-/// At most this many lines about nodes' disks are in one message of the log.
-pub const MOST_LINES: usize = 20;
 
 /// Name, version and digest of each layout.
 fn in_use(site: &Site) -> impl Iterator<Item = (&str, u32, &str)> {
@@ -68,7 +61,7 @@ impl Reloader {
         let loaders = Loaders::load(&site.server.loader_dirs).context("reading boot loaders")?;
         let scripts = Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
         let templates = Templates::load(site.server.templates_dir.as_deref())?;
-        if let Some(problem) = overlay::check(&site, &self.shared.world.load().inventory, &templates)
+        if let Some(problem) = rackstrap_overlay::check(&site, &self.shared.world.load().inventory, &templates)
             .into_iter()
             .next()
         {
@@ -96,7 +89,7 @@ impl Reloader {
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
-        for line in changed.iter().chain(&describe_effects(&effects, MOST_LINES)) {
+        for line in changed.iter().chain(&describe_effects(&effects, LOGGED_EFFECTS)) {
             tracing::warn!("{line}");
         }
         let warned = match warnings.len() {

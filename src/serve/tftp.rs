@@ -1,10 +1,10 @@
 //! The answer to the question of TFTP: boot loaders by name.
 
 use super::Shared;
-use crate::timeline::{Event, EventKind, Level, Subject};
 use bytes::Bytes;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_dhcp::LeaseView;
+use rackstrap_registries::timeline::{Event, EventKind, Level, Subject};
 use rackstrap_tftp::{ErrorCode, Files, Outcome, Refusal, TransferEnd};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 

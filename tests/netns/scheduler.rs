@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
-use rackstrap::parts::inventory::export::{ExportNode, Format};
+use rackstrap_exchange::export::{ExportNode, Format};
 use rackstrap_hostlist::{Dialect, NoGroups, NodeSet, expand};
 use rackstrap_wire::Hardware;
 use serde_json::json;

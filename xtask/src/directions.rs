@@ -48,6 +48,17 @@ const MAY_USE: &Table = &[
         "rackstrap-lifecycle",
         &["rackstrap-base", "rackstrap-hostlist", "rackstrap-wire"],
     ),
+    // Text of other programs in, text for them out.
+    (
+        "rackstrap-exchange",
+        &[
+            "rackstrap-base",
+            "rackstrap-hostlist",
+            "rackstrap-model",
+            "rackstrap-site",
+            "rackstrap-wire",
+        ],
+    ),
     // The protocol engines.
     ("rackstrap-dhcp", OF_ENGINES),
     ("rackstrap-dns", OF_ENGINES),
@@ -65,6 +76,34 @@ const MAY_USE: &Table = &[
             "rackstrap-wire",
         ],
     ),
+    // What the daemon knows and keeps. No engine is known there.
+    (
+        "rackstrap-registries",
+        &[
+            "rackstrap-base",
+            "rackstrap-catalog",
+            "rackstrap-hostlist",
+            "rackstrap-lifecycle",
+            "rackstrap-model",
+            "rackstrap-site",
+            "rackstrap-store",
+            "rackstrap-wire",
+        ],
+    ),
+    // The files that a node gets, from what is known of it.
+    (
+        "rackstrap-overlay",
+        &[
+            "rackstrap-base",
+            "rackstrap-catalog",
+            "rackstrap-image",
+            "rackstrap-model",
+            "rackstrap-registries",
+            "rackstrap-site",
+            "rackstrap-store",
+            "rackstrap-wire",
+        ],
+    ),
     // The agent travels to each node: it stays small.
     ("rackstrap-agent", &["rackstrap-modindex", "rackstrap-wire"]),
     // The program ties everything together. The agent and the test bed are for its tests.
@@ -76,6 +115,7 @@ const MAY_USE: &Table = &[
             "rackstrap-catalog",
             "rackstrap-dhcp",
             "rackstrap-dns",
+            "rackstrap-exchange",
             "rackstrap-hostlist",
             "rackstrap-image",
             "rackstrap-lifecycle",
@@ -83,6 +123,8 @@ const MAY_USE: &Table = &[
             "rackstrap-modindex",
             "rackstrap-ndp",
             "rackstrap-nfs",
+            "rackstrap-overlay",
+            "rackstrap-registries",
             "rackstrap-site",
             "rackstrap-store",
             "rackstrap-tftp",
@@ -117,6 +159,7 @@ const PURE: &Table = &[
     ),
     ("rackstrap-model", &["arc-swap", "ipnet", "serde", "thiserror"]),
     ("rackstrap-lifecycle", &["humantime", "serde"]),
+    ("rackstrap-exchange", &["csv", "serde", "strsim", "toml", "toml_edit"]),
 ];
 
 /// The feature of `rackstrap-base` that brings tasks, threads and sockets, which pure packages do without.
@@ -250,6 +293,7 @@ mod tests {
             ("rackstrap-nfs", "rackstrap-tftp"),
             ("rackstrap-dns", "rackstrap-model"),
             ("rackstrap-model", "rackstrap-store"),
+            ("rackstrap-registries", "rackstrap-dhcp"),
             ("rackstrap-base", "rackstrap-hostlist"),
             ("rackstrap-agent", "rackstrap-base"),
         ] {

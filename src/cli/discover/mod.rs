@@ -7,16 +7,14 @@ use super::{
     node::prospects,
     output::{self, Format},
 };
-use crate::{
-    control::{
-        Client,
-        api::{self, PlaceFilter, PlacedRow, SessionRow, SessionWish, WaitingRow},
-    },
-    discovery::LONGEST_SESSION,
+use crate::control::{
+    Client,
+    api::{self, PlaceFilter, PlacedRow, SessionRow, SessionWish, WaitingRow},
 };
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use rackstrap_hostlist::{NoGroups, expand_all};
+use rackstrap_registries::discovery::LONGEST_SESSION;
 use rackstrap_wire::HwAddr;
 use std::{io::IsTerminal, net::Ipv4Addr, path::Path, process::ExitCode};
 

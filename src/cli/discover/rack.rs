@@ -161,11 +161,9 @@ fn slot_line(slot: &Slot) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        control::api::{MachineRow, SessionRow},
-        discovery::{Machine, Observation, Place, Session, Sessions, Wanted},
-    };
+    use crate::control::api::{MachineRow, SessionRow};
     use rackstrap_base::clock::Timestamp;
+    use rackstrap_registries::discovery::{Machine, Observation, Place, Session, Sessions, Wanted};
     use std::path::Path;
 
     fn filling(confirm: bool) -> FillingRow {

@@ -6,11 +6,11 @@ use crate::{
         ClientError,
         api::{CurrentVersion, Done, RenameImage, paths},
     },
-    rollout::{rename_stored, stored},
 };
 use anyhow::{Context, Result};
 use rackstrap_catalog::Catalog;
 use rackstrap_model::decide::{RenameStep, Renaming};
+use rackstrap_registries::rollout::{rename_stored, stored};
 use rackstrap_site::Site;
 use rackstrap_store::Store;
 use rackstrap_wire::ImageRef;

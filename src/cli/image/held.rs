@@ -1,18 +1,20 @@
 //! What holds a version: nodes that run it or boot into it, profiles that pin it, rollouts.
 
 use crate::{
-    boots::{Boot, Boots},
     cli::{connection, output::count},
     control::{
         ClientError,
         api::{Done, ImageUse, paths},
     },
-    rollout::stored,
 };
 use anyhow::{Context, Result};
 use rackstrap_catalog::Catalog;
 use rackstrap_image::load_catalog;
 use rackstrap_model::decide::Assignments;
+use rackstrap_registries::{
+    boots::{Boot, Boots},
+    rollout::stored,
+};
 use rackstrap_site::Site;
 use rackstrap_store::{Store, Table};
 use rackstrap_wire::ImageRef;

@@ -7,10 +7,10 @@ use super::{
 use crate::{
     cli::{ask, hostlist::Wanted, output},
     control::Client,
-    inventory::import::{self, Difference, Options},
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use rackstrap_exchange::import::{self, Difference, Options};
 use rackstrap_site::Site;
 use std::{
     fs::OpenOptions,

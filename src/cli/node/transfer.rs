@@ -7,10 +7,10 @@ use crate::{
         output::{self, Format},
     },
     control::{Client, api},
-    inventory::import::{self, FILE_BYTES, ImportError, Judged, Options, Places, Ports},
 };
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use rackstrap_exchange::import::{self, FILE_BYTES, ImportError, Judged, Options, Places, Ports};
 use rackstrap_model::inventory::{Inventory, Node};
 use std::{
     fs::File,

@@ -7,12 +7,10 @@ use super::{
     hostlist::{self, Wanted},
     output::{self, Format},
 };
-use crate::{
-    control::{Client, api, segment},
-    overlay::{ListedFile, Placed, Preview},
-};
+use crate::control::{Client, api, segment};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use rackstrap_overlay::{ListedFile, Placed, Preview};
 use rackstrap_site::harmless;
 use rackstrap_wire::{OverlayContent, OverlayFile};
 use std::{

@@ -10,16 +10,14 @@ use super::{
     hostlist::{HELP, Wanted},
     output::{self, Format},
 };
-use crate::{
-    control::{
-        Client,
-        api::{self, RestartsWithdrawn, RolloutAnswer, RolloutNodeState, RolloutPace, RolloutWish},
-    },
-    rollout::Share,
+use crate::control::{
+    Client,
+    api::{self, RestartsWithdrawn, RolloutAnswer, RolloutNodeState, RolloutPace, RolloutWish},
 };
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use rackstrap_hostlist::NodeSet;
+use rackstrap_registries::rollout::Share;
 use rackstrap_wire::ImageRef;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{path::Path, process::ExitCode};

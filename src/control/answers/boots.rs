@@ -1,9 +1,7 @@
 //! Answers about boots.
 
-use crate::{
-    boots::Boot,
-    control::api::{CheckRow, CheckState, PinnedBoot},
-};
+use crate::control::api::{CheckRow, CheckState, PinnedBoot};
+use rackstrap_registries::boots::Boot;
 use rackstrap_wire::LOGIN;
 
 /// The checks of a boot's plan.

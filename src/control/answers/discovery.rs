@@ -1,11 +1,9 @@
 //! Answers about waiting machines, and about racks that are being filled.
 
-use crate::{
-    control::api::{
-        FillingRow, MachineRow, NoRoomRow, PlaceFilter, PlaceRow, PlacedRow, SessionRow, SessionWish, WaitingRow,
-    },
-    discovery::{Filling, Machine, NoRoom, Place, Placed, Session, Waiting, Wanted, Where},
+use crate::control::api::{
+    FillingRow, MachineRow, NoRoomRow, PlaceFilter, PlaceRow, PlacedRow, SessionRow, SessionWish, WaitingRow,
 };
+use rackstrap_registries::discovery::{Filling, Machine, NoRoom, Place, Placed, Session, Waiting, Wanted, Where};
 
 impl From<&Machine> for MachineRow {
     fn from(machine: &Machine) -> Self {

@@ -1,9 +1,7 @@
 //! Answers about the inventory.
 
-use crate::{
-    control::api::{ExportRow, HistoryRow, NodeChange, NodeRow, SettingRow},
-    inventory::export::ExportNode,
-};
+use crate::control::api::{ExportRow, HistoryRow, NodeChange, NodeRow, SettingRow};
+use rackstrap_exchange::export::ExportNode;
 use rackstrap_model::inventory::{Changed, Entry, Node, Setting};
 
 impl From<&Node> for NodeRow {

@@ -1,12 +1,9 @@
 //! Answers about restarts.
 
-use crate::{
-    control::api::{
-        RestartEnd, RestartNode, RestartRow, RestartStep, RestartWish, RestartsCancelled, RestartsWanted,
-        RestartsWithdrawn,
-    },
-    restart::{Cancelled, End, Member, Request, Step, Want, Wanted, Withdrawn},
+use crate::control::api::{
+    RestartEnd, RestartNode, RestartRow, RestartStep, RestartWish, RestartsCancelled, RestartsWanted, RestartsWithdrawn,
 };
+use rackstrap_registries::restart::{Cancelled, End, Member, Request, Step, Want, Wanted, Withdrawn};
 
 impl From<Request> for RestartRow {
     fn from(request: Request) -> Self {

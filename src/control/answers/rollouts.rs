@@ -1,13 +1,11 @@
 //! Answers about rollouts and current versions.
 
-use crate::{
-    control::api::{
-        CurrentVersion, RenameImage, RenameImageStep, RolloutAnswer, RolloutNode, RolloutNodeState, RolloutPace,
-        RolloutRemark, RolloutStage, RolloutTally, RolloutWish,
-    },
-    rollout::{Member, Pace, Rollout, Stage, State, Wish},
+use crate::control::api::{
+    CurrentVersion, RenameImage, RenameImageStep, RolloutAnswer, RolloutNode, RolloutNodeState, RolloutPace,
+    RolloutRemark, RolloutStage, RolloutTally, RolloutWish,
 };
 use rackstrap_model::decide::{Current, RenameStep, Renaming};
+use rackstrap_registries::rollout::{Member, Pace, Rollout, Stage, State, Wish};
 use rackstrap_wire::ImageRef;
 
 impl From<Current> for CurrentVersion {

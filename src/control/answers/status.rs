@@ -1,10 +1,6 @@
 //! The rows of `rackstrap status`: one for each node.
 
-use crate::{
-    boots::{Boot, Boots},
-    control::api::StatusRow,
-    timeline::{NodeStatus, Recorder},
-};
+use crate::control::api::StatusRow;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_catalog::ImageVersion;
 use rackstrap_image::permissive_args;
@@ -12,6 +8,10 @@ use rackstrap_model::{
     decide::World,
     disks::{DiskTrouble, disk_size},
     inventory::{Node, Settings},
+};
+use rackstrap_registries::{
+    boots::{Boot, Boots},
+    timeline::{NodeStatus, Recorder},
 };
 use rackstrap_wire::{DiskState, DiskStatus};
 use std::sync::Arc;

@@ -1,19 +1,19 @@
 //! Answers keep the names that scripts know from `--json` when rows are renamed. Each text is a row as the previous release
 //! wrote it.
 
-use crate::{
-    control::api::{self, NodeRow},
-    discovery::{Machine, Session},
-    restart::Request,
-    rollout::{Member, Rollout, Share},
-    timeline::{DhcpMessage, Event, EventKind, summarise},
-};
+use crate::control::api::{self, NodeRow};
 use rackstrap_base::{clock::Timestamp, warnings::SiteWarning};
 use rackstrap_dhcp::Lease;
 use rackstrap_model::{
     decide::Current,
     disks::NodeDisk,
     inventory::{Change, Entry, Node},
+};
+use rackstrap_registries::{
+    discovery::{Machine, Session},
+    restart::Request,
+    rollout::{Member, Rollout, Share},
+    timeline::{DhcpMessage, Event, EventKind, summarise},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -292,7 +292,14 @@ fn what_is_used_of_other_modules_is_what_the_list_says() {
     for text in sources.values() {
         for statement in code(text).split("use ").skip(1) {
             let path = statement.split(';').next().unwrap_or_default();
-            let ours = ["crate::", "rackstrap_base::", "rackstrap_model::", "rackstrap_store::"];
+            let ours = [
+                "crate::",
+                "rackstrap_base::",
+                "rackstrap_model::",
+                "rackstrap_overlay::",
+                "rackstrap_registries::",
+                "rackstrap_store::",
+            ];
             if ours.iter().any(|prefix| path.starts_with(prefix)) {
                 used.insert(path.replace(' ', "").replace(",}", "}"));
             }
@@ -307,14 +314,15 @@ fn what_is_used_of_other_modules_is_what_the_list_says() {
     assert_eq!(
         used,
         [
-            "crate::overlay::ListedTree",
-            "crate::rollout::Share",
-            "crate::{discovery::FullPool,overlay::{Preview,UsersReport},timeline::{Level,NodeState}}",
             "rackstrap_base::clock::Timestamp",
             "rackstrap_base::{clock::Timestamp,firmware}",
             "rackstrap_base::{clock::Timestamp,warnings::SiteWarning}",
             "rackstrap_model::disks::{DiskEffect,DiskTrouble}",
             "rackstrap_model::inventory::Change",
+            "rackstrap_overlay::ListedTree",
+            "rackstrap_overlay::{Preview,UsersReport}",
+            "rackstrap_registries::rollout::Share",
+            "rackstrap_registries::{discovery::FullPool,timeline::{Level,NodeState}}",
             "rackstrap_store::{BadRow,Look}",
         ]
     );

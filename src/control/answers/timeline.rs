@@ -1,9 +1,7 @@
 //! Answers about timelines.
 
-use crate::{
-    control::api::{BootStep, BootSummary, EventRow, TimelineOf},
-    timeline::{self, Event, StepTime, Subject},
-};
+use crate::control::api::{BootStep, BootSummary, EventRow, TimelineOf};
+use rackstrap_registries::timeline::{self, Event, StepTime, Subject};
 
 impl From<Subject> for TimelineOf {
     fn from(subject: Subject) -> Self {

@@ -1,8 +1,8 @@
 //! Requests and answers about rollouts and current versions.
 
 use super::{RestartsWithdrawn, Watchable};
-use crate::rollout::Share;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_registries::rollout::Share;
 use rackstrap_wire::ImageRef;
 use serde::{Deserialize, Serialize};
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Tests of watched answers, and of requests of other releases.
 
 use super::*;
-use crate::discovery::Wanted;
+use rackstrap_registries::discovery::Wanted;
 use std::time::{Duration, Instant};
 
 /// Longer than an answer may be delayed, and shorter than the interval of signs of life.

@@ -1,10 +1,10 @@
 //! Tests of the name server's view of the world, and of the name server that nodes use.
 
 use super::*;
-use crate::testkit::{self, node};
 use rackstrap_catalog::Catalog;
 use rackstrap_dns::{Outcome, Reaction, Transport, respond};
 use rackstrap_model::decide::{Decision, Requester, World, decide};
+use rackstrap_registries::testing::{self, node};
 
 const SITE: &str = r#"[cluster]
 domain = "cluster.example"
@@ -20,11 +20,11 @@ const NODE: Ipv4Addr = Ipv4Addr::new(10, 5, 1, 3);
 const NOW: u32 = 1_795_000_000;
 
 fn site(text: &str) -> Site {
-    testkit::site(&format!("{text}{SUBNET}"))
+    testing::site(&format!("{text}{SUBNET}"))
 }
 
 fn world(text: &str) -> SharedWorld {
-    testkit::world(site(text))
+    testing::world(site(text))
         .nodes(["r01n03", "r12n254"].map(node))
         .shared()
 }

@@ -1,10 +1,8 @@
 //! Tests that exports follow the images.
 
 use super::*;
-use crate::{
-    serve::reload::Reloader,
-    testkit::{self, add},
-};
+use crate::{serve::reload::Reloader, testkit};
+use rackstrap_registries::testing::add;
 use rackstrap_wire::testing::plan;
 use std::fs;
 use testbed::image::fake;

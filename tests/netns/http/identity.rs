@@ -77,7 +77,7 @@ fn a_boot_needs_its_nodes_address_and_its_token_until_it_ends() -> Result {
     // A node that starts boot after boot: its oldest boots end, and their tokens with them.
     let (first, token) = (other.plan_url(), other.bearer());
     assert_eq!(fetch(&other.namespace, &first, &["-H", &token])?.0, 200);
-    for _ in 0..rackstrap::parts::boots::KEPT_PER_NODE {
+    for _ in 0..rackstrap_registries::boots::KEPT_PER_NODE {
         other.fetch_script()?;
     }
     let (status, _, text) = fetch(&other.namespace, &first, &["-H", &token])?;

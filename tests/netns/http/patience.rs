@@ -4,11 +4,9 @@
 use super::{PATIENCE, patient, status_of, talk, until_closed};
 use crate::daemon::parts;
 use anyhow::{Context, ensure};
-use rackstrap::parts::{
-    boots::Boot,
-    http::{Limits, Service, serve},
-};
+use rackstrap::parts::http::{Limits, Service, serve};
 use rackstrap_base::{clock::Timestamp, counters::ReadCounts};
+use rackstrap_registries::boots::Boot;
 use rackstrap_wire::testing::plan;
 use std::{
     fs, io,

@@ -1,0 +1,103 @@
+//! A boot is one decision, pinned under an id and a token, from its boot script to the running node.
+
+mod beats;
+mod confirmed;
+mod disks;
+mod kept;
+mod registry;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+pub use confirmed::trust_site_file;
+pub use disks::Disks;
+pub use kept::KEPT_PER_NODE;
+pub use registry::{Boots, Origin, Refusal, redeem_all};
+pub use window::BootWindows;
+
+use rackstrap_base::clock::Timestamp;
+use rackstrap_model::disks::Ordered;
+use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, Plan, failures};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// A pinned boot, as the store keeps it. A node in the middle of a boot is not disturbed by a restart of the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    /// The node's plan.
+    pub plan: Plan,
+    /// Secret of this boot, 32 hex digits.
+    pub token: String,
+    /// UUID of the mainboard, as the firmware reported it before it asked for the script.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<Uuid>,
+    /// The order about the node's disk that was in force when the boot script was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered: Option<Ordered>,
+    /// Whether the agent of this boot asks from ports below [`rackstrap_wire::FIRST_USER_PORT`]: requests from other ports
+    /// come from a user.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub privileged: bool,
+    /// Whether only a DHCP relay reported that the node boots, while the node's running system sent heartbeats.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub doubted: bool,
+    /// When the boot script was sent.
+    pub opened: Timestamp,
+    /// Numbers the boots in the order in which they began. The clock cannot order them, because it can be set back.
+    #[serde(default)]
+    pub sequence: u64,
+    /// Whether the overlay and its secrets have been sent.
+    pub redeemed: bool,
+    /// The secret by which the running node proves itself after the overlay was sent. Only root can read it on the node.
+    /// None for agents with a wire version before [`rackstrap_wire::SECRET_AUTHENTICATES`], which continue to use the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// Whether the node's running system sent a heartbeat after this boot began. Then no firmware asked for the boot, and it
+    /// gets no secrets.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub void: bool,
+    /// When the node reported ready.
+    pub ready: Option<Timestamp>,
+    /// Whether all checks of the plan passed in the last report; none before the first report, and for nodes without checks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy: Option<bool>,
+    /// The results of the plan's checks in the last report; empty before the first report.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckResult>,
+    /// The disk as the agent left it; none until the agent asks for the overlay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<DiskState>,
+    /// The machine's hardware; none until the agent asks for the overlay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<Hardware>,
+}
+
+impl Boot {
+    /// Whether the node reported that its system is up and all its checks pass.
+    pub fn healthy(&self) -> bool {
+        self.ready.is_some() && self.healthy != Some(false)
+    }
+
+    /// The problem of a boot whose system is up, as text; empty if there is none.
+    pub fn problem(&self) -> String {
+        let failed = failures(&self.checks);
+        match self.healthy() {
+            true => String::new(),
+            // Older agents do not report which checks failed.
+            false if failed.is_empty() => "its checks failed".to_owned(),
+            false => failed,
+        }
+    }
+
+    /// Whether the node itself asked for this boot, as far as the server can know: see [`Boot::doubted`]. The files go out to
+    /// the node's agent only.
+    pub(crate) fn is_believed(&self) -> bool {
+        !self.doubted || self.redeemed
+    }
+
+    /// The pinned image version.
+    pub fn image(&self) -> &ImageRef {
+        &self.plan.image
+    }
+}
