@@ -1,7 +1,6 @@
 //! rackstrap boots clusters of diskless machines. docs/contributing/architecture.md tells the path of a boot through
 //! these modules.
 
-mod author;
 mod cli;
 mod control;
 mod disk_loader;
@@ -12,20 +11,22 @@ mod serve;
 #[cfg(test)]
 mod testkit;
 
-pub use cli::{completion, error_line, run};
+pub use cli::run;
+pub use rackstrap_cli::{completion, error_line};
 
 /// The items that tests and examples of this package use. Nothing else is public, so the compiler reports unused items.
 pub mod parts {
     /// The command line.
     pub mod cli {
-        pub use crate::cli::Cli;
+        pub use rackstrap_cli::Cli;
     }
     /// The protocol between the command line and the daemon.
     pub mod control {
-        pub use crate::control::{Client, bind, serve};
+        pub use crate::control::{bind, serve};
+        pub use rackstrap_control::Client;
         /// Paths and bodies of requests and responses.
         pub mod api {
-            pub use crate::control::api::{Changes, ChangesAnswer, Reloaded, paths};
+            pub use rackstrap_control::api::{Changes, ChangesAnswer, Reloaded, paths};
         }
     }
     /// The HTTP server for nodes.

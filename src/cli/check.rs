@@ -1,14 +1,14 @@
 //! `rackstrap check`: whether the site file is valid, and whether nodes can boot from this machine.
 
-use super::output;
 use crate::{
-    control::{Client, api},
     http::script::Scripts,
     loaders::Loaders,
     preflight::{self, Finding},
 };
 use anyhow::Context;
 use rackstrap_catalog::Catalog;
+use rackstrap_cli::{CheckArgs, count};
+use rackstrap_control::{Client, api};
 use rackstrap_image::{load_catalog, needs_root, selinux_remark};
 use rackstrap_model::{
     disks::{DiskEffect, NodeDisk, changed_layouts, describe_effects, disk_effects},
@@ -24,25 +24,6 @@ use std::{
     process::ExitCode,
     sync::Arc,
 };
-
-/// Checks a site file and lists all its problems. It changes nothing and needs no daemon.
-/// Exits with 0 if the file is valid (perhaps with warnings), with 1 if it is not, or if this machine keeps nodes
-/// from booting.
-#[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  rackstrap check                             checks /etc/rackstrap/rackstrap.toml
-  rackstrap --config rackstrap.toml check
-  rackstrap check --json                      for programs
-  rackstrap check --file-only                 on a machine that is not the server, such as in CI")]
-pub struct CheckArgs {
-    /// Print the result as JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Check only the site file with its templates and boot scripts, not this machine (for CI)
-    #[arg(long)]
-    pub file_only: bool,
-}
 
 /// Runs the command.
 ///
@@ -93,7 +74,7 @@ fn verdict(found: &[Finding]) -> String {
         0 => String::new(),
         errors => format!(
             "not all nodes can boot from this machine: see the {} above\nhelp: `rackstrap check --file-only` checks only the file\n",
-            output::count(errors, "error")
+            count(errors, "error")
         ),
     }
 }
@@ -202,7 +183,7 @@ fn as_text(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>, tree
                 for problem in trees {
                     text.push_str(&format!("{problem}\n\n"));
                 }
-                let problems = output::count(trees.len(), "problem");
+                let problems = count(trees.len(), "problem");
                 text.push_str(&format!(
                     "{}: {problems} in the templates and boot scripts; nothing was changed\n",
                     path.display()

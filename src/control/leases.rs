@@ -7,7 +7,7 @@ use super::{
 };
 use axum::{Json, extract::State, http::StatusCode};
 use rackstrap_base::clock::Timestamp;
-use rackstrap_dhcp::Lease;
+use rackstrap_dhcp::{Lease, LeaseState};
 use rackstrap_model::decide::World;
 use rackstrap_registries::timeline::{Event, EventKind, Level, Subject};
 use rackstrap_store::Table;
@@ -17,7 +17,25 @@ use std::{collections::HashSet, net::Ipv4Addr};
 pub(super) fn all_leases(context: &Shared) -> Result<Vec<api::LeaseRow>, Refusal> {
     let found = context.store.scan::<Lease>(Table::Leases, b"").map_err(broken)?;
     let now = Timestamp::now();
-    Ok(found.iter().map(|(_, lease)| api::LeaseRow::at(lease, now)).collect())
+    Ok(found.iter().map(|(_, lease)| row_at(lease, now)).collect())
+}
+
+/// A lease as it is at `now`. The store has it as it was granted.
+pub(super) fn row_at(lease: &Lease, now: Timestamp) -> api::LeaseRow {
+    api::LeaseRow {
+        ipaddr: lease.ipaddr,
+        hwaddr: lease.hwaddr,
+        uuid: lease.uuid,
+        state: match lease.state {
+            LeaseState::Released => api::LeaseStateName::Released,
+            _ if lease.expires <= now => api::LeaseStateName::Expired,
+            LeaseState::Bound => api::LeaseStateName::Bound,
+            LeaseState::Declined => api::LeaseStateName::Declined,
+        },
+        since: lease.since,
+        expires: lease.expires,
+        granted: lease.granted,
+    }
 }
 
 /// Whether the lease keeps the address from other machines.
@@ -110,4 +128,23 @@ fn release_now(context: &Shared, asked: &api::ReleaseLeases, by: &str) -> Result
         }
     };
     Ok(api::Released { released, none })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// As `crates/control/src/answers/tests.rs` has it for all other rows: the names of the row are those of `--json`.
+    #[test]
+    fn leases() {
+        let lease = json!({
+            "ipaddr": "10.5.255.1", "hwaddr": "52:54:00:00:00:09", "uuid": null, "state": "declined", "since": 1, "expires": 9,
+            "granted": 2,
+        });
+        let read: Lease = serde_json::from_value(lease.clone()).unwrap();
+        assert_eq!(serde_json::to_value(row_at(&read, Timestamp(8))).unwrap(), lease);
+        let over = row_at(&read, Timestamp(9));
+        assert_eq!(serde_json::to_value(&over).unwrap()["state"], "expired");
+    }
 }

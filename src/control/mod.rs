@@ -1,14 +1,9 @@
 //! The command line's access to the daemon: HTTP and JSON over a unix socket that only root may use.
 //!
-//! `api.rs` and the files below `api/` define requests and answers, and `answers/` makes answers of the program's types.
-//! `routes.rs`, `nodes.rs`, `overlays.rs`, `discover.rs`, `rollouts.rs`, `restarts.rs`, `disks.rs` and `backup.rs` have the
-//! routes, and `refusal.rs` their refusals. `watched.rs` sends an answer again whenever it changes. `socket.rs` listens,
-//! `client.rs` sends requests, and `watch.rs` reads watched answers.
+//! The package `rackstrap-control` defines requests and answers, and has the client. `routes.rs`, `nodes.rs`, `overlays.rs`, `discover.rs`, `rollouts.rs`, `restarts.rs`, `disks.rs` and `backup.rs` have the
+//! routes, and `refusal.rs` their refusals. `watched.rs` sends an answer again whenever it changes. `socket.rs` listens.
 
-mod answers;
-pub mod api;
 mod backup;
-mod client;
 mod discover;
 mod disks;
 mod leases;
@@ -23,17 +18,15 @@ mod signed;
 mod socket;
 mod store;
 mod unknown;
-mod watch;
 mod watched;
 
 #[cfg(test)]
 mod tests;
 
-pub use client::{Client, ClientError, DEFAULT_SOCKET, segment};
 pub use socket::{bind, serve};
-pub use watch::Watch;
 
 use rackstrap_base::{firmware::Firmwares, warnings::SiteWarnings};
+use rackstrap_control::api;
 use rackstrap_model::decide::SharedWorld;
 use rackstrap_overlay::Renderer;
 use rackstrap_registries::{

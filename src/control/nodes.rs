@@ -1,7 +1,6 @@
 //! The routes of the inventory: nodes, changes and history.
 
 use super::{
-    answers::{checks_of, status},
     api, disks,
     meant::{Meant, meant},
     refusal::{Refusal, Shared, blocking, broken},
@@ -13,6 +12,7 @@ use axum::{
     http::StatusCode,
 };
 use rackstrap_base::clock::{Timestamp, duration};
+use rackstrap_control::answers::{checks_of, status};
 use rackstrap_model::{
     decide::{Decision, Requester, World, decide},
     inventory::{Change, Changed, Node, Settings, differences},

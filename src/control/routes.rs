@@ -2,7 +2,6 @@
 
 use super::{
     Context,
-    answers::status,
     api::{self, StatusRow, paths},
     backup, discover, disks,
     leases::{self, all_leases, lease_of},
@@ -25,6 +24,7 @@ use axum::{
     routing::{get, post},
 };
 use rackstrap_base::{clock::Timestamp, warnings::SiteWarning};
+use rackstrap_control::answers::status;
 use rackstrap_model::decide::{Decision, Requester, decide};
 use rackstrap_registries::{
     discovery::Waiting,

@@ -1,12 +1,12 @@
 //! Bodies of requests: parsed or refused with what to do, and signed with the author that the daemon knows.
 
 use super::{refusal::Refusal, socket::Peer};
-use crate::author;
 use axum::{
     Json,
     extract::{ConnectInfo, FromRequest, Request, rejection::JsonRejection},
     http::StatusCode,
 };
+use rackstrap_control::author;
 use serde::de::DeserializeOwned;
 
 /// A request's body.

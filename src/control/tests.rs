@@ -4,6 +4,7 @@ use super::socket::SocketError;
 use super::*;
 use crate::testkit;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_control::{Client, ClientError, Watch, segment};
 use rackstrap_model::{
     decide::World,
     inventory::{Change, NewNode},
@@ -234,7 +235,7 @@ fn a_node_from_its_first_packet_to_its_end() {
         let done: api::ChangesAnswer = client.post(api::paths::CHANGES, &delete).unwrap();
         assert_eq!(done.changed[0].before.as_ref(), Some(&node));
         let history: Vec<api::HistoryRow> = client.get("/v1/history/r01n01").unwrap();
-        let author = crate::author::own();
+        let author = rackstrap_control::author::own();
         assert_eq!((history.len(), history[1].by.as_str()), (2, author.as_str()));
         let unknown = client.get::<Vec<api::HistoryRow>>("/v1/history/r09n09");
         assert!(

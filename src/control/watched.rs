@@ -20,6 +20,7 @@ use axum::{
 };
 use hyper::body::Frame;
 use rackstrap_base::clock::Timestamp;
+use rackstrap_control::HEARTBEAT;
 use rackstrap_store::Table;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -45,9 +46,6 @@ const SHORTEST_GAP: Duration = Duration::from_millis(500);
 /// A watcher gets at most this part of one processor's time: the gap is this many times as long as making the last answer
 /// took.
 const GAP_BY_COST: u32 = 20;
-
-/// Time between two signs of life. The answer is also made again then, because parts of it change with time alone.
-pub(super) const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// A watcher that reads nothing for this long counts as gone (Ctrl-Z).
 const PATIENCE: Duration = Duration::from_secs(60);

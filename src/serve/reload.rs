@@ -1,10 +1,11 @@
 //! Accepts a changed site file or image directory while everything runs.
 
 use super::{Shared, nfs::ImageExports, tell_findings};
-use crate::{control::api::Reloaded, http::script::Scripts, loaders::Loaders, preflight};
+use crate::{http::script::Scripts, loaders::Loaders, preflight};
 use anyhow::{Context, Result, bail};
 use rackstrap_base::{clock::Timestamp, sync::lock};
 use rackstrap_catalog::Catalog;
+use rackstrap_control::api::Reloaded;
 use rackstrap_image::load_catalog;
 use rackstrap_model::{
     decide::{Current, World},

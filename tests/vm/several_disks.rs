@@ -37,7 +37,9 @@ fn the_disk_with_the_marker_is_the_nodes_under_any_kernel_name() -> Result {
     let found = "(MBR with 2 partitions (ext2/3/4))";
     assert_eq!(
         node.wait_disk()?,
-        format!("/tmp and /var on nvme0n1 (prepared: blank -> scratch v1); unused: nvme1n1 2.1 GB {found}, mmcblk0 134 MB {found}")
+        format!(
+            "/tmp and /var on nvme0n1 (prepared: blank -> scratch v1); unused: nvme1n1 2.1 GB {found}, mmcblk0 134 MB {found}"
+        )
     );
     node.pull_plug();
     untouched()?;

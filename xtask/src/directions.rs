@@ -104,6 +104,39 @@ const MAY_USE: &Table = &[
             "rackstrap-wire",
         ],
     ),
+    // What the command line and the daemon say to each other, and the commands. No engine is known there: a change of one compiles only the
+    // daemon.
+    (
+        "rackstrap-control",
+        &[
+            "rackstrap-base",
+            "rackstrap-catalog",
+            "rackstrap-exchange",
+            "rackstrap-image",
+            "rackstrap-model",
+            "rackstrap-overlay",
+            "rackstrap-registries",
+            "rackstrap-store",
+            "rackstrap-wire",
+        ],
+    ),
+    (
+        "rackstrap-cli",
+        &[
+            "rackstrap-base",
+            "rackstrap-catalog",
+            "rackstrap-control",
+            "rackstrap-exchange",
+            "rackstrap-hostlist",
+            "rackstrap-image",
+            "rackstrap-model",
+            "rackstrap-overlay",
+            "rackstrap-registries",
+            "rackstrap-site",
+            "rackstrap-store",
+            "rackstrap-wire",
+        ],
+    ),
     // The agent travels to each node: it stays small.
     ("rackstrap-agent", &["rackstrap-modindex", "rackstrap-wire"]),
     // The program ties everything together. The agent and the test bed are for its tests.
@@ -113,6 +146,8 @@ const MAY_USE: &Table = &[
             "rackstrap-agent",
             "rackstrap-base",
             "rackstrap-catalog",
+            "rackstrap-cli",
+            "rackstrap-control",
             "rackstrap-dhcp",
             "rackstrap-dns",
             "rackstrap-exchange",

@@ -191,7 +191,7 @@ fn who_did_it_is_what_the_kernel_says_and_not_what_the_request_says() {
         forged["by"] = "mallory".into();
         client.post::<api::ChangesAnswer>(api::paths::CHANGES, &forged).unwrap();
         let history: Vec<api::HistoryRow> = client.get("/v1/history/r01n01").unwrap();
-        assert_eq!(history[0].by, crate::author::own());
+        assert_eq!(history[0].by, rackstrap_control::author::own());
         let restart = serde_json::json!({
             "want": {"nodes": ["r01n01"], "reason": "", "max_down": 1, "drain": false, "within_secs": 600, "by": "mallory"},
             "dry_run": false,
@@ -201,7 +201,7 @@ fn who_did_it_is_what_the_kernel_says_and_not_what_the_request_says() {
             .post::<serde_json::Value>(api::paths::RESTARTS, &restart)
             .unwrap();
         let restarts: serde_json::Value = client.get(api::paths::RESTARTS).unwrap();
-        assert_eq!(restarts["requests"][0]["by"], crate::author::own());
+        assert_eq!(restarts["requests"][0]["by"], rackstrap_control::author::own());
         assert!(!restarts.to_string().contains("mallory"), "{restarts}");
     });
 }

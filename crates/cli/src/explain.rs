@@ -1,0 +1,140 @@
+//! `rackstrap explain`
+
+use super::{
+    connection::connect,
+    hostlist::Wanted,
+    output::{self, Format},
+};
+use anyhow::Result;
+use clap::Args;
+use rackstrap_control::{
+    api::{self, Level},
+    segment,
+};
+use std::{path::Path, process::ExitCode};
+
+/// Arguments of `rackstrap explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Shows the decision that DHCP, TFTP, HTTP and NFS act on now, with its reasons.
+
+Examples:
+  rackstrap explain r01n01
+  rackstrap explain 'r01n[01-04]'
+  rackstrap explain 52:54:00:01:01:01
+  rackstrap explain 10.5.1.1")]
+pub struct ExplainArgs {
+    /// Names, hostlists, MAC addresses or IP addresses
+    #[arg(required = true, value_name = "NODES|MAC|IP", add = crate::complete::nodes())]
+    about: Vec<String>,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// Runs the command.
+pub fn run(config: &Path, args: ExplainArgs) -> Result<ExitCode> {
+    let client = connect(config)?;
+    output::each(Wanted::new(args.about)?.subjects(&client)?, args.format, |about| {
+        let answer: api::ExplainAnswer = client.get(&format!("{}{}", api::paths::EXPLAIN, segment(about)))?;
+        let text = describe(&answer);
+        Ok((answer, text))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn describe(answer: &api::ExplainAnswer) -> String {
+    let mut text = format!("{}:\n", answer.about);
+    for step in &answer.why {
+        text.push_str(&format!("  - {step}\n"));
+    }
+    text.push('\n');
+    text.push_str(&match &answer.decision {
+        Some(decision) => decided(decision),
+        None => unknown(answer),
+    });
+    for rollout in &answer.rollouts {
+        text.push_str(&format!("\n{rollout}"));
+    }
+    for warning in &answer.warnings {
+        text.push_str(&format!("\nwarning: {warning}"));
+    }
+    if let Some(pinned) = &answer.pinned {
+        let ready = match pinned.ready {
+            Some(at) => format!("ready at {}", output::local_time(at)),
+            None => "not ready yet".to_owned(),
+        };
+        text.push_str(&format!(
+            "\n\npinned: boot {} of {} has {}, {}; the above is for its next boot",
+            pinned.id,
+            output::local_time(pinned.opened),
+            pinned.image,
+            ready
+        ));
+        if !pinned.checks.is_empty() {
+            text.push_str(&format!("\nits checks:\n{}", checks_table(&pinned.checks)));
+        }
+    }
+    text
+}
+
+fn decided(decision: &api::ExplainDecision) -> String {
+    let image = match (&decision.image, &decision.image_problem) {
+        (Some(image), _) => image.to_string(),
+        (None, problem) => format!("none: {}", problem.as_deref().unwrap_or("unknown reason")),
+    };
+    let disk = decision.disk.as_ref().map(|disk| {
+        let layout = &disk.layout;
+        format!(
+            "{} v{} on {}, digest {}",
+            layout.name, layout.version, disk.device, disk.digest
+        )
+    });
+    output::facts(&[
+        ("node", decision.node.name.clone()),
+        ("address", decision.node.ipaddr.to_string()),
+        ("profiles", output::list(&decision.node.profiles)),
+        ("image", image),
+        ("disk", disk.unwrap_or_else(|| "left alone".to_owned())),
+        ("init", decision.init.clone()),
+        ("kernel args", output::dash(&decision.kernel_args)),
+        ("console", output::dash(&decision.console)),
+        ("templates", output::list(&decision.templates)),
+        ("ram size", decision.ram_size.clone()),
+        ("checks", output::list(&decision.checks)),
+    ])
+}
+
+/// One row for each check.
+pub fn checks_table(checks: &[api::CheckRow]) -> String {
+    let mut table = output::table(["check", "state", "seen"]);
+    for row in checks {
+        let level = match row.state {
+            api::CheckState::Unknown | api::CheckState::Holds => Level::Ok,
+            api::CheckState::Waits => Level::Retry,
+            api::CheckState::Failed => Level::Error,
+        };
+        table.add_row(vec![
+            row.check.as_str().into(),
+            output::level_cell(level, row.state.as_str()),
+            output::dash(&row.detail).into(),
+        ]);
+    }
+    output::render(&table)
+}
+
+fn unknown(answer: &api::ExplainAnswer) -> String {
+    let mut text = "not a node, so it boots nothing".to_owned();
+    if let Some(lease) = &answer.lease {
+        let hwaddr = lease.hwaddr;
+        text.push_str(&format!("\nit has {} from the temporary pool", lease.ipaddr));
+        text.push_str(&format!(
+            ", as {hwaddr}\nto make it a node: rackstrap node add NAME --hwaddr {hwaddr}"
+        ));
+    } else if answer.about.parse::<rackstrap_wire::HwAddr>().is_ok() {
+        text.push_str(&format!(
+            "\nto make it one: rackstrap node add NAME --hwaddr {}",
+            answer.about
+        ));
+    }
+    text
+}

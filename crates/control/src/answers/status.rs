@@ -1,0 +1,136 @@
+//! The rows of `rackstrap status`: one for each node.
+
+use crate::api::StatusRow;
+use rackstrap_base::clock::Timestamp;
+use rackstrap_catalog::ImageVersion;
+use rackstrap_image::permissive_args;
+use rackstrap_model::{
+    decide::World,
+    disks::{DiskTrouble, disk_size},
+    inventory::{Node, Settings},
+};
+use rackstrap_registries::{
+    boots::{Boot, Boots},
+    timeline::{NodeStatus, Recorder},
+};
+use rackstrap_wire::{DiskState, DiskStatus};
+use std::sync::Arc;
+
+/// The rows of all nodes, by name, without unknown machines.
+pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp) -> Vec<StatusRow> {
+    let nodes = world.inventory.iter().map(|node| {
+        let status = NodeStatus::of(world, recorder, boots, &node.name, now);
+        let boot = status.last_boot().cloned();
+        let permissive = boot.as_ref().is_some_and(|boot| boots_permissive(world, node, boot));
+        let known = boots.disks().get(&node.name);
+        let next = boots.disks().next_effect(world.disk_rules(), node);
+        let disk = boot.as_ref().and_then(|boot| boot.disk.as_ref());
+        StatusRow {
+            node: node.name.clone(),
+            state: status.state,
+            since: status.since,
+            image: status.version,
+            ipaddr: Some(node.ipaddr),
+            disk: disk.map(describe_disk).unwrap_or_default(),
+            next_disk: next.map(|effect| effect.to_string()).unwrap_or_default(),
+            disk_trouble: known.as_ref().and_then(DiskTrouble::of),
+            last_error: status.reason,
+            heard: status.heard,
+            boot: boot.map(|boot| boot.plan.id.clone()).unwrap_or_default(),
+            remark: if permissive {
+                "SELinux permissive".to_owned()
+            } else {
+                String::new()
+            },
+        }
+    });
+    nodes.collect()
+}
+
+/// Whether the image of the boot enforces SELinux, and the nodes of the image boot permissive.
+fn boots_permissive(world: &World, node: &Node, boot: &Boot) -> bool {
+    let enforces = |version: &Arc<ImageVersion>| version.enforces_selinux;
+    world.images.get(boot.image()).is_some_and(enforces) && {
+        let settings = Settings::of(&world.site, &node.profiles, |_| ());
+        let given = settings.text(|p| &p.kernel_args).unwrap_or_default();
+        permissive_args(given) != given
+    }
+}
+
+/// A disk in a few words: `/tmp and /var on vda (prepared: blank -> scratch v1)`, and `; unused: sdb 1.9 TB (blank)` where
+/// there are further ones.
+fn describe_disk(disk: &DiskState) -> String {
+    let unused = disk.facts.unused.iter();
+    let unused: Vec<String> = unused
+        .map(|other| format!("{} {} ({})", other.device, disk_size(other.size), other.what))
+        .collect();
+    match unused.is_empty() {
+        true => describe_own(disk),
+        false => format!("{}; unused: {}", describe_own(disk), unused.join(", ")),
+    }
+}
+
+fn describe_own(disk: &DiskState) -> String {
+    let mounts: Vec<&str> = disk.mounts.iter().filter_map(|m| m.mount.as_deref()).collect();
+    let what = match &disk.status {
+        DiskStatus::NotWanted => return "none wanted".into(),
+        DiskStatus::Kept { layout } => format!("kept: {layout}"),
+        DiskStatus::Prepared { from, to } => format!("prepared: {from} -> {to}"),
+        DiskStatus::Degraded { reason } => format!("degraded: {reason}"),
+    };
+    match (mounts.split_last(), disk.device.is_empty()) {
+        (_, true) => what,
+        (None, false) => format!("{} ({what})", disk.device),
+        (Some((last, [])), false) => format!("{last} on {} ({what})", disk.device),
+        (Some((last, others)), false) => format!("{} and {last} on {} ({what})", others.join(", "), disk.device),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rackstrap_wire::{FileSystem, MountedPartition};
+
+    #[test]
+    fn disks_in_a_few_words() {
+        let mount = |path: Option<&str>| MountedPartition {
+            name: "p".into(),
+            device: "/dev/vda1".into(),
+            fs: FileSystem::Ext4,
+            uuid: String::new(),
+            mount: path.map(str::to_owned),
+            options: String::new(),
+            size: 0,
+        };
+        let disk = |status, device: &str, mounts: &[Option<&str>]| {
+            describe_disk(&DiskState {
+                status,
+                device: device.into(),
+                size: 0,
+                mounts: mounts.iter().map(|path| mount(*path)).collect(),
+                ..DiskState::default()
+            })
+        };
+        let prepared = DiskStatus::Prepared {
+            from: "blank".into(),
+            to: "scratch v1".into(),
+        };
+        assert_eq!(
+            disk(prepared, "vda", &[Some("/tmp"), None, Some("/var")]),
+            "/tmp and /var on vda (prepared: blank -> scratch v1)"
+        );
+        let kept = DiskStatus::Kept {
+            layout: "scratch v1".into(),
+        };
+        assert_eq!(
+            disk(kept.clone(), "vda", &[Some("/tmp")]),
+            "/tmp on vda (kept: scratch v1)"
+        );
+        assert_eq!(disk(kept, "vda", &[]), "vda (kept: scratch v1)");
+        let none = DiskStatus::Degraded {
+            reason: "no disk found".into(),
+        };
+        assert_eq!(disk(none, "", &[]), "degraded: no disk found");
+        assert_eq!(disk(DiskStatus::NotWanted, "", &[]), "none wanted");
+    }
+}
