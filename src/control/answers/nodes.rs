@@ -1,8 +1,8 @@
 //! Answers about the inventory.
 
 use crate::{
-    control::api::{ExportRow, HistoryRow, NodeChange, NodeRow, SettingRow},
-    inventory::export::ExportNode,
+    control::api::{ExportRow, ExportSubnet, HistoryRow, NodeChange, NodeRow, SettingRow},
+    inventory::export::{BootSubnet, ExportNode},
 };
 use rackstrap_model::inventory::{Changed, Entry, Node, Setting};
 
@@ -68,6 +68,18 @@ impl From<Setting> for SettingRow {
             key: setting.key,
             value: setting.value,
             profile: setting.profile,
+        }
+    }
+}
+
+impl From<ExportSubnet> for BootSubnet {
+    fn from(row: ExportSubnet) -> Self {
+        BootSubnet {
+            network: row.network,
+            server: row.server,
+            base: row.base,
+            script: row.script,
+            is_proxy: row.is_proxy,
         }
     }
 }
