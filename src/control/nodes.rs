@@ -65,7 +65,7 @@ pub(super) fn dhcp_part(subnet: &Subnet) -> Option<String> {
     match subnet.dhcp {
         DhcpPart::Full => None,
         DhcpPart::Proxy => Some(format!(
-            "dhcp = \"proxy\" in {network}: another DHCP server gives the node its address, rackstrap its boot file"
+            "dhcp = \"proxy\" in {network}: another DHCP server gives the node its address, and this server its boot file"
         )),
         DhcpPart::Off => Some(format!(
             "dhcp = \"off\" in {network}: another DHCP server gives the node its address and its boot file"

@@ -54,7 +54,7 @@ fn pools(world: &World, full: &[(Ipv4Addr, Ipv4Addr)]) -> Vec<String> {
                 "in {network} (dhcp = \"proxy\") it gets an address from another DHCP server, shows its hardware address on its screen, and waits"
             )),
             DhcpPart::Off => steps.push(format!(
-                "in {network} (dhcp = \"off\") rackstrap does not see it: rackstrap node add NAME --hwaddr MAC"
+                "in {network} (dhcp = \"off\") DHCP does not report it; add it by its MAC address: rackstrap node add NAME --hwaddr MAC"
             )),
         }
     }

@@ -41,7 +41,7 @@ fn left(part: DhcpPart, why: Left, reason: impl Into<std::borrow::Cow<'static, s
     }
 }
 
-/// Answers a packet at port 67 from a machine in `subnets`, at least one, in none of which rackstrap gives addresses.
+/// Answers a packet at port 67 from a machine in `subnets`, at least one, in none of which the daemon gives addresses.
 pub(super) fn proxy(request: &Request, from: Ingress<'_>, subnets: &[&Subnet], authority: &dyn Authority) -> Decided {
     let link_subnet = subnets[0];
     let part = link_subnet.dhcp;
@@ -188,7 +188,7 @@ pub(super) fn boot_server(
         return refused("at port 4011 without the class PXEClient (option 60)".to_owned());
     }
     if let Some(item) = request.boot_item {
-        // rackstrap offers no menu.
+        // This server offers no menu.
         return refused(format!(
             "asks for entry {item} of a boot menu, which another ProxyDHCP server sent; stop that server"
         ));

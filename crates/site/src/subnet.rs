@@ -140,7 +140,7 @@ fn read_dhcp(report: &mut Report<'_>, section: &Section<'_>) -> DhcpPart {
             let help = match near {
                 Some(near) => format!("did you mean dhcp = \"{near}\"?"),
                 None => format!(
-                    "write {}: rackstrap gives addresses and boot files; or {}: boot files only; or {}: neither",
+                    "write {}: the daemon gives addresses and boot files; or {}: boot files only; or {}: neither",
                     all[0], all[1], all[2]
                 ),
             };
@@ -162,7 +162,7 @@ fn read_dhcp(report: &mut Report<'_>, section: &Section<'_>) -> DhcpPart {
         if section.get(key).is_some() {
             report.warn(
                 section.key_at(key),
-                format!("with dhcp = \"{part}\" rackstrap leases no addresses, so '{key}' has no effect"),
+                format!("with dhcp = \"{part}\" the daemon leases no addresses, so '{key}' has no effect"),
                 "remove it; your DHCP server has its own",
             );
         }

@@ -22,7 +22,7 @@ fn another_word_is_refused_with_the_ones_that_exist() {
     assert!(said(&with("dhcp = \"proxi\"")).contains("did you mean dhcp = \"proxy\"?"));
     let text = said(&with("dhcp = \"relay-agent\""));
     assert!(
-        text.contains("'relay-agent' is not a part of DHCP") && text.contains("write \"full\": rackstrap gives"),
+        text.contains("'relay-agent' is not a part of DHCP") && text.contains("write \"full\": the daemon gives"),
         "{text}"
     );
     let text = said(&with("dhcp = false"));
