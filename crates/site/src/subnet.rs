@@ -136,7 +136,7 @@ fn read_dhcp(report: &mut Report<'_>, section: &Section<'_>) -> DhcpPart {
     let part: Option<Spanned<DhcpPart>> = section.parsed(report, "dhcp", "\"proxy\"", |text| {
         text.parse().map_err(|()| {
             let all = DhcpPart::ALL.map(|part| format!("\"{part}\""));
-            let near = closest(text, DhcpPart::ALL.map(DhcpPart::as_str).into_iter());
+            let near = closest(text, DhcpPart::ALL.map(DhcpPart::as_str));
             let help = match near {
                 Some(near) => format!("did you mean dhcp = \"{near}\"?"),
                 None => format!(

@@ -40,12 +40,12 @@ pub(super) fn loaders(http: bool) -> BTreeMap<&'static str, Vec<u16>> {
     all
 }
 
+/// A subnet with its number, none for the nodes that are in no subnet, and its nodes.
+pub(super) type Part<'a> = (Option<(usize, &'a BootSubnet)>, Vec<&'a ExportNode>);
+
 /// The nodes of each subnet, in the order of both; first those in none of them.
-pub(super) fn by_subnet<'a>(
-    nodes: &[&'a ExportNode],
-    subnets: &'a [BootSubnet],
-) -> Vec<(Option<(usize, &'a BootSubnet)>, Vec<&'a ExportNode>)> {
-    let mut parts: Vec<(Option<(usize, &BootSubnet)>, Vec<&ExportNode>)> = vec![(None, Vec::new())];
+pub(super) fn by_subnet<'a>(nodes: &[&'a ExportNode], subnets: &'a [BootSubnet]) -> Vec<Part<'a>> {
+    let mut parts: Vec<Part> = vec![(None, Vec::new())];
     parts.extend(subnets.iter().enumerate().map(|numbered| (Some(numbered), Vec::new())));
     for node in nodes {
         let at = subnets.iter().position(|subnet| subnet.network.contains(&node.ipaddr));

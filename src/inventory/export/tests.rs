@@ -22,7 +22,7 @@ fn subnets() -> Vec<BootSubnet> {
         network: ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, second, 0, 0), 16),
         server: Ipv4Addr::new(10, second, 0, 1),
         base: format!("http://10.{second}.0.1:80"),
-        script: crate::http::script::script_url_of_any(&format!("http://10.{second}.0.1:80")),
+        script: format!("http://10.{second}.0.1:80/ipxe?mac=${{netX/mac:hexhyp}}&arch=${{buildarch}}"),
         is_proxy,
     };
     vec![subnet(5, false), subnet(6, true)]
