@@ -59,7 +59,7 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Interface(name) => write!(f, "on {name}"),
+            Place::Interface(name) => write!(f, "on '{name}'"),
             Place::BootServer(server) => write!(f, "at port {PXE_PORT} of {server}"),
         }
     }
@@ -211,12 +211,12 @@ mod tests {
     #[test]
     fn only_ports_are_opened_at_which_something_is_answered() {
         use DhcpPart::{Full, Off, Proxy};
-        assert_eq!(places([Full, Full, Full]), ["on eth0", "on eth1"]);
+        assert_eq!(places([Full, Full, Full]), ["on 'eth0'", "on 'eth1'"]);
         assert_eq!(places([Off, Off, Off]), [""; 0]);
-        assert_eq!(places([Off, Off, Full]), ["on eth1"]);
-        assert_eq!(places([Off, Off, Proxy]), ["on eth1", "at port 4011 of 10.7.0.1"]);
+        assert_eq!(places([Off, Off, Full]), ["on 'eth1'"]);
+        assert_eq!(places([Off, Off, Proxy]), ["on 'eth1'", "at port 4011 of 10.7.0.1"]);
         // Relays may come in by both.
-        let relayed = ["on eth0", "on eth1", "at port 4011 of 10.6.0.1"];
+        let relayed = ["on 'eth0'", "on 'eth1'", "at port 4011 of 10.6.0.1"];
         assert_eq!(places([Off, Proxy, Off]), relayed);
     }
 }
