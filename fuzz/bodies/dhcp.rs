@@ -4,7 +4,10 @@ use dhcproto::{
     Decodable, Decoder,
     v4::{HType, Message},
 };
-use rackstrap_base::{clock::Timestamp, subnet::Subnet};
+use rackstrap_base::{
+    clock::Timestamp,
+    subnet::{DhcpPart, Subnet},
+};
 use rackstrap_dhcp::*;
 use std::{
     cell::RefCell,
@@ -56,17 +59,32 @@ impl Authority for World {
 fn world() -> World {
     let server = Ipv4Addr::new(10, 5, 0, 1);
     World(Arc::new(Network {
-        subnets: vec![Subnet {
-            network: ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, 5, 0, 0), 16),
-            interface: Some("eth0".into()),
-            server,
-            router: None,
-            dns: vec![server],
-            ntp: vec![],
-            pool: Some((Ipv4Addr::new(10, 5, 255, 1), Ipv4Addr::new(10, 5, 255, 8))),
-            lease_secs: 3600,
-            pool_lease_secs: 600,
-        }],
+        subnets: vec![
+            Subnet {
+                network: ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, 5, 0, 0), 16),
+                interface: Some("eth0".into()),
+                server,
+                dhcp: DhcpPart::Full,
+                router: None,
+                dns: vec![server],
+                ntp: vec![],
+                pool: Some((Ipv4Addr::new(10, 5, 255, 1), Ipv4Addr::new(10, 5, 255, 8))),
+                lease_secs: 3600,
+                pool_lease_secs: 600,
+            },
+            Subnet {
+                network: ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, 6, 0, 0), 16),
+                interface: Some("eth1".into()),
+                server: Ipv4Addr::new(10, 6, 0, 1),
+                dhcp: DhcpPart::Proxy,
+                router: None,
+                dns: vec![],
+                ntp: vec![],
+                pool: None,
+                lease_secs: 3600,
+                pool_lease_secs: 600,
+            },
+        ],
         domain: "example".into(),
     }))
 }
@@ -87,18 +105,25 @@ pub fn run(bytes: &[u8]) -> bool {
     };
     STATE.with_borrow_mut(|(world, engine, now)| {
         *now += 10_000;
-        let from = Ingress {
-            interface: "eth0",
-            source: SocketAddrV4::new(request.ciaddr, 68),
-        };
-        let outcome = engine.handle(&request, from, Timestamp(*now), &*world);
-        assert_eq!(outcome.reply.is_none(), outcome.event.answer == AnswerKind::Silent);
-        if let Some(reply) = outcome.reply {
+        let source = SocketAddrV4::new(request.ciaddr, 68);
+        let asker = SocketAddrV4::new(Ipv4Addr::new(10, 6, 1, 1), 4011);
+        for (interface, source, port) in [("eth0", source, 67), ("eth1", source, 67), ("", asker, 4011)] {
+            let from = Ingress {
+                interface,
+                source,
+                port,
+            };
+            let outcome = engine.handle(&request, from, Timestamp(*now), &*world);
+            assert_eq!(outcome.reply.is_none(), outcome.event.answer == AnswerKind::Silent);
+            let Some(reply) = outcome.reply else { continue };
             assert!((300..=1472).contains(&reply.bytes.len()));
             let message = Message::decode(&mut Decoder::new(&reply.bytes)).expect("a reply that clients can read");
             assert_eq!(reply.bytes[0], 2);
             assert!(message.opts().msg_type().is_some());
             assert_eq!((message.htype(), message.hlen()), (HType::Eth, 6));
+            if outcome.event.part == DhcpPart::Proxy {
+                assert!(message.yiaddr().is_unspecified() && outcome.writes.is_empty());
+            }
         }
         assert!(engine.leases().len() <= 8);
     });

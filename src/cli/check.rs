@@ -6,6 +6,7 @@ use crate::{
     preflight::{self, Finding},
 };
 use anyhow::Context;
+use rackstrap_base::subnet::DhcpPart;
 use rackstrap_catalog::Catalog;
 use rackstrap_cli::{CheckArgs, count};
 use rackstrap_control::{Client, api};
@@ -222,6 +223,15 @@ fn summary(site: &Site) -> String {
         let pool = subnet
             .pool
             .map_or("no pool".to_owned(), |(first, last)| format!("pool {first}-{last}"));
+        let pool = match subnet.dhcp {
+            DhcpPart::Full => pool,
+            DhcpPart::Proxy => {
+                "boot files only: your DHCP server gives the addresses, also those of unknown machines".to_owned()
+            }
+            DhcpPart::Off => {
+                "no DHCP: your DHCP server gives addresses and boot files, and unknown machines are not seen".to_owned()
+            }
+        };
         text.push_str(&format!(
             "  subnet    {} {by}, server {}, {pool}\n",
             subnet.network, subnet.server
@@ -324,6 +334,7 @@ fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>, tree
                 "network": s.network,
                 "interface": s.interface,
                 "server": s.server,
+                "dhcp": s.dhcp.as_str(),
                 "router": s.router,
                 "pool": s.pool.map(|(first, last)| [first, last]),
             })).collect::<Vec<_>>(),

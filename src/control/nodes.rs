@@ -6,12 +6,16 @@ use super::{
     refusal::{Refusal, Shared, blocking, broken},
     signed::Signed,
 };
+use crate::http::{base_url, script::script_url_of_any};
 use axum::{
     Json,
     extract::{Path, Query, State},
     http::StatusCode,
 };
-use rackstrap_base::clock::{Timestamp, duration};
+use rackstrap_base::{
+    clock::{Timestamp, duration},
+    subnet::{DhcpPart, Subnet, wrong_address},
+};
 use rackstrap_control::answers::{checks_of, status};
 use rackstrap_model::{
     decide::{Decision, Requester, World, decide},
@@ -51,6 +55,46 @@ pub(super) fn overdue(context: &Shared, world: &World, node: &str) -> Option<Str
         NodeState::Lost => Some(format!("the node is lost: no heartbeat for {}", since())),
         _ => None,
     }
+}
+
+/// What a node gets from another DHCP server; none if rackstrap is the only one.
+pub(super) fn dhcp_part(subnet: &Subnet) -> Option<String> {
+    let network = subnet.network;
+    match subnet.dhcp {
+        DhcpPart::Full => None,
+        DhcpPart::Proxy => Some(format!(
+            "dhcp = \"proxy\" in {network}: another DHCP server gives the node its address, and this server its boot file"
+        )),
+        DhcpPart::Off => Some(format!(
+            "dhcp = \"off\" in {network}: another DHCP server gives the node its address and its boot file"
+        )),
+    }
+}
+
+/// Why the node cannot boot with the address that another DHCP server gave it; none if it has its own, or was not seen.
+pub(super) fn wrong_address_of(context: &Shared, node: &Node, subnet: &Subnet) -> Option<String> {
+    if !subnet.dhcp.is_of_another_server() {
+        return None;
+    }
+    let mut cards = node.hwaddrs.iter();
+    let has = cards.find_map(|card| context.firmware.address_of(*card))?;
+    (has != node.ipaddr).then(|| wrong_address(&node.name, has, node.ipaddr))
+}
+
+/// `GET`: what each network boots.
+pub(super) async fn export_boot(State(context): State<Shared>) -> Json<Vec<api::ExportSubnet>> {
+    let site = context.world.load().site.clone();
+    let subnets = site.subnets.iter().map(|subnet| {
+        let base = base_url(&site, subnet.server);
+        api::ExportSubnet {
+            network: subnet.network,
+            server: subnet.server,
+            script: script_url_of_any(&base),
+            base,
+            is_proxy: subnet.dhcp == DhcpPart::Proxy,
+        }
+    });
+    Json(subnets.collect())
 }
 
 /// The query about local disks in an export.

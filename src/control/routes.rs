@@ -96,6 +96,7 @@ pub fn router(context: Arc<Context>, ending: CancellationToken) -> Router {
         .route("/v1/nodes/{name}", get(nodes::show))
         .route(paths::GROUPS, get(nodes::groups))
         .route(paths::EXPORT, get(nodes::export))
+        .route(paths::EXPORT_BOOT, get(nodes::export_boot))
         .route(paths::CHANGES, post(nodes::change))
         .route("/v1/history/{name}", get(nodes::history))
         .route("/v1/timeline/{subject}", watchable(timeline, TIMELINE_SOURCES))
@@ -326,6 +327,8 @@ async fn explain(
             why.extend(decided.why);
             warnings.extend(disks::warnings(&context, &world, &decided.node));
             warnings.extend(nodes::overdue(&context, &world, &decided.node.name));
+            why.extend(nodes::dhcp_part(&decided.subnet));
+            warnings.extend(nodes::wrong_address_of(&context, &decided.node, &decided.subnet));
             let further = context.discovery.further_cards(&decided.node.name);
             why.extend(further.iter().map(|owner| {
                 let card = owner.card;

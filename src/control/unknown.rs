@@ -1,5 +1,6 @@
 //! What `rackstrap explain` shows about a machine or an address that belongs to no node.
 
+use rackstrap_base::subnet::DhcpPart;
 use rackstrap_model::decide::{Requester, World};
 use rackstrap_registries::discovery::Owner;
 use std::net::Ipv4Addr;
@@ -45,7 +46,20 @@ fn pools(world: &World, full: &[(Ipv4Addr, Ipv4Addr)]) -> Vec<String> {
             text(&full)
         ));
     }
+    for subnet in &world.site.subnets {
+        let network = subnet.network;
+        match subnet.dhcp {
+            DhcpPart::Full => {}
+            DhcpPart::Proxy => steps.push(format!(
+                "in {network} (dhcp = \"proxy\") it gets an address from another DHCP server, shows its hardware address on its screen, and waits"
+            )),
+            DhcpPart::Off => steps.push(format!(
+                "in {network} (dhcp = \"off\") DHCP does not report it; add it by its MAC address: rackstrap node add NAME --hwaddr MAC"
+            )),
+        }
+    }
     match (open.is_empty(), full.is_empty()) {
+        (true, true) if !steps.is_empty() => {}
         (true, true) => {
             steps.push("no [[subnet]] has a pool for unknown machines: it gets no answer from DHCP".to_owned());
         }

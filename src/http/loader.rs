@@ -12,7 +12,12 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use rackstrap_base::{clock::Timestamp, firmware::arch_of_ipxe, text::quoted};
+use rackstrap_base::{
+    clock::Timestamp,
+    firmware::arch_of_ipxe,
+    subnet::{DhcpPart, wrong_address},
+    text::quoted,
+};
 use rackstrap_image::permissive_args;
 use rackstrap_model::decide::{Decision, NodeDecision, Requester, World, decide};
 use rackstrap_registries::{
@@ -75,12 +80,29 @@ pub async fn script(
         .inventory
         .by_ipaddr(peer.ipv4())
         .is_some_and(|node| !node.hwaddrs.contains(&hwaddr));
+    if let Decision::Node(decision) = &decision {
+        service.open_without_dhcp(&world, decision, *peer);
+    }
     let text = match decision {
         _ if speaks_for_another => {
             let subnet = world.site.subnet_of(peer.ipv4());
             let base = base_url(&world.site, subnet.map_or(peer.ipv4(), |subnet| subnet.server));
             let message = format!("{} is not the address of {hwaddr}", peer.ipv4());
             service.wait(&base, hwaddr, &[message], true)?
+        }
+        Decision::Node(decision)
+            if decision.node.ipaddr != peer.ipv4() && decision.subnet.dhcp.is_of_another_server() =>
+        {
+            let detail = wrong_address(&decision.node.name, peer.ipv4(), decision.node.ipaddr);
+            // With "proxy" the machine's DHCP was heard, so that a request from elsewhere is not its own.
+            let own = match decision.subnet.dhcp {
+                DhcpPart::Proxy => service.firmware.address_of(hwaddr) == Some(peer.ipv4()),
+                _ => decision.subnet.network.contains(&peer.ipv4()),
+            };
+            if own {
+                service.firmware.note_address(hwaddr, peer.ipv4());
+            }
+            service.send_to_dhcp(&world, &decision, hwaddr, detail, own.then_some(Level::Error))?
         }
         Decision::Node(decision) if decision.node.ipaddr != peer.ipv4() => {
             let detail = format!(
@@ -132,6 +154,18 @@ impl Service {
         if last.is_some_and(|boot| boot.ready.is_none()) {
             self.rollouts.heard_all().await;
         }
+    }
+
+    /// With `dhcp = "off"` no DHCP exchange is heard that could open the node's window, so its request for a script opens it. A
+    /// user of the running system can send that, too: while the system sends heartbeats, the boot is in doubt, as with a
+    /// relay that passes on what users send.
+    fn open_without_dhcp(&self, world: &World, decision: &NodeDecision, peer: Peer) {
+        let node = &decision.node;
+        if decision.subnet.dhcp != DhcpPart::Off || node.ipaddr != peer.ipv4() {
+            return;
+        }
+        let doubted = self.boots.is_alive(&node.name, world.site.limits.heartbeat_secs);
+        self.windows.open(&node.name, Timestamp::now(), doubted);
     }
 
     /// Records that the loader tried, failed, paused, and asks again.

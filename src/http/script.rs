@@ -181,6 +181,11 @@ pub fn script_url(base: &str, hwaddr: HwAddr) -> String {
     format!("{base}/ipxe?mac={}&arch=${{buildarch}}", hwaddr.hyphenated())
 }
 
+/// The same for a DHCP server that gives all machines one URL: iPXE inserts the address of the card that it booted from, too.
+pub fn script_url_of_any(base: &str) -> String {
+    format!("{base}/ipxe?mac=${{netX/mac:hexhyp}}&arch=${{buildarch}}")
+}
+
 /// The kernel's arguments. With `panic=10`, a kernel that panics restarts the machine instead of stopping.
 fn command_line(script: &NodeScript<'_>) -> String {
     let plan = script.plan;

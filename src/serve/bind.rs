@@ -88,9 +88,11 @@ pub fn spawn_all(
         network: Box::new(move || {
             let site = looked.load().site.clone();
             let interfaces = match site.server.look_for_dhcp_servers {
+                // Where another server gives the addresses, its offers are the intended ones.
                 true => site
                     .subnets
                     .iter()
+                    .filter(|subnet| !subnet.dhcp.is_of_another_server())
                     .filter_map(|subnet| subnet.interface.clone())
                     .collect(),
                 false => BTreeSet::new(),

@@ -11,7 +11,7 @@ use rackstrap_base::{
     warnings::{DHCP_SERVER, SiteWarnings},
 };
 use rackstrap_dhcp::{
-    ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Kind, Lease, LeaseStore, Loader, Network, Rival,
+    ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Kind, Lease, LeaseStore, Left, Loader, Network, Rival,
 };
 use rackstrap_model::decide::{Decision, Requester, decide};
 use rackstrap_registries::{
@@ -146,6 +146,10 @@ impl Authority for DhcpAuthority {
     }
 
     fn observe(&self, event: &DhcpEvent) {
+        if event.left == Some(Left::Off) {
+            // The site has another server for that network, and the daemon hears it by chance.
+            return;
+        }
         let world = self.shared.world.load();
         let heartbeat_secs = world.site.limits.heartbeat_secs;
         let alive = |node: &str| self.shared.boots.is_alive(node, heartbeat_secs);
@@ -166,6 +170,11 @@ impl Authority for DhcpAuthority {
                     if let Some(uuid) = event.uuid {
                         self.shared.discovery.record_node_uuid(event.hwaddr, uuid);
                     }
+                    if event.left == Some(Left::Address)
+                        && let Some(address) = event.address
+                    {
+                        self.shared.firmware.note_address(event.hwaddr, address);
+                    }
                     self.find(&subject, event, &world.site);
                 }
                 subject
@@ -175,7 +184,7 @@ impl Authority for DhcpAuthority {
                 Subject::Machine(event.hwaddr)
             }
         };
-        if let (true, AnswerKind::Ack, Subject::Node(node)) = (event.booting, event.answer, &subject) {
+        if let (true, Subject::Node(node)) = (event.completes_boot(), &subject) {
             self.shared.windows.open(node, event.at, doubted);
         }
         // A running system that asks for its lease again is not a machine that starts.
@@ -253,7 +262,8 @@ fn seen(event: &DhcpEvent, site: &Site) -> Observation {
         uuid: event.uuid,
         arch: event.arch,
         booting: event.booting,
-        confirmed: event.answer == AnswerKind::Ack,
+        // In a proxy subnet the machine takes its address from another server.
+        confirmed: event.answer == AnswerKind::Ack || event.left == Some(Left::Address) && event.booting,
         offered: matches!(event.answer, AnswerKind::Offer | AnswerKind::Ack),
         no_room: event.pool_full.map(|(network, until)| NoRoom {
             network,

@@ -15,7 +15,9 @@ mod tftp;
 use crate::{control, http, loaders::Loaders, preflight};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
-use rackstrap_base::{clock::Timestamp, firmware::Firmwares, panics, warnings::SiteWarnings, words::count};
+use rackstrap_base::{
+    clock::Timestamp, firmware::Firmwares, panics, subnet::DhcpPart, warnings::SiteWarnings, words::count,
+};
 use rackstrap_image::{load_catalog, own_images};
 use rackstrap_model::{
     decide::{SharedWorld, World},
@@ -320,9 +322,15 @@ fn announce(world: &World) {
     let subnets: Vec<String> = site
         .subnets
         .iter()
-        .map(|s| match &s.interface {
-            Some(interface) => format!("{} on {interface}", s.network),
-            None => format!("{} by relays", s.network),
+        .map(|s| {
+            let part = match s.dhcp {
+                DhcpPart::Full => String::new(),
+                part => format!(" with dhcp = \"{part}\""),
+            };
+            match &s.interface {
+                Some(interface) => format!("{} on {interface}{part}", s.network),
+                None => format!("{} by relays{part}", s.network),
+            }
         })
         .collect();
     let (nodes, images) = (world.inventory.len(), world.images.iter().count());

@@ -44,6 +44,9 @@ const TESTS: &[&str] = &[
     "libnfs-utils",
     "isc-dhcp-client",
     "udhcpc",
+    // Other DHCP servers, for which exports are written.
+    "isc-dhcp-server",
+    "kea-dhcp4-server",
     "systemd",
     // A registry of container images, and certificates for it.
     "docker-registry",

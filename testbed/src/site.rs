@@ -62,6 +62,9 @@ pub struct Subnet {
     /// Address of the router; none without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub router: Option<String>,
+    /// The part of DHCP that the daemon answers; none for its default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dhcp: Option<String>,
     /// Temporary pool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,

@@ -10,6 +10,7 @@ mod layouts;
 mod nfs;
 mod panics;
 mod promises;
+mod proxy;
 mod racking;
 mod rivals;
 mod rollout;

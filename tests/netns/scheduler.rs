@@ -222,8 +222,8 @@ fn slurm_reads_the_names_of_random_sets_and_its_controller_starts_with_them() ->
             scratch: None,
         })
         .collect();
-    fs::write(at.join("nodes.conf"), Format::Slurm.write(&nodes))?;
-    fs::write(at.join("hosts"), Format::Hosts.write(&nodes))?;
+    fs::write(at.join("nodes.conf"), Format::Slurm.write(&nodes, &[]))?;
+    fs::write(at.join("hosts"), Format::Hosts.write(&nodes, &[]))?;
     let known = controller_knows(&namespace, at, all.len())?;
     assert_eq!(known.iter().collect::<BTreeSet<_>>(), all);
     Ok(())

@@ -194,7 +194,10 @@ const PURE: &Table = &[
     ),
     ("rackstrap-model", &["arc-swap", "ipnet", "serde", "thiserror"]),
     ("rackstrap-lifecycle", &["humantime", "serde"]),
-    ("rackstrap-exchange", &["csv", "serde", "strsim", "toml", "toml_edit"]),
+    (
+        "rackstrap-exchange",
+        &["csv", "ipnet", "serde", "serde_json", "strsim", "toml", "toml_edit"],
+    ),
 ];
 
 /// The feature of `rackstrap-base` that brings tasks, threads and sockets, which pure packages do without.

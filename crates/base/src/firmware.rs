@@ -1,8 +1,8 @@
-//! What firmware says of itself: its architecture, the loader that it gets first, and what each node's said last.
+//! What firmware says of itself: its architecture, the loader that it gets first, and what was last seen of each node's.
 
 use crate::sync::lock;
 use rackstrap_wire::HwAddr;
-use std::{collections::HashMap, sync::Mutex};
+use std::{collections::HashMap, net::Ipv4Addr, sync::Mutex};
 
 /// Names of the architectures of RFC 4578 option 93 by their number, with those that IANA added since
 /// ("Processor Architecture Types" in its DHCPv6 parameters).
@@ -79,6 +79,14 @@ pub fn first_loader(arch: Option<u16>) -> Result<&'static str, String> {
     }
 }
 
+/// The architectures for which there is a first loader, with it and whether they boot by HTTP.
+pub fn with_loader() -> impl Iterator<Item = (u16, &'static str, bool)> {
+    (0u16..).zip(NAMES).filter_map(|(arch, name)| {
+        let loader = first_loader(Some(arch)).ok()?;
+        Some((arch, loader, name.ends_with("HTTP boot")))
+    })
+}
+
 /// The architecture in a vendor class (option 60), `PXEClient:Arch:00007:UNDI:003016`, where option 93 is missing.
 pub fn arch_of_class(class: &[u8]) -> Option<u16> {
     let rest = class
@@ -108,22 +116,42 @@ pub fn arch_of_ipxe(buildarch: &str) -> Option<u16> {
 /// Cards of nodes that are remembered at most.
 const MOST: usize = 65_536;
 
-/// What the firmware of each node's card said last, since the daemon started.
+/// What was last seen of each node's card, since the daemon started.
 #[derive(Debug, Default)]
-pub struct Firmwares(Mutex<HashMap<HwAddr, u16>>);
+pub struct Firmwares(Mutex<HashMap<HwAddr, Seen>>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    arch: Option<u16>,
+    address: Option<Ipv4Addr>,
+}
 
 impl Firmwares {
     /// Firmware on the card of a node asked for an address.
     pub fn note(&self, hwaddr: HwAddr, arch: u16) {
-        let mut known = lock(&self.0);
-        if known.len() < MOST || known.contains_key(&hwaddr) {
-            known.insert(hwaddr, arch);
-        }
+        self.change(hwaddr, |seen| seen.arch = Some(arch));
     }
 
     /// Its architecture; none if its firmware sent nothing since the daemon started.
     pub fn of(&self, hwaddr: HwAddr) -> Option<u16> {
-        lock(&self.0).get(&hwaddr).copied()
+        lock(&self.0).get(&hwaddr)?.arch
+    }
+
+    /// Another DHCP server gave that address to the card of a node.
+    pub fn note_address(&self, hwaddr: HwAddr, address: Ipv4Addr) {
+        self.change(hwaddr, |seen| seen.address = Some(address));
+    }
+
+    /// The address that another DHCP server gave to it; none if that was not seen since the daemon started.
+    pub fn address_of(&self, hwaddr: HwAddr) -> Option<Ipv4Addr> {
+        lock(&self.0).get(&hwaddr)?.address
+    }
+
+    fn change(&self, hwaddr: HwAddr, change: impl FnOnce(&mut Seen)) {
+        let mut known = lock(&self.0);
+        if known.len() < MOST || known.contains_key(&hwaddr) {
+            change(known.entry(hwaddr).or_default());
+        }
     }
 }
 
@@ -147,6 +175,28 @@ mod tests {
         assert_eq!(first_loader(Some(9)), Ok("snponly.efi"));
         let why = first_loader(Some(10)).unwrap_err();
         assert!(why.contains("ARM 32-bit UEFI (architecture 10)"), "{why}");
+    }
+
+    #[test]
+    fn architectures_with_a_loader_are_listed() {
+        let all: Vec<_> = with_loader().map(|(arch, _, http)| (arch, http)).collect();
+        assert_eq!(
+            all,
+            [(0, false), (7, false), (9, false), (11, false), (16, true), (19, true)]
+        );
+    }
+
+    #[test]
+    fn architecture_and_address_of_a_card_are_kept_apart() {
+        let (seen, card) = (Firmwares::default(), HwAddr([2; 6]));
+        seen.note(card, 7);
+        assert_eq!((seen.of(card), seen.address_of(card)), (Some(7), None));
+        seen.note_address(card, Ipv4Addr::LOCALHOST);
+        assert_eq!(
+            (seen.of(card), seen.address_of(card)),
+            (Some(7), Some(Ipv4Addr::LOCALHOST))
+        );
+        assert_eq!(seen.address_of(HwAddr([4; 6])), None);
     }
 
     #[test]

@@ -1,7 +1,60 @@
 //! A network of nodes, as the site file has it.
 
 use ipnet::Ipv4Net;
-use std::net::Ipv4Addr;
+use std::{fmt, net::Ipv4Addr, str::FromStr};
+
+/// `dhcp` of `[[subnet]]`: which part of DHCP the daemon answers there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DhcpPart {
+    /// Addresses and boot files: the daemon is the network's DHCP server.
+    #[default]
+    Full,
+    /// Boot files only (PXE 2.1, ProxyDHCP): another server gives the addresses.
+    Proxy,
+    /// Nothing: another server gives the addresses and names the boot files.
+    Off,
+}
+
+impl DhcpPart {
+    /// All values, as the documentation lists them.
+    pub const ALL: [DhcpPart; 3] = [DhcpPart::Full, DhcpPart::Proxy, DhcpPart::Off];
+
+    /// The word in the site file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DhcpPart::Full => "full",
+            DhcpPart::Proxy => "proxy",
+            DhcpPart::Off => "off",
+        }
+    }
+
+    /// Whether another DHCP server gives the addresses.
+    pub fn is_of_another_server(self) -> bool {
+        self != DhcpPart::Full
+    }
+}
+
+impl fmt::Display for DhcpPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for DhcpPart {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        DhcpPart::ALL.into_iter().find(|part| part.as_str() == text).ok_or(())
+    }
+}
+
+/// Why a node cannot boot to which another DHCP server gave the address `has`, and what to do about it.
+pub fn wrong_address(node: &str, has: Ipv4Addr, named: Ipv4Addr) -> String {
+    format!(
+        "{node} has {has}, its name says {named}: add a host reservation to your DHCP server (`rackstrap export kea`, `dhcpd` \
+         or `dnsmasq`)"
+    )
+}
 
 /// `[[subnet]]`: one network that the daemon answers on.
 #[derive(Clone, Debug)]
@@ -12,6 +65,8 @@ pub struct Subnet {
     pub interface: Option<String>,
     /// The daemon's own address that nodes of this subnet talk to.
     pub server: Ipv4Addr,
+    /// Which part of DHCP the daemon answers.
+    pub dhcp: DhcpPart,
     /// Default router, if any.
     pub router: Option<Ipv4Addr>,
     /// Name servers: with `[dns]`, the daemon itself where the site file names none.
@@ -24,4 +79,18 @@ pub struct Subnet {
     pub lease_secs: u32,
     /// Lease time of the temporary pool, seconds.
     pub pool_lease_secs: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_part_of_dhcp_has_its_word() {
+        for part in DhcpPart::ALL {
+            assert_eq!(part.as_str().parse(), Ok(part));
+        }
+        assert_eq!("Proxy".parse::<DhcpPart>(), Err(()));
+        assert_eq!(DhcpPart::default(), DhcpPart::Full);
+    }
 }

@@ -4,7 +4,7 @@ use super::{connection::connect, hostlist::Wanted, output};
 use anyhow::{Context, Result};
 use clap::Args;
 use rackstrap_control::{api, segment};
-use rackstrap_exchange::export::{ExportNode, Format};
+use rackstrap_exchange::export::{BootSubnet, ExportNode, Format};
 use std::{
     collections::HashSet,
     fs::{File, Permissions},
@@ -17,17 +17,20 @@ use std::{
 /// Arguments of `rackstrap export`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Formats: hosts (/etc/hosts), ethers (/etc/ethers), dnsmasq (dhcp-host lines), slurm (NodeName lines, with the processors,
-memory and local disk that each node's agent found), genders (/etc/genders), hostlist (all names on one line).
+Formats: hosts (/etc/hosts), ethers (/etc/ethers), slurm (NodeName lines, with the processors, memory and local disk that
+each node's agent found), genders (/etc/genders), hostlist (all names on one line). For a DHCP server that gives nodes their
+addresses (dhcp = \"proxy\" or \"off\" in [[subnet]]): dhcpd, kea and dnsmasq, with a reservation for each node; and, except for
+networks with \"proxy\", what firmware and iPXE load.
 
 With --output the file changes only when its content does. [hooks] on-change in the site file writes it automatically.
 
 Examples:
   rackstrap export hosts                                   (short: rackstrap hosts)
+  rackstrap export kea --output /etc/kea/rackstrap.json    (and in \"Dhcp4\": <?include \"/etc/kea/rackstrap.json\"?>)
   rackstrap export slurm --output /etc/slurm/nodes.conf    (and in slurm.conf: include nodes.conf)
   pdsh -w \"$(rackstrap export hostlist @gpu)\" uptime")]
 pub struct ExportArgs {
-    /// Format: hosts, ethers, dnsmasq, slurm, genders or hostlist
+    /// Format: hosts, ethers, dnsmasq, dhcpd, kea, slurm, genders or hostlist
     format: Format,
     #[command(flatten)]
     rest: ShortArgs,
@@ -67,7 +70,12 @@ pub fn run_short(config: &Path, format: Format, args: ShortArgs) -> Result<ExitC
         let names: HashSet<String> = wanted.nodes(&client)?.into_iter().map(|node| node.name).collect();
         nodes.retain(|node| names.contains(&node.name));
     }
-    let text = format.write(&nodes);
+    let subnets: Vec<api::ExportSubnet> = match format.is_of_dhcp() {
+        true => client.get(api::paths::EXPORT_BOOT)?,
+        false => Vec::new(),
+    };
+    let subnets: Vec<BootSubnet> = subnets.into_iter().map(BootSubnet::from).collect();
+    let text = format.write(&nodes, &subnets);
     match &args.output {
         None => output::print(&text)?,
         Some(path) => replace(path, text.as_bytes()).with_context(|| format!("writing {}", path.display()))?,

@@ -1,8 +1,11 @@
 //! What the engine asks of the rest of the program.
 
-use super::{pool::Lease, request::Kind};
+use super::{pool::Lease, proxy::Left, request::Kind};
 use ipnet::Ipv4Net;
-use rackstrap_base::{clock::Timestamp, subnet::Subnet};
+use rackstrap_base::{
+    clock::Timestamp,
+    subnet::{DhcpPart, Subnet},
+};
 use rackstrap_wire::HwAddr;
 use std::{borrow::Cow, net::Ipv4Addr, sync::Arc};
 use uuid::Uuid;
@@ -166,6 +169,24 @@ pub struct DhcpEvent {
     pub alarm: bool,
     /// The subnet whose pool had no address left for it.
     pub pool_full: Option<(Ipv4Net, Timestamp)>,
+    /// Which part of DHCP is answered in the subnet of the machine.
+    pub part: DhcpPart,
+    /// Why the packet is left to the DHCP server that gives the addresses; none if it is answered, or has no answer for
+    /// another reason.
+    pub left: Option<Left>,
+}
+
+impl DhcpEvent {
+    /// True if firmware or a loader got the last packet that it needs of this server before it asks for files. In a proxy
+    /// subnet that is the OFFER: the REQUEST goes to the server that gives the address.
+    pub fn completes_boot(&self) -> bool {
+        self.booting
+            && match self.part {
+                DhcpPart::Full => self.answer == AnswerKind::Ack,
+                DhcpPart::Proxy => self.answer == AnswerKind::Offer,
+                DhcpPart::Off => false,
+            }
+    }
 }
 
 /// How a packet ended.

@@ -6,7 +6,7 @@
 
 use super::{
     authority::Authority,
-    reply::{CLIENT_PORT, SERVER_PORT},
+    reply::{CLIENT_PORT, PXE_PORT, SERVER_PORT},
     request::Request,
 };
 use std::{
@@ -51,12 +51,20 @@ pub fn is_dhcp_port(port: u16) -> bool {
     port == CLIENT_PORT || port == SERVER_PORT
 }
 
-/// Whether the request from `from` is looked at.
+/// True for the ports from which clients and relays send to `port`.
+pub fn is_client_port(from: u16, port: u16) -> bool {
+    // EDK2 sends to port 4011 from its own port 4011, where it then listens (PxeBcDhcp4Discover() in
+    // NetworkPkg/UefiPxeBcDxe/PxeBcDhcp4.c). Users can send from there, too, so a request at port 4011 proves nothing: it opens no
+    // boot, and its answer has the name of a file only.
+    is_dhcp_port(from) || (port == PXE_PORT && from == PXE_PORT)
+}
+
+/// Whether the request from `from` to `port` is looked at.
 ///
 /// # Errors
 /// Why it is not.
-pub fn believed(request: &Request, from: SocketAddrV4, authority: &dyn Authority) -> Result<(), Disbelief> {
-    if !is_dhcp_port(from.port()) {
+pub fn believed(request: &Request, from: SocketAddrV4, port: u16, authority: &dyn Authority) -> Result<(), Disbelief> {
+    if !is_client_port(from.port(), port) {
         return Err(Disbelief::SourcePort);
     }
     if authority.is_node_address(request.giaddr) {
@@ -91,7 +99,29 @@ mod tests {
         ]);
         let request = Request::parse(&packet.0).unwrap();
         let from = from.parse().unwrap();
-        (believed(&request, from, &world), is_from_firmware(&request, from))
+        (
+            believed(&request, from, SERVER_PORT, &world),
+            is_from_firmware(&request, from),
+        )
+    }
+
+    #[test]
+    fn uefi_asks_from_port_4011_and_then_proves_nothing() {
+        let world = World::with(&[
+            (NODE, "r01n03", "10.5.1.3"),
+            ("52:54:00:00:01:04", "r01n04", "10.5.1.4"),
+        ]);
+        let judge = |hwaddr: &str, from: &str, port| {
+            let from: SocketAddrV4 = from.parse().unwrap();
+            let request = Request::parse(&Packet::new(3, hwaddr).ciaddr(&from.ip().to_string()).0).unwrap();
+            assert!(!is_from_firmware(&request, from));
+            believed(&request, from, port, &world)
+        };
+        assert_eq!(judge(NODE, "10.5.1.3:4011", PXE_PORT), Ok(()));
+        assert_eq!(judge(NODE, "10.5.1.3:68", PXE_PORT), Ok(()));
+        assert_eq!(judge(NODE, "10.5.1.3:4011", SERVER_PORT), Err(Disbelief::SourcePort));
+        assert_eq!(judge(NODE, "10.5.1.3:4012", PXE_PORT), Err(Disbelief::SourcePort));
+        assert_eq!(judge(NODE, "10.5.1.4:4011", PXE_PORT), Err(Disbelief::NodeForAnother));
     }
 
     #[test]

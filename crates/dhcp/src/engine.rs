@@ -6,11 +6,15 @@ use super::{
     authority::{Answer, AnswerKind, Ask, Authority, DhcpEvent, Link, Loader, Network},
     belief::is_from_firmware,
     pool::{Heard, Lease, Pool, Refused},
-    reply::{self, Reply, Terms},
+    proxy::{self, Left},
+    reply::{self, PXE_PORT, Reply, Terms},
     request::{Kind, Request},
 };
 use ipnet::Ipv4Net;
-use rackstrap_base::{clock::Timestamp, subnet::Subnet};
+use rackstrap_base::{
+    clock::Timestamp,
+    subnet::{DhcpPart, Subnet},
+};
 use rackstrap_wire::HwAddr;
 use std::{
     borrow::Cow,
@@ -25,6 +29,8 @@ pub struct Ingress<'a> {
     pub interface: &'a str,
     /// Sender; its address is 0.0.0.0 for clients without one.
     pub source: SocketAddrV4,
+    /// The port that it was sent to: 67, or 4011 of the server's address.
+    pub port: u16,
 }
 
 /// What to do about one request.
@@ -58,18 +64,20 @@ pub struct Engine {
 }
 
 /// How one request is to end, before it has become a reply.
-struct Verdict {
-    answer: AnswerKind,
-    reason: Cow<'static, str>,
-    address: Option<Ipv4Addr>,
-    lease_secs: u32,
-    alarm: bool,
-    pool_full: Option<(Ipv4Net, Timestamp)>,
-    writes: Vec<Write>,
+pub(super) struct Verdict {
+    pub answer: AnswerKind,
+    pub reason: Cow<'static, str>,
+    pub address: Option<Ipv4Addr>,
+    pub lease_secs: u32,
+    pub alarm: bool,
+    pub pool_full: Option<(Ipv4Net, Timestamp)>,
+    pub writes: Vec<Write>,
+    pub part: DhcpPart,
+    pub left: Option<Left>,
 }
 
 impl Verdict {
-    fn new(answer: AnswerKind, address: Option<Ipv4Addr>, reason: impl Into<Cow<'static, str>>) -> Self {
+    pub fn new(answer: AnswerKind, address: Option<Ipv4Addr>, reason: impl Into<Cow<'static, str>>) -> Self {
         Verdict {
             answer,
             reason: reason.into(),
@@ -78,14 +86,16 @@ impl Verdict {
             alarm: false,
             pool_full: None,
             writes: Vec::new(),
+            part: DhcpPart::Full,
+            left: None,
         }
     }
 
-    fn silent(reason: impl Into<Cow<'static, str>>) -> Self {
+    pub fn silent(reason: impl Into<Cow<'static, str>>) -> Self {
         Verdict::new(AnswerKind::Silent, None, reason)
     }
 
-    fn alarm(mut self) -> Self {
+    pub fn alarm(mut self) -> Self {
         self.alarm = true;
         self
     }
@@ -163,11 +173,20 @@ impl Engine {
     ) -> Outcome {
         self.at(now);
         let network = self.network.clone();
+        if from.port == PXE_PORT {
+            let (verdict, reply, known) = proxy::boot_server(request, from, &network, authority);
+            return outcome(request, from, now, verdict, reply, known);
+        }
         let candidates = match candidates(&network, request, from) {
             Ok(candidates) => candidates,
             Err(reason) => return outcome(request, from, now, Verdict::silent(reason), None, false),
         };
         let link_subnet = &network.subnets[candidates[0]];
+        if link_subnet.dhcp.is_of_another_server() {
+            let subnets: Vec<&Subnet> = candidates.iter().map(|i| &network.subnets[*i]).collect();
+            let (verdict, reply, known) = proxy::proxy(request, from, &subnets, authority);
+            return outcome(request, from, now, verdict, reply, known);
+        }
         let answer = authority.ask(&ask(request, from, link_subnet));
         // Several subnets can share an interface: a node belongs to that of its address, a pool to the first that has one.
         let index = match &answer {
@@ -280,7 +299,7 @@ fn candidates(network: &Network, request: &Request, from: Ingress<'_>) -> Result
     Ok(found)
 }
 
-fn ask<'a>(request: &'a Request, from: Ingress<'a>, subnet: &Subnet) -> Ask<'a> {
+pub(super) fn ask<'a>(request: &'a Request, from: Ingress<'a>, subnet: &Subnet) -> Ask<'a> {
     Ask {
         hwaddr: request.hwaddr,
         arch: request.arch,
@@ -343,11 +362,17 @@ fn node_elsewhere(request: &Request, ipaddr: Ipv4Addr, name: &str, subnet: &Subn
             Verdict::new(AnswerKind::Nak, Some(address), reason)
         }
         Kind::Inform => inform(request, subnet),
-        _ => Verdict::silent(format!(
-            "{name} has {ipaddr}, which is not in {here}, where it asks; cabled to the wrong network, or the wrong name"
-        ))
-        .alarm(),
+        _ => wrong_network(ipaddr, name, subnet),
     }
+}
+
+/// A node must not boot in a subnet that its address is not in.
+pub(super) fn wrong_network(ipaddr: Ipv4Addr, name: &str, subnet: &Subnet) -> Verdict {
+    let here = subnet.network;
+    Verdict::silent(format!(
+        "{name} has {ipaddr}, which is not in {here}, where it asks; cabled to the wrong network, or the wrong name"
+    ))
+    .alarm()
 }
 
 fn inform(request: &Request, subnet: &Subnet) -> Verdict {
@@ -487,8 +512,8 @@ fn outcome(
             arch: request.arch,
             ipxe: request.ipxe,
             http_client: request.http_client,
-            booting: (request.ipxe || request.pxe_client || request.http_client)
-                && is_from_firmware(request, from.source),
+            // At port 4011 a user of the machine can ask, too: see `belief::is_client_port`.
+            booting: request.is_network_boot() && is_from_firmware(request, from.source) && from.port != PXE_PORT,
             host_name: request.host_name.clone(),
             interface: from.interface.to_owned(),
             relay: Some(request.giaddr).filter(|g| !g.is_unspecified()),
@@ -501,6 +526,8 @@ fn outcome(
             known,
             alarm: verdict.alarm,
             pool_full: verdict.pool_full,
+            part: verdict.part,
+            left: verdict.left,
         },
     }
 }

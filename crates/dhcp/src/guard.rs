@@ -1,6 +1,6 @@
 //! What a datagram must be before anything else looks at it, and why others are dropped.
 
-use super::belief::Disbelief;
+use super::{belief::Disbelief, proxy::Left};
 use rackstrap_base::counters::{self, ReadCounts, counted};
 
 /// Fixed part of a message up to and with the magic cookie (RFC 2131 section 2).
@@ -70,8 +70,22 @@ counted! {
         Ack = "ack",
         /// A NAK went out.
         Nak = "nak",
+        /// An OFFER without an address went out (ProxyDHCP).
+        BootOffer = "proxy-offer",
+        /// An ACK without an address went out from port 4011.
+        BootAck = "proxy-ack",
         /// No answer, by decision.
         Silent = "silent",
+        /// No answer: [`Left::NotABoot`].
+        NotABoot = "proxy-not-a-network-boot",
+        /// No answer: [`Left::Address`].
+        LeftAddress = "proxy-left-to-other-server",
+        /// No answer: [`Left::NoLoader`].
+        NoLoader = "proxy-no-loader",
+        /// No answer: [`Left::BootRequest`].
+        BootRequest = "port-4011-refused",
+        /// No answer: [`Left::Off`].
+        SubnetOff = "subnet-off",
         /// No answer: the lease could not be stored.
         NotStored = "lease-not-stored",
         /// No answer: too many leases wait for the disk.
@@ -107,6 +121,18 @@ impl Counters {
     /// Counts a packet's end; returns how many of that kind there are now.
     pub fn tally(&self, what: Tally) -> u64 {
         self.tallies.add(what, 1)
+    }
+
+    /// Counts a packet that is left to another server; returns how many of that kind there are now.
+    pub fn left(&self, why: Left) -> u64 {
+        let what = match why {
+            Left::Off => Tally::SubnetOff,
+            Left::NotABoot => Tally::NotABoot,
+            Left::Address => Tally::LeftAddress,
+            Left::NoLoader => Tally::NoLoader,
+            Left::BootRequest => Tally::BootRequest,
+        };
+        self.tally(what)
     }
 
     /// Counts a request that is not believed; returns how many of that kind there are now.

@@ -13,9 +13,11 @@ mod lease;
 mod leases;
 mod options;
 mod pool;
+mod proxy;
 mod reply;
 mod request;
 mod rival;
+mod socket;
 mod task;
 #[cfg(test)]
 mod testing;
@@ -26,6 +28,7 @@ pub use authority::{Answer, AnswerKind, Ask, Authority, DhcpEvent, LeaseStore, L
 pub use engine::{Engine, Ingress, Outcome, Write};
 pub use guard::{Counters, Malformed};
 pub use pool::{Granted, Heard, Lease, LeaseState, Pool, Refused};
+pub use proxy::Left;
 pub use reply::{Destination, Reply};
 pub use request::{Kind, Request};
 pub use rival::server_of;

@@ -11,6 +11,8 @@ use std::borrow::Cow;
 pub mod code {
     #![allow(missing_docs)]
     pub const HOST_NAME: u8 = 12;
+    /// Of PXE clients: the tags of PXE 2.1, table 2-1.
+    pub const VENDOR: u8 = 43;
     pub const REQUESTED_ADDRESS: u8 = 50;
     pub const OVERLOAD: u8 = 52;
     pub const MESSAGE_TYPE: u8 = 53;

@@ -16,6 +16,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 pub const SERVER_PORT: u16 = 67;
 /// Port of clients.
 pub const CLIENT_PORT: u16 = 68;
+/// Port of boot servers (PXE 2.1, section 2.2.1): firmware asks there for its file when it has its address.
+pub const PXE_PORT: u16 = 4011;
 /// RFC 1542 section 2.1: BOOTP messages are at least 300 bytes; relays and old ROMs drop shorter ones.
 const MIN_LEN: usize = 300;
 /// IP and UDP headers, which option 57 counts (RFC 2132 section 9.10 speaks of the DHCP message; iPXE,
@@ -25,6 +27,9 @@ const HEADERS: usize = 28;
 const DEFAULT_MAX: u16 = 576;
 /// Replies are never fragmented: PXE ROMs do not reassemble.
 const ETHERNET_MTU: u16 = 1500;
+
+/// Option 43 with PXE_DISCOVERY_CONTROL (tag 6) and its bit 3, and the end.
+const DISCOVERY_CONTROL: [u8; 4] = [6, 1, 8, 255];
 
 /// A reply and where it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +133,54 @@ pub fn offer_or_ack(request: &Request, terms: &Terms<'_>) -> Reply {
     }
 }
 
+/// The boot part alone (PXE 2.1, section 2.2.2, ProxyDHCP): an OFFER, or an ACK to anything else than DISCOVER, without an
+/// address, lease time or any other setting of the network. It goes `to` that place; none = to the relay or by broadcast.
+pub fn boot_only(request: &Request, subnet: &Subnet, loader: &Loader, to: Option<SocketAddrV4>) -> Reply {
+    let discover = request.kind == Kind::Discover;
+    let kind = match discover {
+        true => MessageType::Offer,
+        false => MessageType::Ack,
+    };
+    let mut message = header(request, kind, subnet);
+    if !discover {
+        message.set_ciaddr(request.ciaddr);
+    }
+    let destination = match (to, request.giaddr) {
+        (Some(to), _) => Destination::Routed(to),
+        (None, Ipv4Addr::UNSPECIFIED) => Destination::Broadcast,
+        (None, relay) => {
+            // A relay passes a reply on to yiaddr, which is 0.0.0.0 here (RFC 1542 section 4.1.2).
+            message.set_flags(Flags::from(request.flags).set_broadcast());
+            Destination::Routed(SocketAddrV4::new(relay, SERVER_PORT))
+        }
+    };
+    boot_file(&mut message, request, loader, subnet.server);
+    let options = message.opts_mut();
+    let http = request.http_client && !request.ipxe;
+    let class: &[u8] = if http { b"HTTPClient" } else { b"PXEClient" };
+    // iPXE looks for it as well: without it an offer without an address is no ProxyDHCP offer (dhcp_discovery_rx() in its
+    // src/net/udp/dhcp.c). It then takes `siaddr` and the file name from the offer.
+    options.insert(DhcpOption::ClassIdentifier(class.to_vec()));
+    let bios = !http && !request.ipxe && matches!(request.arch, None | Some(0));
+    if bios && discover {
+        // PXE 2.1, table 2-1, PXE_DISCOVERY_CONTROL, bit 3: load the file of this offer, ask no boot server. Only for a BIOS:
+        // EDK2 drops ProxyDHCP offers with discovery control (PxeBcCacheDhcp4Offer() in NetworkPkg/UefiPxeBcDxe/PxeBcDhcp4.c
+        // keeps an offer of the type ProxyPxe10 only as a second one). Without option 43 the offer counts as ProxyBinl, and
+        // UEFI sends a REQUEST to port 4011 of `siaddr` for the file.
+        options.insert(DhcpOption::VendorExtensions(DISCOVERY_CONTROL.to_vec()));
+    }
+    if !request.ipxe {
+        echo_uuid(&mut message, request);
+    }
+    let (bytes, left_out) = encode(message, request);
+    Reply {
+        bytes,
+        destination,
+        source: subnet.server,
+        left_out,
+    }
+}
+
 /// A NAK; `why` goes into option 56.
 pub fn nak(request: &Request, subnet: &Subnet, why: &str) -> Reply {
     let mut message = header(request, MessageType::Nak, subnet);
@@ -164,8 +217,42 @@ fn header(request: &Request, kind: MessageType, subnet: &Subnet) -> Message {
     message
 }
 
-/// Says what to load in every place where some firmware looks for it.
+/// Says what to load, with the options by which firmware knows an offer as one to boot from.
 fn boot(message: &mut Message, request: &Request, loader: &Loader, next_server: Ipv4Addr) {
+    boot_file(message, request, loader, next_server);
+    let options = message.opts_mut();
+    if request.ipxe {
+        // no-pxedhcp (0xb0) = 1: without it iPXE waits for a ProxyDHCP offer after every DHCP offer (1 to 3 s
+        // in our captures, which show two DISCOVERs before each REQUEST).
+        let data = vec![0xb0, 1, 1];
+        options.insert(DhcpOption::Unknown(UnknownOption::new(
+            OptionCode::from(code::IPXE),
+            data,
+        )));
+    } else if request.http_client {
+        // UEFI 2.10 section 24.7.3.1: only an offer that says so is an HTTP boot offer.
+        options.insert(DhcpOption::ClassIdentifier(b"HTTPClient".to_vec()));
+    } else if request.pxe_client {
+        // PXE 2.1 section 2.4.5: an offer of class PXEClient without discovery control (tag 6) makes the ROM look for a boot
+        // server on port 4011; bit 3 says to load the boot file of this offer at once. Without either option
+        // SeaBIOS and OVMF load it as well (captures), other ROMs do not take the offer for a PXE one.
+        options.insert(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));
+        options.insert(DhcpOption::VendorExtensions(DISCOVERY_CONTROL.to_vec()));
+        echo_uuid(message, request);
+    }
+}
+
+/// RFC 4578 section 2.3 wants the UUID of a PXE client echoed.
+fn echo_uuid(message: &mut Message, request: &Request) {
+    if let Some(uuid) = request.uuid {
+        let mut id = vec![0];
+        id.extend_from_slice(uuid.as_bytes());
+        message.opts_mut().insert(DhcpOption::ClientMachineIdentifier(id));
+    }
+}
+
+/// Says what to load in every place where some firmware looks for it.
+fn boot_file(message: &mut Message, request: &Request, loader: &Loader, next_server: Ipv4Addr) {
     match loader {
         Loader::Tftp { server, file } => {
             message.set_siaddr(*server);
@@ -190,31 +277,6 @@ fn boot(message: &mut Message, request: &Request, loader: &Loader, next_server: 
             message
                 .opts_mut()
                 .insert(DhcpOption::BootfileName(url.clone().into_bytes()));
-        }
-    }
-    let options = message.opts_mut();
-    if request.ipxe {
-        // no-pxedhcp (0xb0) = 1: without it iPXE waits for a ProxyDHCP offer after every DHCP offer (1 to 3 s
-        // in our captures, which show two DISCOVERs before each REQUEST).
-        let data = vec![0xb0, 1, 1];
-        options.insert(DhcpOption::Unknown(UnknownOption::new(
-            OptionCode::from(code::IPXE),
-            data,
-        )));
-    } else if request.http_client {
-        // UEFI 2.10 section 24.7.3.1: only an offer that says so is an HTTP boot offer.
-        options.insert(DhcpOption::ClassIdentifier(b"HTTPClient".to_vec()));
-    } else if request.pxe_client {
-        // PXE 2.1 section 2.4.5: an offer of class PXEClient without discovery control (tag 6) makes the ROM look for a boot
-        // server on port 4011; bit 3 says to load the boot file of this offer at once. Without either option
-        // SeaBIOS and OVMF load it as well (captures), other ROMs do not take the offer for a PXE one.
-        options.insert(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));
-        options.insert(DhcpOption::VendorExtensions(vec![6, 1, 8, 255]));
-        if let Some(uuid) = request.uuid {
-            // RFC 4578 section 2.3 wants it echoed.
-            let mut id = vec![0];
-            id.extend_from_slice(uuid.as_bytes());
-            options.insert(DhcpOption::ClientMachineIdentifier(id));
         }
     }
 }

@@ -56,6 +56,9 @@ pub struct Request {
     pub pxe_client: bool,
     /// Vendor class begins with `HTTPClient` (UEFI 2.10 section 24.7).
     pub http_client: bool,
+    /// Type of the entry of a boot menu (PXE 2.1, table 2-1, PXE_BOOT_ITEM: option 43, tag 71) that the client chose; none if
+    /// it saw no menu, or chose the entry 0, which is the first one of each menu.
+    pub boot_item: Option<u16>,
     /// Host name that the client claims, for people.
     pub host_name: Option<String>,
 }
@@ -186,10 +189,19 @@ impl Request {
             ipxe_without_http: ipxe_options.is_some_and(|o| sub_option(&o, 19).is_none() && !o.is_empty()),
             pxe_client: vendor_class.starts_with(b"PXEClient"),
             http_client: vendor_class.starts_with(b"HTTPClient"),
+            boot_item: match options.get(code::VENDOR).as_deref().and_then(|o| sub_option(o, 71)) {
+                Some([a, b, ..]) => Some(u16::from_be_bytes([*a, *b])).filter(|item| *item != 0),
+                _ => None,
+            },
             host_name: options
                 .get(code::HOST_NAME)
                 .map(|v| String::from_utf8_lossy(&v[..v.len().min(MAX_HOST_NAME)]).into_owned()),
         })
+    }
+
+    /// True for firmware and loaders that boot from the network, by what they say of themselves.
+    pub fn is_network_boot(&self) -> bool {
+        self.ipxe || self.pxe_client || self.http_client
     }
 
     /// True if the client cannot take unicast before it has its address (RFC 2131 section 4.1).

@@ -1,41 +1,31 @@
-//! Sockets around the engine: one per interface, bound to it, so that nothing is heard or said elsewhere.
+//! The running server: packets go from its sockets through the engine and back.
 
 use super::{
     authority::{AnswerKind, Authority, DhcpEvent, LeaseStore},
-    belief::{believed, is_dhcp_port},
+    belief::believed,
     crowd::Crowd,
-    datagram::datagram,
     engine::{Engine, Ingress, Outcome, Write},
     guard::{Counters, MAX_LEN, Tally},
     leases::LeaseWriter,
     pool::{Heard, Lease},
-    reply::{CLIENT_PORT, Destination, Reply, SERVER_PORT},
+    reply::Reply,
     request::Request,
+    socket::{Door, Place, wanted},
 };
 use anyhow::{Context, bail};
-use rackstrap_base::{
-    clock::Timestamp,
-    counters::Counted,
-    link::{IPV4, LinkSocket, each::interface_index, interfaces},
-    sync::lock,
-    threads::Thread,
-};
+use rackstrap_base::{clock::Timestamp, counters::Counted, subnet::DhcpPart, sync::lock, threads::Thread};
 use rackstrap_wire::HwAddr;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     io,
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, Weak},
     time::Duration,
 };
-use tokio::{net::UdpSocket, task::JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-/// Receive buffer, bytes: thousands of requests of a cluster that is switched on at once. With the kernel's default of 208 KiB
-/// other servers lost packets at 200 a burst.
-const RECEIVE_BUFFER: usize = 8 << 20;
 /// Requests taken from a socket before other tasks get a turn.
 const BATCH: usize = 64;
 /// Requests of machines that are no nodes that are answered between two batches: much less than come in at most, so that
@@ -47,7 +37,7 @@ const WATCH: Duration = Duration::from_secs(2);
 /// The DHCP server with its sockets open, ready to run.
 pub struct Dhcp {
     shared: Arc<Shared>,
-    sockets: BTreeMap<String, Arc<Interface>>,
+    sockets: BTreeMap<Place, Arc<Door>>,
     lease_thread: Thread,
 }
 
@@ -132,13 +122,6 @@ impl LeaseKeeper {
     }
 }
 
-struct Interface {
-    name: String,
-    index: u32,
-    udp: UdpSocket,
-    frames: LinkSocket,
-}
-
 impl Dhcp {
     /// Loads the leases and opens a socket on every interface that the site names. Must be called in a tokio
     /// runtime, with the rights to bind port 67 and to open packet sockets, which are not needed afterwards unless interfaces come and go.
@@ -159,15 +142,17 @@ impl Dhcp {
                 .forget(&unused)
                 .context("removing DHCP leases that are in no pool any more")?;
         }
-        let names: BTreeSet<&String> = network.subnets.iter().filter_map(|s| s.interface.as_ref()).collect();
-        let mut sockets = BTreeMap::new();
-        for name in names {
-            sockets.insert(name.clone(), Arc::new(Interface::open(name)?));
-        }
-        if sockets.is_empty() {
+        let places = wanted(&network);
+        let answers = network.subnets.iter().any(|subnet| subnet.dhcp != DhcpPart::Off);
+        if places.is_empty() && answers {
             bail!(
                 "no [[subnet]] of the site file names an interface, so DHCP requests cannot arrive; add `interface = \"…\"` to the subnet that this machine is attached to"
             );
+        }
+        let mut sockets = BTreeMap::new();
+        for place in places {
+            let door = Arc::new(Door::open(&place)?);
+            sockets.insert(place, door);
         }
         let (leases, lease_thread) = LeaseWriter::start(store);
         let shared = Shared {
@@ -196,11 +181,11 @@ impl Dhcp {
     /// Answers until cancelled; then finishes what waits for the disk.
     pub async fn run(self, cancel: CancellationToken) -> anyhow::Result<()> {
         let mut tasks = JoinSet::new();
-        let mut open: BTreeMap<String, (u32, CancellationToken)> = BTreeMap::new();
-        for (name, interface) in self.sockets {
+        let mut open: BTreeMap<Place, (Arc<Door>, CancellationToken)> = BTreeMap::new();
+        for (place, door) in self.sockets {
             let stop = cancel.child_token();
-            open.insert(name, (interface.index, stop.clone()));
-            tasks.spawn(listen(self.shared.clone(), interface, stop));
+            open.insert(place, (door.clone(), stop.clone()));
+            tasks.spawn(listen(self.shared.clone(), door, stop));
         }
         let mut complained = BTreeSet::new();
         let mut watch = tokio::time::interval(WATCH);
@@ -220,30 +205,32 @@ impl Dhcp {
             }
             let network = self.shared.authority.network();
             lock(&self.shared.engine).set_network(&network);
-            let wanted: BTreeSet<&String> = network.subnets.iter().filter_map(|s| s.interface.as_ref()).collect();
-            open.retain(|name, (index, stop)| {
-                // An interface that was made again under its old name has another index, and the old socket is deaf.
-                let keep = wanted.contains(name) && interface_index(name).is_ok_and(|now| now == *index);
+            let wanted = wanted(&network);
+            open.retain(|place, (door, stop)| {
+                let keep = wanted.contains(place) && door.is_usable();
                 if !keep {
-                    tracing::warn!(interface = %name, "no longer answering DHCP here");
+                    tracing::warn!("no longer answering DHCP {place}");
                     stop.cancel();
                 }
                 keep
             });
-            for name in wanted {
-                if open.contains_key(name) {
+            for place in wanted {
+                if open.contains_key(&place) {
                     continue;
                 }
-                match Interface::open(name) {
-                    Ok(interface) => {
-                        tracing::info!(interface = %name, "answering DHCP here from now on");
-                        complained.remove(name);
-                        let stop = cancel.child_token();
-                        open.insert(name.clone(), (interface.index, stop.clone()));
-                        tasks.spawn(listen(self.shared.clone(), Arc::new(interface), stop));
+                match Door::open(&place) {
+                    Ok(door) => {
+                        tracing::info!("answering DHCP {place} from now on");
+                        complained.remove(&place);
+                        let (door, stop) = (Arc::new(door), cancel.child_token());
+                        tasks.spawn(listen(self.shared.clone(), door.clone(), stop.clone()));
+                        open.insert(place, (door, stop));
                     }
-                    Err(error) if complained.insert(name.clone()) => tracing::error!("{error:#}; trying again"),
-                    Err(_) => {}
+                    Err(error) => {
+                        if complained.insert(place) {
+                            tracing::error!("{error:#}; trying again");
+                        }
+                    }
                 }
             }
         }
@@ -255,22 +242,24 @@ impl Dhcp {
     }
 }
 
-async fn listen(shared: Arc<Shared>, interface: Arc<Interface>, stop: CancellationToken) {
+async fn listen(shared: Arc<Shared>, door: Arc<Door>, stop: CancellationToken) {
     let mut buffer = vec![0; MAX_LEN + 1];
     let mut crowd = Crowd::default();
     loop {
         let mut result = tokio::select! {
             () = stop.cancelled() => return,
-            ready = interface.udp.readable() => ready,
+            ready = door.udp.readable() => ready,
             () = std::future::ready(()), if !crowd.is_empty() => Ok(()),
         };
         for _ in 0..BATCH {
-            match interface.udp.try_recv_from(&mut buffer) {
+            match door.udp.try_recv_from(&mut buffer) {
                 Ok((len, from)) if shared.is_of_a_node(&buffer[..len]) => {
-                    shared.packet(&interface, &buffer[..len], from);
+                    shared.packet(&door, &buffer[..len], from);
                 }
                 // No room for what is dropped anyway.
-                Ok((len, from)) if !is_dhcp_port(from.port()) => shared.packet(&interface, &buffer[..len], from),
+                Ok((len, from)) if !door.place.is_client_port(from.port()) => {
+                    shared.packet(&door, &buffer[..len], from)
+                }
                 Ok((len, from)) => {
                     if !crowd.push(&buffer[..len], from) {
                         shared.counters.tally(Tally::Crowded);
@@ -285,11 +274,11 @@ async fn listen(shared: Arc<Shared>, interface: Arc<Interface>, stop: Cancellati
         }
         if let Err(error) = result {
             // The link went down, for example; it may come back.
-            tracing::warn!(interface = %interface.name, %error, "receiving DHCP requests");
+            tracing::warn!(%error, "receiving DHCP requests {}", door.place);
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         let mut left = TURN;
-        while left > 0 && crowd.next(|bytes, from| shared.packet(&interface, bytes, from)) {
+        while left > 0 && crowd.next(|bytes, from| shared.packet(&door, bytes, from)) {
             left -= 1;
         }
         tokio::task::yield_now().await;
@@ -303,14 +292,14 @@ impl Shared {
         hwaddr.is_some_and(|hwaddr| self.authority.is_node(HwAddr(hwaddr)))
     }
 
-    fn packet(self: &Arc<Self>, interface: &Arc<Interface>, bytes: &[u8], from: SocketAddr) {
+    fn packet(self: &Arc<Self>, door: &Arc<Door>, bytes: &[u8], from: SocketAddr) {
         let request = match Request::parse(bytes) {
             Ok(request) => request,
             Err(why) => {
                 let count = self.counters.malformed(why);
                 if count.is_power_of_two() {
                     let reason = why.name();
-                    tracing::warn!(interface = %interface.name, %from, len = bytes.len(), reason, count, "malformed DHCP packet dropped");
+                    tracing::warn!(place = %door.place, %from, len = bytes.len(), reason, count, "malformed DHCP packet dropped");
                 }
                 return;
             }
@@ -319,16 +308,17 @@ impl Shared {
         if self.authority.asker() == Some(request.hwaddr) {
             return;
         }
-        if let Err(why) = believed(&request, source, &*self.authority) {
+        if let Err(why) = believed(&request, source, door.place.port(), &*self.authority) {
             let (count, reason) = (self.counters.disbelieved(why), why.name());
             if count.is_power_of_two() {
-                tracing::warn!(interface = %interface.name, %from, hwaddr = %request.hwaddr, reason, count, "DHCP request ignored: {why}");
+                tracing::warn!(place = %door.place, %from, hwaddr = %request.hwaddr, reason, count, "DHCP request ignored: {why}");
             }
             return;
         }
         let ingress = Ingress {
-            interface: &interface.name,
+            interface: door.place.interface(),
             source,
+            port: door.place.port(),
         };
         let outcome = {
             let network = self.authority.network();
@@ -338,12 +328,12 @@ impl Shared {
         };
         let Outcome { reply, writes, event } = outcome;
         if writes.is_empty() {
-            self.finish(interface, reply.as_ref(), event);
+            self.finish(door, reply.as_ref(), event);
             return;
         }
         // The reply leaves when its lease is on disk. The closure must not keep the lease thread's own queue alive.
         let (counters, authority) = (self.counters.clone(), self.authority.clone());
-        let (socket, given_up) = (interface.clone(), event.clone());
+        let (socket, given_up) = (door.clone(), event.clone());
         let accepted = self.leases.submit(
             writes,
             Box::new(move |stored| {
@@ -361,22 +351,16 @@ impl Shared {
         }
     }
 
-    fn finish(&self, interface: &Interface, reply: Option<&Reply>, event: DhcpEvent) {
-        finish(&self.counters, &*self.authority, interface, reply, event);
+    fn finish(&self, door: &Door, reply: Option<&Reply>, event: DhcpEvent) {
+        finish(&self.counters, &*self.authority, door, reply, event);
     }
 }
 
-fn finish(
-    counters: &Counters,
-    authority: &dyn Authority,
-    interface: &Interface,
-    reply: Option<&Reply>,
-    event: DhcpEvent,
-) {
+fn finish(counters: &Counters, authority: &dyn Authority, door: &Door, reply: Option<&Reply>, event: DhcpEvent) {
     if let Some(reply) = reply
-        && let Err(error) = interface.send(reply)
+        && let Err(error) = door.send(reply)
     {
-        let reason = format!("the reply could not be sent on {}: {error}", interface.name);
+        let reason = format!("the reply could not be sent {}: {error}", door.place);
         give_up(counters, authority, Tally::SendFailed, event, reason);
         return;
     }
@@ -386,12 +370,16 @@ fn finish(
             tracing::warn!(hwaddr = %event.hwaddr, times, "dhcp: {}", event.reason);
         }
     }
-    counters.tally(match event.answer {
-        AnswerKind::Offer => Tally::Offer,
-        AnswerKind::Ack => Tally::Ack,
-        AnswerKind::Nak => Tally::Nak,
-        AnswerKind::Silent => Tally::Silent,
-    });
+    let proxy = event.part == DhcpPart::Proxy;
+    match (event.answer, event.left) {
+        (_, Some(why)) => counters.left(why),
+        (AnswerKind::Offer, _) if proxy => counters.tally(Tally::BootOffer),
+        (AnswerKind::Ack, _) if proxy => counters.tally(Tally::BootAck),
+        (AnswerKind::Offer, _) => counters.tally(Tally::Offer),
+        (AnswerKind::Ack, _) => counters.tally(Tally::Ack),
+        (AnswerKind::Nak, _) => counters.tally(Tally::Nak),
+        (AnswerKind::Silent, _) => counters.tally(Tally::Silent),
+    };
     tracing::debug!(hwaddr = %event.hwaddr, message = %event.message, answer = ?event.answer, reason = %event.reason, "dhcp");
     authority.observe(&event);
 }
@@ -411,67 +399,4 @@ fn give_up(
         ..event
     };
     authority.observe(&event);
-}
-
-impl Interface {
-    fn open(name: &str) -> anyhow::Result<Self> {
-        let index = interface_index(name).map_err(|error| match error.raw_os_error() {
-            Some(libc::ENODEV) => anyhow::anyhow!(
-                "DHCP: there is no interface '{name}' (this machine has: {}); correct `interface` in [[subnet]]",
-                interfaces().join(", ")
-            ),
-            _ => anyhow::Error::new(error).context(format!("DHCP: looking up interface '{name}'")),
-        })?;
-        let udp = Self::udp(name).map_err(|error| match error.raw_os_error() {
-            Some(libc::EADDRINUSE) => anyhow::anyhow!(
-                "DHCP: UDP port {SERVER_PORT} on '{name}' is in use by another program; stop that DHCP server (see `ss -ulpn sport = :{SERVER_PORT}`), as two on one network hand out conflicting answers"
-            ),
-            _ => rights(error, &format!("opening UDP port {SERVER_PORT} on '{name}'")),
-        })?;
-        let frames = LinkSocket::sender(index)
-            .map_err(|error| rights(error, &format!("opening a packet socket on '{name}'")))?;
-        Ok(Interface {
-            name: name.to_owned(),
-            index,
-            udp,
-            frames,
-        })
-    }
-
-    fn udp(name: &str) -> io::Result<UdpSocket> {
-        let socket = Socket::new(Domain::IPV4, Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
-        // Before bind: then sockets of several interfaces do not collide, and one without an interface does, as it should.
-        socket.bind_device(Some(name.as_bytes()))?;
-        socket.set_broadcast(true)?;
-        // Above net.core.rmem_max where we may; the plain call takes what is allowed.
-        if rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER).is_err() {
-            socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-        }
-        socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, SERVER_PORT)).into())?;
-        UdpSocket::from_std(socket.into())
-    }
-
-    fn send(&self, reply: &Reply) -> io::Result<()> {
-        let from = SocketAddrV4::new(reply.source, SERVER_PORT);
-        let frame = |hwaddr, ipaddr| {
-            let packet = datagram(from, SocketAddrV4::new(ipaddr, CLIENT_PORT), &reply.bytes);
-            self.frames.send(hwaddr, IPV4, &packet)
-        };
-        match reply.destination {
-            Destination::Broadcast => frame(HwAddr([0xff; 6]), Ipv4Addr::BROADCAST),
-            Destination::Frame { hwaddr, ipaddr } => frame(hwaddr, ipaddr),
-            Destination::Routed(to) => SockRef::from(&self.udp)
-                .send_to(&reply.bytes, &SocketAddr::V4(to).into())
-                .map(drop),
-        }
-    }
-}
-
-fn rights(error: io::Error, doing: &str) -> anyhow::Error {
-    match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) => anyhow::anyhow!(
-            "DHCP: {doing}: not permitted; run rackstrap as root, or give it CAP_NET_BIND_SERVICE and CAP_NET_RAW"
-        ),
-        _ => anyhow::Error::new(error).context(format!("DHCP: {doing}")),
-    }
 }

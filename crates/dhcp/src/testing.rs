@@ -5,10 +5,13 @@ use super::{
     engine::{Engine, Ingress, Outcome},
     options::sub_option,
     pool::Lease,
-    reply::Destination,
+    reply::{Destination, PXE_PORT, SERVER_PORT},
     request::Request,
 };
-use rackstrap_base::{clock::Timestamp, subnet::Subnet};
+use rackstrap_base::{
+    clock::Timestamp,
+    subnet::{DhcpPart, Subnet},
+};
 use rackstrap_wire::HwAddr;
 use std::{
     collections::HashMap,
@@ -48,6 +51,7 @@ pub fn subnet(network: &str, interface: Option<&str>, server: &str, pool: Option
         network: network.parse().unwrap(),
         interface: interface.map(str::to_owned),
         server: ip(server),
+        dhcp: DhcpPart::Full,
         router: Some(ip(server)),
         dns: vec![ip(server)],
         ntp: vec![ip(server)],
@@ -95,6 +99,15 @@ impl World {
             nodes: nodes.iter().map(node).collect(),
             ..World::default()
         }
+    }
+
+    /// The same networks without pools, in which rackstrap answers this part of DHCP.
+    pub fn answering(mut self, part: DhcpPart) -> Self {
+        for subnet in &mut Arc::make_mut(&mut self.network).subnets {
+            subnet.dhcp = part;
+            subnet.pool = None;
+        }
+        self
     }
 
     pub fn engine(&self) -> Engine {
@@ -205,7 +218,28 @@ impl Packet {
             true => SocketAddrV4::new(request.ciaddr, 68),
             false => SocketAddrV4::new(request.giaddr, 67),
         };
-        engine.handle(&request, Ingress { interface, source }, now, world)
+        let port = SERVER_PORT;
+        engine.handle(
+            &request,
+            Ingress {
+                interface,
+                source,
+                port,
+            },
+            now,
+            world,
+        )
+    }
+
+    /// What the engine does with it at port 4011, sent from there or from port 68.
+    pub fn to_boot_server(&self, engine: &mut Engine, world: &World, source: &str) -> Outcome {
+        let request = Request::parse(&self.0).unwrap();
+        let from = Ingress {
+            interface: "",
+            source: source.parse().unwrap(),
+            port: PXE_PORT,
+        };
+        engine.handle(&request, from, NOW, world)
     }
 }
 

@@ -39,6 +39,7 @@ pub(super) const KEYS: [(&str, &[&str]); 12] = [
             "interface",
             "relayed",
             "server",
+            "dhcp",
             "router",
             "dns",
             "ntp",

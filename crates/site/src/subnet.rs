@@ -6,7 +6,8 @@ use super::{
     section::Section,
 };
 use ipnet::{Ipv4Net, Ipv4Subnets};
-use rackstrap_base::subnet::Subnet;
+use rackstrap_base::subnet::{DhcpPart, Subnet};
+use rackstrap_base::words::closest;
 use std::{net::Ipv4Addr, ops::Range};
 use toml::Spanned;
 
@@ -26,6 +27,7 @@ pub(super) struct Read {
     router_at: Range<usize>,
     pool_at: Range<usize>,
     dns: Vec<Spanned<Ipv4Addr>>,
+    dhcp_at: Range<usize>,
     /// Whether the subnet has a list of name servers, even an empty one.
     pub dns_given: bool,
 }
@@ -74,6 +76,8 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
         .seconds(report, "pool-lease-time", 30..=86400, "2m")
         .unwrap_or(120);
 
+    let dhcp = read_dhcp(report, section);
+
     let (network, server) = (network?, server?);
     let (net, relayed) = (*network.get_ref(), interface.is_none());
     if relayed && section.get("interface").is_none() && !net.contains(server.get_ref()) && router.is_none() {
@@ -113,6 +117,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
             network: net,
             interface,
             server: server.into_inner(),
+            dhcp,
             router: router.map(Spanned::into_inner),
             dns: plain(&dns),
             ntp: plain(&ntp),
@@ -120,9 +125,49 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
             lease_secs,
             pool_lease_secs,
         },
+        dhcp_at: section.key_at("dhcp"),
         dns,
         dns_given: section.get("dns").is_some(),
     })
+}
+
+/// `dhcp`, and the settings that only a server of addresses has.
+fn read_dhcp(report: &mut Report<'_>, section: &Section<'_>) -> DhcpPart {
+    let part: Option<Spanned<DhcpPart>> = section.parsed(report, "dhcp", "\"proxy\"", |text| {
+        text.parse().map_err(|()| {
+            let all = DhcpPart::ALL.map(|part| format!("\"{part}\""));
+            let near = closest(text, DhcpPart::ALL.map(DhcpPart::as_str));
+            let help = match near {
+                Some(near) => format!("did you mean dhcp = \"{near}\"?"),
+                None => format!(
+                    "write {}: the daemon gives addresses and boot files; or {}: boot files only; or {}: neither",
+                    all[0], all[1], all[2]
+                ),
+            };
+            (format!("{} is not a part of DHCP", quote(text)), help)
+        })
+    });
+    let part = part.map(Spanned::into_inner).unwrap_or_default();
+    if !part.is_of_another_server() {
+        return part;
+    }
+    if section.get("pool").is_some() {
+        report.error(
+            section.key_at("pool"),
+            format!("with dhcp = \"{part}\" unknown machines get no address from rackstrap, so 'pool' cannot be used"),
+            "remove the pool; your DHCP server gives unknown machines their addresses. Or write dhcp = \"full\"",
+        );
+    }
+    for key in ["lease-time", "pool-lease-time"] {
+        if section.get(key).is_some() {
+            report.warn(
+                section.key_at(key),
+                format!("with dhcp = \"{part}\" the daemon leases no addresses, so '{key}' has no effect"),
+                "remove it; your DHCP server has its own",
+            );
+        }
+    }
+    part
 }
 
 /// `interface = "…"` or `relayed = true`, but not both.
@@ -254,6 +299,23 @@ pub(super) fn check_all(report: &mut Report<'_>, subnets: &[Read], cluster: &clu
                 false => format!("the subnet {net} overlaps {}", other.value.network),
             };
             report.error(this.network_at.clone(), message, "give each subnet its own addresses");
+        }
+
+        // All machines on a wire hear the same servers.
+        let other = |other: &&Read| {
+            let (one, other) = (&this.value, &other.value);
+            one.interface.is_some() && one.interface == other.interface && one.dhcp != other.dhcp
+        };
+        if let Some(other) = subnets[..i].iter().find(other) {
+            let at = match this.value.dhcp.is_of_another_server() {
+                true => this.dhcp_at.clone(),
+                false => other.dhcp_at.clone(),
+            };
+            let message = format!(
+                "{} and {} share an interface, and one has dhcp = \"{}\", the other dhcp = \"{}\"",
+                other.value.network, net, other.value.dhcp, this.value.dhcp
+            );
+            report.error(at, message, "write the same dhcp in both");
         }
 
         // These addresses are used already, so no node may have one of them.

@@ -1,4 +1,5 @@
 mod mounts;
+mod subnets;
 mod texts;
 
 use super::*;

@@ -1,6 +1,6 @@
 //! Two network namespaces, with the engine in one of them and clients in the other.
 
-use rackstrap_base::subnet::Subnet;
+use rackstrap_base::subnet::{DhcpPart, Subnet};
 use rackstrap_dhcp::{
     Answer, AnswerKind, Ask, Authority, Counters, Dhcp, DhcpEvent, Kind, Lease, LeaseStore, LeaseView, Loader, Network,
 };
@@ -150,6 +150,7 @@ impl World {
             network: ipnet::Ipv4Net::new(Ipv4Addr::new(10, second, 0, 0), 16).unwrap(),
             interface: interfaces.contains(&interface).then(|| interface.to_owned()),
             server: Ipv4Addr::new(10, second, 0, 1),
+            dhcp: DhcpPart::Full,
             router: Some(Ipv4Addr::new(10, second, 0, 1)),
             dns: vec![Ipv4Addr::new(10, second, 0, 1)],
             ntp: vec![],

@@ -1,7 +1,7 @@
 //! Answers about the inventory.
 
-use crate::api::{ExportRow, HistoryRow, NodeChange, NodeRow, SettingRow};
-use rackstrap_exchange::export::ExportNode;
+use crate::api::{ExportRow, ExportSubnet, HistoryRow, NodeChange, NodeRow, SettingRow};
+use rackstrap_exchange::export::{BootSubnet, ExportNode};
 use rackstrap_model::inventory::{Changed, Entry, Node, Setting};
 
 impl From<&Node> for NodeRow {
@@ -66,6 +66,18 @@ impl From<Setting> for SettingRow {
             key: setting.key,
             value: setting.value,
             profile: setting.profile,
+        }
+    }
+}
+
+impl From<ExportSubnet> for BootSubnet {
+    fn from(row: ExportSubnet) -> Self {
+        BootSubnet {
+            network: row.network,
+            server: row.server,
+            base: row.base,
+            script: row.script,
+            is_proxy: row.is_proxy,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Requests and answers about the inventory.
 
 use super::{CheckRow, DiskEffect, StatusRow};
+use ipnet::Ipv4Net;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_model::inventory::Change;
 use rackstrap_wire::{Hardware, HwAddr};
@@ -105,6 +106,21 @@ pub struct ChangesAnswer {
     /// Orders about disks that are dropped together with the machines that they concerned, one line for each.
     #[serde(default)]
     pub dropped: Vec<String>,
+}
+
+/// A network in an export to other DHCP servers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportSubnet {
+    /// Network address and prefix length.
+    pub network: Ipv4Net,
+    /// The daemon's address there.
+    pub server: Ipv4Addr,
+    /// The beginning of all URLs there: `http://10.5.0.1:80`.
+    pub base: String,
+    /// The URL of iPXE's script, with the settings that iPXE inserts.
+    pub script: String,
+    /// Whether the daemon itself answers the boot part there.
+    pub is_proxy: bool,
 }
 
 /// A node in an export to other programs.

@@ -12,6 +12,8 @@ pub const NODE: &str = "/v1/nodes/";
 pub const GROUPS: &str = "/v1/groups";
 /// `GET /v1/export?tmp=/tmp`: all nodes, as [`super::ExportRow`]s.
 pub const EXPORT: &str = "/v1/export";
+/// `GET`: the networks that other DHCP servers need to know, as [`super::ExportSubnet`]s.
+pub const EXPORT_BOOT: &str = "/v1/export/boot";
 /// `POST` [`super::Changes`]: [`super::ChangesAnswer`].
 pub const CHANGES: &str = "/v1/changes";
 /// `GET /v1/history/{name}`: all [`super::HistoryRow`]s, oldest first.

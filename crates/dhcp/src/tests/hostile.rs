@@ -108,7 +108,7 @@ proptest! {
         }
         if let Ok(request) = Request::parse(&packet.0) {
             let source = SocketAddrV4::new(request.ciaddr, 68);
-            let outcome = world.engine().handle(&request, Ingress { interface: "eth0", source }, NOW, &world);
+            let outcome = world.engine().handle(&request, Ingress { interface: "eth0", source, port: 67 }, NOW, &world);
             readable(&outcome);
         }
     }
@@ -128,7 +128,7 @@ proptest! {
             }
         }
         if let Ok(request) = Request::parse(&packet.0) {
-            let from = Ingress { interface: "eth0", source: SocketAddrV4::new(request.giaddr, 67) };
+            let from = Ingress { interface: "eth0", source: SocketAddrV4::new(request.giaddr, 67), port: 67 };
             let outcome = world.engine().handle(&request, from, NOW, &world);
             readable(&outcome);
             let length = outcome.reply.map_or(0, |reply| reply.bytes.len());
@@ -145,7 +145,7 @@ proptest! {
         bytes[at] = value;
         if let Ok(request) = Request::parse(&bytes) {
             let source = SocketAddrV4::new(request.ciaddr, 68);
-            readable(&world.engine().handle(&request, Ingress { interface: "eth0", source }, NOW, &world));
+            readable(&world.engine().handle(&request, Ingress { interface: "eth0", source, port: 67 }, NOW, &world));
         }
     }
 }

@@ -3,6 +3,7 @@
 mod boot;
 mod hostile;
 mod pool;
+mod proxy;
 mod relays;
 mod states;
 

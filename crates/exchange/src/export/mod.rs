@@ -4,15 +4,19 @@
 //! by the inventory and the site file. The output is in natural order and contains no date, so an unchanged inventory exports
 //! to the same bytes, and files can be compared before a program reloads.
 
+mod boot;
+mod dhcpd;
 mod dnsmasq;
 mod ethers;
 mod genders;
 mod hostlist;
 mod hosts;
+mod kea;
 mod slurm;
 #[cfg(test)]
 mod tests;
 
+pub use boot::BootSubnet;
 use rackstrap_hostlist::natural_cmp;
 use rackstrap_wire::{Hardware, HwAddr};
 use serde::{Deserialize, Serialize};
@@ -47,8 +51,12 @@ pub enum Format {
     Hosts,
     /// Lines for `/etc/ethers`, ethers(5).
     Ethers,
-    /// `dhcp-host=` lines, dnsmasq(8).
+    /// `dhcp-host=` lines and boot options, dnsmasq(8).
     Dnsmasq,
+    /// Hosts and boot options, dhcpd.conf(5).
+    Dhcpd,
+    /// Reservations and classes, for the map `Dhcp4` of Kea's configuration.
+    Kea,
     /// `NodeName=` lines, slurm.conf(5).
     Slurm,
     /// Lines for `/etc/genders`, libgenders(3).
@@ -58,11 +66,18 @@ pub enum Format {
 }
 
 impl Format {
+    /// Whether it is for a DHCP server, which also needs to know what the networks boot.
+    pub fn is_of_dhcp(self) -> bool {
+        matches!(self, Format::Dnsmasq | Format::Dhcpd | Format::Kea)
+    }
+
     /// All formats, as `--help` lists them.
-    pub const ALL: [Format; 6] = [
+    pub const ALL: [Format; 8] = [
         Format::Hosts,
         Format::Ethers,
         Format::Dnsmasq,
+        Format::Dhcpd,
+        Format::Kea,
         Format::Slurm,
         Format::Genders,
         Format::Hostlist,
@@ -74,6 +89,8 @@ impl Format {
             Format::Hosts => "hosts",
             Format::Ethers => "ethers",
             Format::Dnsmasq => "dnsmasq",
+            Format::Dhcpd => "dhcpd",
+            Format::Kea => "kea",
             Format::Slurm => "slurm",
             Format::Genders => "genders",
             Format::Hostlist => "hostlist",
@@ -83,14 +100,17 @@ impl Format {
     /// `nodes` in this format; every line ends in a line feed.
     ///
     /// All formats except [`Format::Hostlist`] begin with a comment that names the command. A hostlist is used in
-    /// other commands (`pdsh -w "$(rackstrap export hostlist)"`), and contains only the list.
-    pub fn write(self, nodes: &[ExportNode]) -> String {
+    /// other commands (`pdsh -w "$(rackstrap export hostlist)"`), and contains only the list. The formats of DHCP servers have
+    /// the boot options of `subnets`.
+    pub fn write(self, nodes: &[ExportNode], subnets: &[BootSubnet]) -> String {
         let mut sorted: Vec<&ExportNode> = nodes.iter().collect();
         sorted.sort_by(|a, b| natural_cmp(&a.name, &b.name));
         match self {
             Format::Hosts => hosts::write(&sorted),
             Format::Ethers => ethers::write(&sorted),
-            Format::Dnsmasq => dnsmasq::write(&sorted),
+            Format::Dnsmasq => dnsmasq::write(&sorted, subnets),
+            Format::Dhcpd => dhcpd::write(&sorted, subnets),
+            Format::Kea => kea::write(&sorted, subnets),
             Format::Slurm => slurm::write(&sorted),
             Format::Genders => genders::write(&sorted),
             Format::Hostlist => hostlist::write(&sorted),

@@ -16,6 +16,18 @@ fn node(rack: u8, slot: u8) -> ExportNode {
     }
 }
 
+/// The nodes' network, and one in which rackstrap answers the boot part.
+fn subnets() -> Vec<BootSubnet> {
+    let subnet = |second: u8, is_proxy| BootSubnet {
+        network: ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, second, 0, 0), 16),
+        server: Ipv4Addr::new(10, second, 0, 1),
+        base: format!("http://10.{second}.0.1:80"),
+        script: format!("http://10.{second}.0.1:80/ipxe?mac=${{netX/mac:hexhyp}}&arch=${{buildarch}}"),
+        is_proxy,
+    };
+    vec![subnet(5, false), subnet(6, true)]
+}
+
 fn hardware(cpus: u32, memory_mib: u64) -> Hardware {
     Hardware {
         cpus,
@@ -51,6 +63,10 @@ fn sample() -> Vec<ExportNode> {
     // The export must sort these nodes.
     nodes.push(node(10, 1));
     nodes[8].name = "r2n1".to_owned();
+    nodes.push(node(11, 1));
+    nodes[9].ipaddr = Ipv4Addr::new(10, 6, 11, 1);
+    nodes.push(node(12, 1));
+    nodes[10].ipaddr = Ipv4Addr::new(10, 7, 12, 1);
     nodes.reverse();
     nodes
 }
@@ -58,7 +74,7 @@ fn sample() -> Vec<ExportNode> {
 #[test]
 fn writes_every_format() {
     let nodes = sample();
-    let all = Format::ALL.map(|format| format!("== {format}\n{}", format.write(&nodes)));
+    let all = Format::ALL.map(|format| format!("== {format}\n{}", format.write(&nodes, &subnets())));
     insta::assert_snapshot!(all.concat());
 }
 
@@ -68,7 +84,11 @@ fn the_order_of_the_input_does_not_matter() {
     let mut turned = nodes.clone();
     turned.rotate_left(3);
     for format in Format::ALL {
-        assert_eq!(format.write(&nodes), format.write(&turned), "{format}");
+        assert_eq!(
+            format.write(&nodes, &subnets()),
+            format.write(&turned, &subnets()),
+            "{format}"
+        );
         assert_eq!(format.as_str().parse(), Ok(format));
     }
     assert!("json".parse::<Format>().unwrap_err().contains("hosts, ethers"));
@@ -76,17 +96,26 @@ fn the_order_of_the_input_does_not_matter() {
 
 #[test]
 fn slurm_reads_nodes_in_several_racks_at_one_position() {
-    let text = Format::Slurm.write(&[node(1, 1), node(2, 1)]);
+    let text = Format::Slurm.write(&[node(1, 1), node(2, 1)], &[]);
     assert!(text.contains("\nNodeName=r[01-02]n[01] CPUs=16 "), "{text}");
-    assert_eq!(Format::Hostlist.write(&[node(1, 1), node(2, 1)]), "r[01-02]n[01]\n");
+    assert_eq!(
+        Format::Hostlist.write(&[node(1, 1), node(2, 1)], &[]),
+        "r[01-02]n[01]\n"
+    );
 }
 
 #[test]
 fn an_empty_inventory_is_a_header() {
     for format in Format::ALL {
-        let text = format.write(&[]);
+        let text = format.write(&[], &subnets());
         let (lines, comments) = (text.lines().count(), text.matches("(0 nodes)").count());
-        let want = if format == Format::Hostlist { (1, 0) } else { (1, 1) };
+        let want = match format {
+            Format::Hostlist => (1, 0),
+            // The definition of an option, and the empty lists.
+            Format::Dhcpd => (2, 1),
+            Format::Kea => (4, 1),
+            _ => (1, 1),
+        };
         assert_eq!((lines, comments), want, "{text}");
     }
 }
@@ -118,7 +147,7 @@ fn long_lists_continue_in_another_line() {
     for (i, node) in nodes.iter_mut().enumerate() {
         node.name = format!("n{}", i * 3);
     }
-    let text = Format::Slurm.write(&nodes);
+    let text = Format::Slurm.write(&nodes, &subnets());
     assert!(text.lines().count() > 3);
     assert_eq!(slurm_nodes(&text).len(), 2000);
 }
@@ -137,7 +166,7 @@ proptest! {
             scratch: found.and_then(|(_, _, scratch)| scratch),
             ..node(rack, slot)
         }).collect();
-        let text = Format::Slurm.write(&nodes);
+        let text = Format::Slurm.write(&nodes, &subnets());
         let said = slurm_nodes(&text);
         for node in &nodes {
             let said = said.get(&node.name);
@@ -159,7 +188,7 @@ proptest! {
     fn a_hostlist_is_all_names(slots in proptest::collection::btree_set((1u8..30, 1u8..30), 1..100)) {
         let nodes: Vec<ExportNode> = slots.iter().map(|&(rack, slot)| node(rack, slot)).collect();
         let names: NodeSet = nodes.iter().map(|node| node.name.as_str()).collect();
-        let text = Format::Hostlist.write(&nodes);
+        let text = Format::Hostlist.write(&nodes, &subnets());
         prop_assert_eq!(expand(text.trim(), &NoGroups).unwrap(), names);
     }
 }

@@ -1,0 +1,108 @@
+//! Global reservations and classes of Kea: members of the map `Dhcp4`, which `<?include?>` inserts there.
+//!
+//! A node's reservation puts it into the class of its network. Classes that name KNOWN are evaluated after that, so that those
+//! of the boot files apply to nodes only, and to no other reservation of the site.
+
+use super::{
+    ExportNode, Format,
+    boot::{BootSubnet, DISCOVERY_CONTROL, by_subnet, loaders},
+    header,
+};
+use serde_json::{Value, json};
+
+pub(super) fn write(nodes: &[&ExportNode], subnets: &[BootSubnet]) -> String {
+    let mut text = header(Format::Kea, nodes);
+    let (mut classes, mut reservations) = (Vec::new(), Vec::new());
+    for (subnet, nodes) in by_subnet(nodes, subnets) {
+        let boots = subnet.filter(|(_, subnet)| !subnet.is_proxy);
+        if let Some((number, subnet)) = boots {
+            classes.extend(boot(number, subnet));
+        }
+        for node in nodes {
+            if node.hwaddrs.is_empty() {
+                text.push_str(&format!("# {}: no hardware address yet\n", node.name));
+            }
+            // The cards of a node share its address; one of them has it at a time.
+            for hwaddr in &node.hwaddrs {
+                let mut reservation = json!({
+                    "hw-address": hwaddr.to_string(), "ip-address": node.ipaddr, "hostname": node.name,
+                });
+                if let Some((number, _)) = boots {
+                    reservation["client-classes"] = json!([class(number)]);
+                }
+                reservations.push(reservation);
+            }
+        }
+    }
+    // Kea refuses two reservations of an address unless this is false (its manual, "Multiple Reservations for the Same IP").
+    let twice = nodes.iter().any(|node| node.hwaddrs.len() > 1);
+    if twice {
+        text.push_str("\"ip-reservations-unique\": false,\n");
+    }
+    text.push_str("\"reservations-global\": true,\n");
+    list(&mut text, "client-classes", &classes);
+    text.push_str(",\n");
+    list(&mut text, "reservations", &reservations);
+    text.push('\n');
+    text
+}
+
+/// One value on each line, so that files can be compared.
+fn list(text: &mut String, key: &str, values: &[Value]) {
+    let lines: Vec<String> = values.iter().map(|value| format!("\n  {value}")).collect();
+    let end = if lines.is_empty() { "" } else { "\n" };
+    text.push_str(&format!("\"{key}\": [{}{end}]", lines.join(",")));
+}
+
+/// The class of all nodes of a network.
+fn class(number: usize) -> String {
+    format!("rackstrap-{number}")
+}
+
+fn boot(number: usize, subnet: &BootSubnet) -> Vec<Value> {
+    let class = class(number);
+    let server = subnet.server;
+    let node = format!("member('KNOWN') and member('{class}')");
+    let ipxe = "(option[77].hex == 'iPXE' or option[77].hex == 0x0469505845)";
+    let is = |archs: &[u16]| {
+        let any: Vec<String> = archs
+            .iter()
+            .map(|arch| format!("option[93].hex == 0x{arch:04x}"))
+            .collect();
+        any.join(" or ")
+    };
+    let mut classes = vec![
+        json!({ "name": class }),
+        json!({
+            "name": format!("{class}-ipxe"), "test": format!("{node} and {ipxe}"), "next-server": server,
+            "boot-file-name": subnet.script,
+        }),
+    ];
+    let vendor = |name: &str| json!({ "name": "vendor-class-identifier", "data": name, "always-send": true });
+    for (loader, archs) in loaders(true) {
+        classes.push(json!({
+            "name": format!("{class}-http-{loader}"),
+            "test": format!("{node} and not {ipxe} and substring(option[60].hex,0,10) == 'HTTPClient' and ({})", is(&archs)),
+            "next-server": server, "boot-file-name": subnet.url(loader),
+            "option-data": [
+                vendor("HTTPClient"),
+                { "name": "boot-file-name", "data": subnet.url(loader), "always-send": true },
+            ],
+        }));
+    }
+    // Option 43 in the form of bytes: Kea's own definition of it would be a list of sub-options.
+    let control = DISCOVERY_CONTROL.map(|byte| format!("{byte:02X}")).concat();
+    for (loader, archs) in loaders(false) {
+        classes.push(json!({
+            "name": format!("{class}-{loader}"),
+            "test": format!("{node} and not {ipxe} and substring(option[60].hex,0,9) == 'PXEClient' and ({})", is(&archs)),
+            "next-server": server, "boot-file-name": loader,
+            "option-def": [{ "name": "vendor-encapsulated-options", "code": 43, "type": "binary" }],
+            "option-data": [
+                vendor("PXEClient"),
+                { "name": "vendor-encapsulated-options", "data": control, "csv-format": false, "always-send": true },
+            ],
+        }));
+    }
+    classes
+}

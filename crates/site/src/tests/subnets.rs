@@ -1,0 +1,65 @@
+//! `dhcp` of `[[subnet]]`, and what it excludes.
+
+use super::*;
+use rackstrap_base::subnet::DhcpPart;
+
+/// The small file with further lines in its subnet.
+fn with(lines: &str) -> String {
+    SMALL.replace("server = \"10.5.0.1\"\n", &format!("server = \"10.5.0.1\"\n{lines}\n"))
+}
+
+#[test]
+fn each_part_of_dhcp_is_read() {
+    for part in DhcpPart::ALL {
+        let (site, warnings) = check(&with(&format!("dhcp = \"{part}\""))).unwrap();
+        assert_eq!((site.subnets[0].dhcp, warnings.len()), (part, 0));
+    }
+    assert_eq!(check(SMALL).unwrap().0.subnets[0].dhcp, DhcpPart::Full);
+}
+
+#[test]
+fn another_word_is_refused_with_the_ones_that_exist() {
+    assert!(said(&with("dhcp = \"proxi\"")).contains("did you mean dhcp = \"proxy\"?"));
+    let text = said(&with("dhcp = \"relay-agent\""));
+    assert!(
+        text.contains("'relay-agent' is not a part of DHCP") && text.contains("write \"full\": the daemon gives"),
+        "{text}"
+    );
+    let text = said(&with("dhcp = false"));
+    assert!(text.contains("dhcp"), "{text}");
+    assert_ne!(text, "ok");
+}
+
+#[test]
+fn settings_of_a_server_of_addresses_are_refused_or_have_no_effect() {
+    for part in ["proxy", "off"] {
+        let text = said(&with(&format!("dhcp = \"{part}\"\npool = \"10.5.255.1-10.5.255.254\"")));
+        let why =
+            format!("with dhcp = \"{part}\" unknown machines get no address from rackstrap, so 'pool' cannot be used");
+        assert!(text.contains(&why) && text.contains("remove the pool"), "{text}");
+        for key in ["lease-time", "pool-lease-time"] {
+            let text = said(&with(&format!("dhcp = \"{part}\"\n{key} = \"5m\"")));
+            assert!(text.contains(&format!("so '{key}' has no effect")), "{text}");
+        }
+    }
+}
+
+#[test]
+fn subnets_of_one_interface_have_the_same_server_of_addresses() {
+    let second = |interface: &str, dhcp: &str| {
+        format!(
+            "{}\n[[subnet]]\nnetwork = \"10.6.0.0/16\"\n{interface}\nserver = \"10.6.0.1\"\ndhcp = \"{dhcp}\"\n",
+            with("dhcp = \"proxy\"")
+        )
+    };
+    let same = SMALL.lines().find(|line| line.starts_with("interface")).unwrap();
+    for other in ["full", "off"] {
+        let text = said(&second(same, other));
+        let why = format!(
+            "10.5.0.0/16 and 10.6.0.0/16 share an interface, and one has dhcp = \"proxy\", the other dhcp = \"{other}\""
+        );
+        assert!(text.contains(&why), "{text}");
+        assert!(!said(&second("interface = \"eth7\"", other)).contains("share an interface"));
+    }
+    assert!(!said(&second(same, "proxy")).contains("share an interface"));
+}
