@@ -1,8 +1,23 @@
 //! Boot loaders (`undionly.kpxe`, `snponly.efi`): read once, shared by all transfers.
+//!
+//! [`files`] says which files are served, [`packages`] where missing ones come from. Which loader a machine gets is decided by
+//! [`rackstrap_model::decide`].
+
+mod files;
+mod packages;
+
+pub use files::Refused;
+pub use packages::Family;
 
 use crate::disk_loader;
 use bytes::Bytes;
-use rackstrap_base::text::cut;
+use files::{FURTHER_DIRS, Trust};
+use rackstrap_base::{
+    firmware::{DEFAULT_LOADERS, name_and_number, or_bios},
+    text::cut,
+};
+use rackstrap_model::decide::LoaderChoice;
+use rackstrap_site::{LoaderFile, Site};
 use rackstrap_wire::DiskLoader;
 use std::{
     collections::BTreeMap,
@@ -10,18 +25,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Largest file that counts as a boot loader, in bytes. GRUB's largest is 5 MB.
-const MAX_LOADER: u64 = 32 << 20;
-
-/// The target of Debian's link `/usr/lib/ipxe/ipxe.lkrn`.
-const DEBIAN_LKRN: &str = "/boot/ipxe.lkrn";
-
 /// All boot loaders by name.
 #[derive(Debug, Default)]
 pub struct Loaders {
-    files: BTreeMap<String, Bytes>,
+    files: BTreeMap<String, LoaderContent>,
+    /// Files that exist by the name of a loader, and are not served.
+    refused: BTreeMap<String, (PathBuf, Refused)>,
     dirs: Vec<PathBuf>,
     disk: Option<(DiskLoader, Bytes)>,
+}
+
+/// A boot loader.
+#[derive(Clone, Debug)]
+pub struct LoaderContent {
+    /// The file, as it was found: perhaps a link.
+    pub path: PathBuf,
+    /// Its content.
+    pub bytes: Bytes,
 }
 
 /// The loader does not exist.
@@ -33,32 +53,87 @@ pub struct NoLoader {
 }
 
 impl Loaders {
-    /// Reads all files of `dirs`. If two have the same name, the one in the earlier directory wins. Directories that do not
-    /// exist are left out, because /usr/lib/ipxe is not installed where no firmware needs it.
-    pub fn load(dirs: &[PathBuf]) -> io::Result<Self> {
-        let mut files = BTreeMap::new();
-        for dir in dirs {
+    /// Reads all files of the site's loader directories, and the files that the site file names. If two directories have the same name,
+    /// the one in the earlier directory wins. Directories that do not exist are left out, because /usr/lib/ipxe is not installed where no
+    /// firmware needs it.
+    pub fn load(site: &Site) -> io::Result<Self> {
+        Loaders::load_as(site, &Trust::default())
+    }
+
+    fn load_as(site: &Site, trust: &Trust) -> io::Result<Self> {
+        let mut loaders = Loaders {
+            dirs: site.server.loader_dirs.clone(),
+            ..Loaders::default()
+        };
+        for dir in &site.server.loader_dirs {
             let entries = match std::fs::read_dir(dir) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 entries => entries?,
             };
-            let top = dir.canonicalize()?;
             for entry in entries {
                 let path = entry?.path();
-                let Some(name) = path.file_name().and_then(|n| n.to_str()).map(str::to_owned) else {
-                    continue;
-                };
-                if !files.contains_key(&name) && is_loader(&top, &path) {
-                    files.insert(name, Bytes::from(std::fs::read(&path)?));
+                if let Some(name) = path.file_name().and_then(|n| n.to_str()) {
+                    loaders.look(trust, dir, name);
                 }
             }
         }
-        let disk = files.get(disk_loader::IPXE).and_then(|ipxe| disk_loader::build(ipxe));
-        Ok(Loaders {
-            files,
-            dirs: dirs.to_vec(),
-            disk,
-        })
+        for rule in &site.loaders {
+            match &rule.file {
+                LoaderFile::Named(name) => {
+                    loaders.search(trust, name, &FURTHER_DIRS);
+                }
+                LoaderFile::Path(path) => match trust.read_path(path) {
+                    Ok(bytes) => loaders.add(rule.served(), path, bytes),
+                    Err(refused) => loaders.refuse(&rule.served(), path, refused),
+                },
+            }
+        }
+        // Below a directory, as Enterprise Linux has them.
+        for name in DEFAULT_LOADERS.iter().flat_map(|loader| loader.files) {
+            loaders.search(trust, name, &[]);
+        }
+        let ipxe = loaders.files.get(disk_loader::IPXE);
+        loaders.disk = ipxe.and_then(|ipxe| disk_loader::build(&ipxe.bytes));
+        Ok(loaders)
+    }
+
+    /// Looks for a file by its name in the loader directories and then in `further`, unless it is known.
+    fn search(&mut self, trust: &Trust, name: &str, further: &[&str]) {
+        let further = further.iter().map(PathBuf::from);
+        for dir in self.dirs.clone().into_iter().chain(further) {
+            self.look(trust, &dir, name);
+        }
+    }
+
+    /// Takes the file `name` of a directory in, unless it is known. A missing file changes nothing.
+    fn look(&mut self, trust: &Trust, dir: &Path, name: &str) {
+        if self.files.contains_key(name) {
+            return;
+        }
+        let path = dir.join(name);
+        let read = dir.canonicalize().map_err(Refused::from);
+        match read.and_then(|top| trust.read_below(&top, &path)) {
+            Ok(bytes) => self.add(name.to_owned(), &path, bytes),
+            Err(Refused::NotAFile) if path.is_dir() => {}
+            Err(refused) => self.refuse(name, &path, refused),
+        }
+    }
+
+    fn add(&mut self, name: String, path: &Path, bytes: Vec<u8>) {
+        self.refused.remove(&name);
+        let content = LoaderContent {
+            path: path.to_owned(),
+            bytes: bytes.into(),
+        };
+        self.files.insert(name, content);
+    }
+
+    fn refuse(&mut self, name: &str, path: &Path, refused: Refused) {
+        // A link to nothing exists.
+        if path.symlink_metadata().is_ok() {
+            let first = (path.to_owned(), refused);
+            self.refused.entry(name.to_owned()).or_insert(first);
+        }
     }
 
     /// The network loader that disks carry for BIOS, made of `ipxe.lkrn`; none if that is missing or not usable.
@@ -66,57 +141,211 @@ impl Loaders {
         self.disk.as_ref()
     }
 
-    /// The loader with that name.
+    /// The loader with that name. Some firmware puts a slash before it.
     pub fn get(&self, name: &str) -> Result<Bytes, NoLoader> {
-        self.files.get(name).cloned().ok_or_else(|| {
-            let dirs: Vec<String> = self.dirs.iter().map(|d| d.display().to_string()).collect();
-            NoLoader {
+        self.find(name)
+            .map(|found| found.bytes.clone())
+            .ok_or_else(|| NoLoader {
                 name: cut(name, 100).to_owned(),
-                dirs: dirs.join(", "),
-            }
-        })
+                dirs: self.searched(),
+            })
     }
-}
 
-/// Whether the path is a regular file of a fitting size that is reached without leaving the directory. A FIFO would block the
-/// daemon, and a link out of the directory would publish other files.
-fn is_loader(top: &Path, path: &Path) -> bool {
-    let Ok(real) = path.canonicalize() else { return false };
-    let fits = |m: std::fs::Metadata| m.is_file() && m.len() <= MAX_LOADER;
-    // Debian's package keeps this file in /boot, with a link to it.
-    let inside = real.starts_with(top) || real == Path::new(DEBIAN_LKRN);
-    inside && real.metadata().is_ok_and(fits)
+    /// The loader with that name, with its file; none if it does not exist.
+    pub fn find(&self, name: &str) -> Option<&LoaderContent> {
+        let name = name.trim_start_matches('/');
+        // shim asks for grubx64.efi in the directory that it was loaded from itself.
+        let next_to_it = || {
+            let (dir, rest) = name.split_once('/')?;
+            self.files.get(rest).filter(|_| dir.starts_with("loader."))
+        };
+        self.files.get(name).or_else(next_to_it)
+    }
+
+    /// Why a file that exists by that name is not served, with its path; none if there is no such file.
+    pub fn refused(&self, name: &str) -> Option<&(PathBuf, Refused)> {
+        self.refused.get(name)
+    }
+
+    /// The directories, for people.
+    pub fn searched(&self) -> String {
+        let dirs: Vec<String> = self.dirs.iter().map(|d| d.display().to_string()).collect();
+        dirs.join(", ")
+    }
+
+    /// The name by which firmware of type `arch` gets its loader.
+    ///
+    /// # Errors
+    /// No loader is made for this firmware, or its file does not exist or is refused. The text names the remedy.
+    pub fn offer(&self, arch: Option<u16>, choice: &Result<LoaderChoice, String>) -> Result<String, String> {
+        let choice = choice.as_ref().map_err(String::clone)?;
+        if let Some(file) = choice.files.iter().find(|file| self.find(file).is_some()) {
+            return Ok(file.clone());
+        }
+        let (what, remedy) = self.lacks(choice, Family::of_this_machine());
+        Err(format!(
+            "no loader for {}: {what}; {remedy}",
+            name_and_number(or_bios(arch))
+        ))
+    }
+
+    /// Why no file of a choice is served, and the remedy.
+    pub fn lacks(&self, choice: &LoaderChoice, family: Family) -> (String, String) {
+        let LoaderChoice {
+            name, of_site, files, ..
+        } = choice;
+        if let Some((path, refused)) = files.iter().find_map(|file| self.refused(file)) {
+            let remedy = match refused {
+                Refused::NotRoots { path, .. } => format!("chown -h root {}", path.display()),
+                Refused::Writable(_) => format!("chmod go-w {}", path.display()),
+                Refused::Secret(_) => format!("chmod a+r {}", path.display()),
+                _ if *of_site => format!("correct 'file' in [loader.{name}]"),
+                _ => "put the file itself into a directory of [server] loader-dirs".to_owned(),
+            };
+            return (format!("{} is not served: {refused}", path.display()), remedy);
+        }
+        let first = files.first().map_or("", String::as_str);
+        let what = match *of_site && first.starts_with("loader.") {
+            true => format!("the file of [loader.{name}] does not exist"),
+            false => format!("{first} does not exist in {}", self.searched()),
+        };
+        let remedy = match (family.package(files), *of_site) {
+            (Some(package), _) => format!("{}, then: rackstrap reload", family.install(package)),
+            (None, true) => format!("put the file there, or correct 'file' in [loader.{name}]; then: rackstrap reload"),
+            (None, false) => format!(
+                "put {first} into a directory of [server] loader-dirs, or add [loader.NAME] with arch = [\"{name}\"]; then: rackstrap reload"
+            ),
+        };
+        (what, remedy)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use std::{fs, os::unix::fs::symlink};
+
+    /// The smallest site with these loader directories and these further lines.
+    fn site(dirs: &[PathBuf], lines: &str) -> Site {
+        let text = format!(
+            "[cluster]\nnode-name = \"n{{n:02}}\"\nnode-address = \"10.5.1.{{n}}\"\n[[subnet]]\nnetwork = \"10.5.0.0/16\"\n\
+             relayed = true\nserver = \"10.5.0.1\"\n{lines}"
+        );
+        let (mut site, _) = rackstrap_site::parse(&text, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}"));
+        site.server.loader_dirs = dirs.to_vec();
+        site
+    }
+
+    fn own() -> Trust {
+        Trust {
+            owner: rustix::process::geteuid().as_raw(),
+            ..Trust::default()
+        }
+    }
+
+    fn choice(name: &str, of_site: bool, files: &[&str]) -> LoaderChoice {
+        LoaderChoice {
+            name: name.to_owned(),
+            of_site,
+            files: files.iter().map(|file| (*file).to_owned()).collect(),
+            why: String::new(),
+        }
+    }
 
     #[test]
     fn only_files_that_stay_inside_are_loaders_and_the_first_directory_wins() {
         let dir = tempfile::tempdir().unwrap();
         let (first, second) = (dir.path().join("first"), dir.path().join("second"));
-        std::fs::create_dir_all(&first).unwrap();
-        std::fs::create_dir_all(second.join("sub")).unwrap();
-        std::fs::write(dir.path().join("secret"), "s").unwrap();
-        std::fs::write(first.join("a.efi"), "first").unwrap();
-        std::fs::write(second.join("a.efi"), "second").unwrap();
+        fs::create_dir_all(&first).unwrap();
+        fs::create_dir_all(second.join("sub")).unwrap();
+        fs::write(dir.path().join("secret"), "s").unwrap();
+        fs::write(first.join("a.efi"), "first").unwrap();
+        fs::write(second.join("a.efi"), "second").unwrap();
         symlink("a.efi", second.join("b.efi")).unwrap();
         symlink("../secret", second.join("c.efi")).unwrap();
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            second.join("fifo"),
-            rustix::fs::FileType::Fifo,
-            0o644.into(),
-            0,
-        )
-        .unwrap();
-        let loaders = Loaders::load(&[first, second, dir.path().join("absent")]).unwrap();
+        let loaders = Loaders::load(&site(&[first, second, dir.path().join("absent")], "")).unwrap();
         assert_eq!(loaders.get("a.efi").unwrap(), "first");
-        assert_eq!(loaders.get("b.efi").unwrap(), "second");
-        for name in ["c.efi", "fifo", "sub", "../secret"] {
+        assert_eq!(loaders.get("/b.efi").unwrap(), "second");
+        for name in ["c.efi", "sub", "../secret", "sub/../a.efi", ""] {
             assert!(loaders.get(name).is_err(), "{name}");
         }
+        let said = loaders.get("c.efi").unwrap_err().to_string();
+        assert!(said.starts_with("boot loader 'c.efi' does not exist in /"), "{said}");
+        let (what, remedy) = loaders.lacks(&choice("x", false, &["c.efi"]), Family::Debian);
+        assert!(
+            what.contains("c.efi is not served: it is a link to") && remedy.contains("loader-dirs"),
+            "{what}; {remedy}"
+        );
+    }
+
+    #[test]
+    fn files_of_the_site_file_are_served_by_names_of_their_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tftp, package) = (dir.path().join("tftp"), dir.path().join("package"));
+        fs::create_dir_all(tftp.join("arm64-efi")).unwrap();
+        fs::create_dir_all(&package).unwrap();
+        for (path, text) in [
+            (tftp.join("snponly.efi"), "x64"),
+            (tftp.join("grubx64.efi"), "grub"),
+            (tftp.join("arm64-efi/snponly.efi"), "arm64"),
+            (package.join("snponly.efi"), "shim"),
+        ] {
+            fs::write(path, text).unwrap();
+        }
+        let lines = format!(
+            "[loader.own]\nfile = \"{0}/snponly.efi\"\narch = [7]\n[loader.gone]\nfile = \"{0}/gone.efi\"\narch = [10]\n",
+            package.display()
+        );
+        let loaders = Loaders::load_as(&site(&[tftp], &lines), &own()).unwrap();
+        for (name, text) in [
+            ("snponly.efi", "x64"),
+            ("arm64-efi/snponly.efi", "arm64"),
+            ("loader.own/snponly.efi", "shim"),
+            ("/loader.own/snponly.efi", "shim"),
+            // What shim asks for.
+            ("loader.own/grubx64.efi", "grub"),
+        ] {
+            assert_eq!(loaders.get(name).unwrap(), text, "{name}");
+        }
+        for name in [
+            "own/snponly.efi",
+            "loader.own/../snponly.efi",
+            "x/grubx64.efi",
+            "loader.own/",
+        ] {
+            assert!(loaders.get(name).is_err(), "{name}");
+        }
+        let arm64 = Ok(choice(
+            "arm64-efi",
+            false,
+            &["snponly-arm64.efi", "arm64-efi/snponly.efi"],
+        ));
+        assert_eq!(loaders.offer(Some(11), &arm64).unwrap(), "arm64-efi/snponly.efi");
+        let gone = Ok(choice("gone", true, &["loader.gone/gone.efi"]));
+        assert_eq!(
+            loaders.offer(Some(10), &gone).unwrap_err(),
+            "no loader for arm-efi (10): the file of [loader.gone] does not exist; put the file there, or correct 'file' in [loader.gone]; \
+             then: rackstrap reload"
+        );
+    }
+
+    #[test]
+    fn a_missing_default_loader_names_its_package_or_the_section() {
+        let dir = tempfile::tempdir().unwrap();
+        let loaders = Loaders::load(&site(&[dir.path().to_owned()], "")).unwrap();
+        let of = |arch, family| {
+            let default = rackstrap_base::firmware::default_loader(Some(arch)).unwrap();
+            loaders.lacks(&choice(default.name, false, default.files), family).1
+        };
+        assert_eq!(of(7, Family::Debian), "apt install ipxe, then: rackstrap reload");
+        assert_eq!(
+            of(11, Family::RedHat),
+            "dnf install ipxe-bootimgs-aarch64, then: rackstrap reload"
+        );
+        assert_eq!(
+            of(11, Family::Debian),
+            "put snponly-arm64.efi into a directory of [server] loader-dirs, or add [loader.NAME] with arch = [\"arm64-efi\"]; then: \
+             rackstrap reload"
+        );
     }
 }

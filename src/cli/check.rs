@@ -13,6 +13,7 @@ use anyhow::Context;
 use rackstrap_catalog::Catalog;
 use rackstrap_image::{load_catalog, needs_root, selinux_remark};
 use rackstrap_model::{
+    decide::conditions,
     disks::{DiskEffect, NodeDisk, changed_layouts, describe_effects, disk_effects},
     inventory::{Inventory, Node},
 };
@@ -114,7 +115,7 @@ impl Here {
     fn look(path: &Path, site: &Site) -> Self {
         let images_dir = site.server.state_dir.join("images");
         let (images, problems) = load_catalog(&images_dir);
-        let loaders = Loaders::load(&site.server.loader_dirs).map(Arc::new);
+        let loaders = Loaders::load(site).map(Arc::new);
         let mut machine: Vec<String> = problems.iter().map(ToString::to_string).collect();
         machine.extend(of_nodes(site, &images));
         let (disks, of_nodes) = of_inventory(path, site);
@@ -293,6 +294,15 @@ fn summary(site: &Site) -> String {
             users.from.display()
         ));
     }
+    for rule in &site.loaders {
+        let line = format!(
+            "  loader    {}: {} for {}\n",
+            rule.name,
+            rule.served(),
+            conditions(rule)
+        );
+        text.push_str(&line);
+    }
     for (name, policy) in &site.layouts {
         let parts: Vec<String> = policy.layout.partitions.iter().map(describe).collect();
         let layout = &policy.layout;
@@ -350,6 +360,9 @@ fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>, tree
             "mounts": site.mounts.iter().map(|m| json!({
                 "what": m.what, "where": m.place, "type": m.kind, "options": m.options, "profiles": m.profiles,
                 "required": m.required,
+            })).collect::<Vec<_>>(),
+            "loaders": site.loaders.iter().map(|l| json!({
+                "name": l.name, "file": l.served(), "arch": l.archs, "vendor-class": l.vendor_class, "profiles": l.profiles,
             })).collect::<Vec<_>>(),
             "users": site.users.as_ref().map(|u| json!({
                 "uid": [u.uid.start(), u.uid.end()], "gid": [u.gid.start(), u.gid.end()], "exclude": u.exclude,

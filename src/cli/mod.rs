@@ -1,5 +1,5 @@
-//! The command line: one file for each command. All commands except `serve`, `check`, `restore` and `completion` ask the
-//! running daemon.
+//! The command line: one file for each command. All commands except `serve`, `check`, `loaders`, `restore` and
+//! `completion` ask the running daemon.
 
 mod ask;
 mod backup;
@@ -18,6 +18,7 @@ mod hostlist;
 mod image;
 mod layout;
 mod lease;
+mod loaders;
 #[cfg(test)]
 mod named;
 mod node;
@@ -107,6 +108,8 @@ enum Command {
     Rollout(rollout::RolloutArgs),
     /// List and release the addresses that unknown machines have from the pools
     Lease(lease::LeaseArgs),
+    /// List boot loaders: files, packages, the firmware they are for, and what is missing
+    Loaders(loaders::LoadersArgs),
     /// Show the disk layouts of the site file
     Layout(layout::LayoutArgs),
     /// Show the trees of templates, and render the files that a node gets
@@ -181,6 +184,7 @@ fn dispatch(config: &Path, command: Command) -> Result<ExitCode> {
         Command::Image(args) => image::run(config, args),
         Command::Rollout(args) => rollout::run(config, args),
         Command::Lease(args) => lease::run(config, args),
+        Command::Loaders(args) => loaders::run(config, args),
         Command::Layout(args) => layout::run(config, args),
         Command::Overlay(args) => overlay::run(config, args),
         Command::Users(args) => users::run(config, args),

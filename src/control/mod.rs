@@ -11,6 +11,7 @@ mod backup;
 mod client;
 mod discover;
 mod disks;
+mod firmware;
 mod leases;
 mod meant;
 mod nodes;
@@ -34,9 +35,10 @@ pub use socket::{bind, serve};
 pub use watch::Watch;
 
 use crate::{
-    boots::Boots, discovery::Discovery, nodes::Nodes, overlay::Renderer, restart::Restarts, rollout::Rollouts,
-    timeline::Recorder,
+    boots::Boots, discovery::Discovery, loaders::Loaders, nodes::Nodes, overlay::Renderer, restart::Restarts,
+    rollout::Rollouts, timeline::Recorder,
 };
+use arc_swap::ArcSwap;
 use rackstrap_base::{firmware::Firmwares, warnings::SiteWarnings};
 use rackstrap_model::decide::SharedWorld;
 use rackstrap_store::Store;
@@ -79,6 +81,8 @@ pub struct Context {
     pub warnings: SiteWarnings,
     /// The architectures of nodes' firmware.
     pub firmware: Arc<Firmwares>,
+    /// Boot loaders.
+    pub loaders: Arc<ArcSwap<Loaders>>,
     /// Reads the site file again.
     pub reload: Reload,
     /// Reads the images again.

@@ -3,6 +3,7 @@
 //! The other files in this folder answer the questions that protocol engines ask through the traits of `dhcp`, `tftp` and
 //! `nfs`, from the world, the boots and the store.
 
+mod attempts;
 mod bind;
 mod dhcp;
 #[cfg(feature = "dns")]
@@ -173,6 +174,7 @@ impl Shared {
             overlays: self.overlays.clone(),
             warnings: self.warnings.clone(),
             firmware: self.firmware.clone(),
+            loaders: self.loaders.clone(),
             reload,
             rescan,
             release,
@@ -219,7 +221,7 @@ pub fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     for problem in &problems {
         tracing::warn!("{problem}");
     }
-    let loaders = Loaders::load(&site.server.loader_dirs).context("reading boot loaders")?;
+    let loaders = Loaders::load(&site).context("reading boot loaders")?;
     let scripts = http::script::Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
     let templates = Templates::load(site.server.templates_dir.as_deref())?;
     let world = World {

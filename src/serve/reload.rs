@@ -65,7 +65,7 @@ impl Reloader {
             });
         }
         let changed = changed_layouts(&site, in_use(&self.shared.world.load().site));
-        let loaders = Loaders::load(&site.server.loader_dirs).context("reading boot loaders")?;
+        let loaders = Loaders::load(&site).context("reading boot loaders")?;
         let scripts = Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
         let templates = Templates::load(site.server.templates_dir.as_deref())?;
         if let Some(problem) = overlay::check(&site, &self.shared.world.load().inventory, &templates)

@@ -284,6 +284,7 @@ fn ask<'a>(request: &'a Request, from: Ingress<'a>, subnet: &Subnet) -> Ask<'a> 
     Ask {
         hwaddr: request.hwaddr,
         arch: request.arch,
+        vendor_class: &request.vendor_class,
         ipxe: request.ipxe,
         ipxe_without_http: request.ipxe_without_http,
         http_client: request.http_client,
@@ -485,6 +486,8 @@ fn outcome(
             hwaddr: request.hwaddr,
             uuid: request.uuid,
             arch: request.arch,
+            vendor_class: request.vendor_class.clone(),
+            xid: request.xid,
             ipxe: request.ipxe,
             http_client: request.http_client,
             booting: (request.ipxe || request.pxe_client || request.http_client)

@@ -42,6 +42,8 @@ pub const LEASES: &str = "/v1/leases";
 pub const LEASES_RELEASE: &str = "/v1/leases/release";
 /// `GET`: all [`super::LayoutRow`]s.
 pub const LAYOUTS: &str = "/v1/layouts";
+/// `GET`: a [`super::FirmwareRow`] for each card whose firmware was heard of.
+pub const FIRMWARE: &str = "/v1/firmware";
 /// `GET`: a [`super::DiskRow`] for each node.
 pub const DISKS: &str = "/v1/disks";
 /// `POST` [`super::WishDisks`]: [`super::Done`].

@@ -1,0 +1,328 @@
+//! `rackstrap loaders`: the boot loaders of the site and of this machine. It works without a daemon; a running one adds the machines.
+
+use super::output::{self, Format};
+use crate::{
+    control::{
+        Client,
+        api::{self, Level},
+    },
+    loaders::{Family, Loaders},
+};
+use anyhow::{Context, Result};
+use clap::Args;
+use rackstrap_base::firmware::{ARCH_TYPES, ArchType, DEFAULT_LOADERS, default_loader, names_of};
+use rackstrap_model::decide::{LoaderChoice, conditions};
+use rackstrap_site::{LoaderRule, Site};
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// Arguments of `rackstrap loaders`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Loaders of the site file come first, then the default ones. It needs no daemon; a running one adds the machines that asked for each loader \
+since it started. Exits with 1 if a loader of the site file is missing, or if a machine gets no loader.
+
+Examples:
+  rackstrap loaders
+  rackstrap loaders --archs            names and numbers of architectures, for [loader.NAME]
+  rackstrap loaders --json")]
+pub struct LoadersArgs {
+    /// List the architectures of firmware, with their names in the site file, instead of the loaders
+    #[arg(long)]
+    archs: bool,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// Runs the command.
+pub fn run(config: &Path, args: LoadersArgs) -> Result<ExitCode> {
+    if args.archs {
+        match args.format.json {
+            true => output::print_json(&ARCH_TYPES.iter().map(ArchRow::from).collect::<Vec<_>>())?,
+            false => output::print(&archs())?,
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (site, _) = rackstrap_site::load(config)?;
+    let loaders = Loaders::load(&site).context("reading boot loaders")?;
+    let family = Family::of_this_machine();
+    let machines = machines(&site);
+    let mut rows = rows(&site, &loaders, family, machines.as_deref().unwrap_or_default());
+    let paths: Vec<PathBuf> = rows.iter().filter_map(|row| row.path.clone()).collect();
+    let mut owners = family.owners(&paths);
+    for row in &mut rows {
+        row.package = row
+            .path
+            .as_ref()
+            .and_then(|path| owners.remove(path))
+            .or(row.package.take());
+    }
+    let list = LoaderList {
+        daemon: machines.is_some(),
+        unserved: unserved(machines.unwrap_or_default()),
+        loaders: rows,
+    };
+    match args.format.json {
+        true => output::print_json(&list)?,
+        false => output::print_fitting(&describe(&list))?,
+    }
+    Ok(if list.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The result.
+#[derive(Debug, Serialize)]
+struct LoaderList {
+    /// Whether a daemon answered; without one no machines are known.
+    daemon: bool,
+    /// All loaders: those of the site file in its order, then the default ones.
+    loaders: Vec<LoaderRow>,
+    /// Machines that get no loader.
+    unserved: Vec<api::FirmwareRow>,
+}
+
+/// A loader.
+#[derive(Debug, Serialize)]
+struct LoaderRow {
+    /// NAME of the section, or of the default loader.
+    name: String,
+    /// Whether it is a default one.
+    default: bool,
+    /// What it is for: architectures, vendor class, profiles.
+    #[serde(rename = "for")]
+    condition: String,
+    /// Numbers of its architectures; empty = all.
+    arch: Vec<u16>,
+    /// The name by which firmware asks for it.
+    file: String,
+    /// The file; none if it is not served.
+    path: Option<PathBuf>,
+    /// Bytes; none if it is not served.
+    size: Option<usize>,
+    /// The package that owns the file; none if that is unknown.
+    package: Option<String>,
+    /// Whether the file is served.
+    ready: bool,
+    /// Why it is not served; empty if it is.
+    problem: String,
+    /// The remedy; empty if it is served.
+    help: String,
+    /// The package to install; none if it is served, or if no package is known.
+    install: Option<String>,
+    /// Nodes, and hardware addresses of unknown machines, whose firmware got it.
+    used_by: Vec<String>,
+}
+
+impl LoaderList {
+    /// Whether each loader that somebody counts on is there. Default ones for firmware that no machine has may be missing: Debian has none for
+    /// arm64.
+    fn is_good(&self) -> bool {
+        let ready = |row: &LoaderRow| row.ready || (row.default && row.used_by.is_empty());
+        self.loaders.iter().all(ready) && self.loaders.iter().any(|row| row.ready) && self.unserved.is_empty()
+    }
+}
+
+/// What machines reported; none without a daemon that answers.
+fn machines(site: &Site) -> Option<Vec<api::FirmwareRow>> {
+    let socket = &site.server.socket;
+    let ask = || -> Result<Vec<api::FirmwareRow>> { Ok(Client::new(socket)?.get(api::paths::FIRMWARE)?) };
+    if socket.exists() { ask().ok() } else { None }
+}
+
+fn unserved(machines: Vec<api::FirmwareRow>) -> Vec<api::FirmwareRow> {
+    machines
+        .into_iter()
+        .filter(|machine| machine.problem.is_some())
+        .collect()
+}
+
+fn rows(site: &Site, loaders: &Loaders, family: Family, machines: &[api::FirmwareRow]) -> Vec<LoaderRow> {
+    let of_rule = |rule: &LoaderRule| {
+        (
+            rule.name.clone(),
+            true,
+            vec![rule.served()],
+            conditions(rule),
+            rule.archs.clone(),
+        )
+    };
+    let of_default = DEFAULT_LOADERS.iter().map(|loader| {
+        let files = loader.files.iter().map(|file| (*file).to_owned()).collect();
+        let numbers = loader.archs.to_vec();
+        (
+            loader.name.to_owned(),
+            false,
+            files,
+            names_of(&numbers).join(", "),
+            numbers,
+        )
+    });
+    let all = site.loaders.iter().map(of_rule).chain(of_default);
+    let mut rows: Vec<LoaderRow> = all
+        .map(|(name, of_site, files, condition, arch)| {
+            let choice = LoaderChoice {
+                name,
+                of_site,
+                files,
+                why: String::new(),
+            };
+            row(loaders, family, choice, condition, arch)
+        })
+        .collect();
+    for machine in machines {
+        let who = machine.node.clone().unwrap_or_else(|| machine.hwaddr.to_string());
+        // A section may have the name of a default loader: of the two, the daemon's answer means the one with the file.
+        let fits = |row: &&mut LoaderRow| {
+            Some(&row.name) == machine.loader.as_ref() && machine.file.as_ref().is_none_or(|file| *file == row.file)
+        };
+        if let Some(row) = rows.iter_mut().find(fits)
+            && !row.used_by.contains(&who)
+        {
+            row.used_by.push(who);
+        }
+    }
+    rows
+}
+
+fn row(loaders: &Loaders, family: Family, choice: LoaderChoice, condition: String, arch: Vec<u16>) -> LoaderRow {
+    let there = choice
+        .files
+        .iter()
+        .find_map(|file| Some((file.clone(), loaders.find(file)?)));
+    let (problem, help) = match there {
+        Some(_) => Default::default(),
+        None => loaders.lacks(&choice, family),
+    };
+    let refused = choice.files.iter().any(|file| loaders.refused(file).is_some());
+    let install = family.package(&choice.files).filter(|_| there.is_none() && !refused);
+    LoaderRow {
+        default: !choice.of_site,
+        condition,
+        arch,
+        file: there
+            .as_ref()
+            .map_or_else(|| choice.files[0].clone(), |(file, _)| file.clone()),
+        path: there.as_ref().map(|(_, content)| content.path.clone()),
+        size: there.as_ref().map(|(_, content)| content.bytes.len()),
+        package: None,
+        ready: there.is_some(),
+        problem,
+        help,
+        install: install.map(str::to_owned),
+        used_by: Vec::new(),
+        name: choice.name,
+    }
+}
+
+fn describe(list: &LoaderList) -> String {
+    let mut table = output::table(["loader", "for", "file", "size", "package", "state", "used by"]);
+    for row in &list.loaders {
+        let state = match (&row.install, row.ready, row.problem.contains("is not served")) {
+            (_, true, _) => output::level_cell(Level::Ok, "ready"),
+            (Some(package), ..) => output::level_cell(Level::Retry, &format!("missing: install {package}")),
+            (None, _, true) => output::level_cell(Level::Error, "refused"),
+            (None, ..) => output::level_cell(Level::Retry, "missing"),
+        };
+        let name = match row.default {
+            true => format!("{} (default)", row.name),
+            false => row.name.clone(),
+        };
+        let file = row
+            .path
+            .as_ref()
+            .map_or_else(|| row.file.clone(), |path| path.display().to_string());
+        table.add_row(vec![
+            name.as_str().into(),
+            row.condition.as_str().into(),
+            file.as_str().into(),
+            row.size.map_or_else(|| "-".into(), |size| output::right(kib(size))),
+            output::dash(row.package.as_deref().unwrap_or_default()).into(),
+            state,
+            used_by(&row.used_by, list.daemon).as_str().into(),
+        ]);
+    }
+    let mut text = output::render(&table);
+    for row in list.loaders.iter().filter(|row| !row.ready) {
+        text += &format!("\n{}: {}\n  help: {}", row.name, row.problem, row.help);
+    }
+    for (problem, who) in grouped(&list.unserved) {
+        text += &format!("\n{}: {problem}", who.join(", "));
+    }
+    if !list.daemon {
+        text += "\nno daemon answers, so the machines that use each loader are not known";
+    }
+    text
+}
+
+/// Machines by what is wrong with them: a rack of equal machines is one line.
+fn grouped(unserved: &[api::FirmwareRow]) -> BTreeMap<&str, Vec<String>> {
+    let mut all: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for machine in unserved {
+        let who = machine.node.clone().unwrap_or_else(|| machine.hwaddr.to_string());
+        all.entry(machine.problem.as_deref().unwrap_or_default())
+            .or_default()
+            .push(who);
+    }
+    all
+}
+
+fn used_by(all: &[String], daemon: bool) -> String {
+    match (all, daemon) {
+        (_, false) => "?".to_owned(),
+        ([], true) => "-".to_owned(),
+        ([one], true) => one.clone(),
+        ([first, ..], true) => format!("{first} and {} more", all.len() - 1),
+    }
+}
+
+fn kib(bytes: usize) -> String {
+    format!("{} KiB", bytes.div_ceil(1024))
+}
+
+/// An architecture of `--archs`.
+#[derive(Debug, Serialize)]
+struct ArchRow {
+    /// Number in option 93.
+    number: u16,
+    /// Name in the site file.
+    name: &'static str,
+    /// What people read.
+    firmware: &'static str,
+    /// How its vendor class begins.
+    vendor_class: String,
+    /// NAME of its default loader; none if it has none.
+    default: Option<&'static str>,
+}
+
+impl From<&ArchType> for ArchRow {
+    fn from(row: &ArchType) -> Self {
+        ArchRow {
+            number: row.number,
+            name: row.name,
+            firmware: row.label,
+            vendor_class: row.class(),
+            default: default_loader(Some(row.number)).map(|loader| loader.name),
+        }
+    }
+}
+
+fn archs() -> String {
+    let mut table = output::table(["number", "name", "firmware", "vendor class", "default loader"]);
+    for row in ARCH_TYPES.iter().map(ArchRow::from) {
+        table.add_row(vec![
+            output::right(row.number),
+            row.name.into(),
+            row.firmware.into(),
+            row.vendor_class.as_str().into(),
+            output::dash(row.default.unwrap_or_default()).into(),
+        ]);
+    }
+    output::render(&table)
+}
