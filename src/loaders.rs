@@ -20,7 +20,7 @@ use rackstrap_model::decide::LoaderChoice;
 use rackstrap_site::{LoaderFile, Site};
 use rackstrap_wire::DiskLoader;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
 };
@@ -29,6 +29,8 @@ use std::{
 #[derive(Debug, Default)]
 pub struct Loaders {
     files: BTreeMap<String, LoaderContent>,
+    /// The names of the files that the site file gives by their paths: no other file has such a name.
+    own: BTreeSet<String>,
     /// Files that exist by the name of a loader, and are not served.
     refused: BTreeMap<String, (PathBuf, Refused)>,
     dirs: Vec<PathBuf>,
@@ -82,10 +84,13 @@ impl Loaders {
                 LoaderFile::Named(name) => {
                     loaders.search(trust, name, &FURTHER_DIRS);
                 }
-                LoaderFile::Path(path) => match trust.read_path(path) {
-                    Ok(bytes) => loaders.add(rule.served(), path, bytes),
-                    Err(refused) => loaders.refuse(&rule.served(), path, refused),
-                },
+                LoaderFile::Path(path) => {
+                    loaders.own.insert(rule.served());
+                    match trust.read_path(path) {
+                        Ok(bytes) => loaders.add(rule.served(), path, bytes),
+                        Err(refused) => loaders.refuse(&rule.served(), path, refused),
+                    }
+                }
             }
         }
         // Below a directory, as Enterprise Linux has them.
@@ -157,7 +162,12 @@ impl Loaders {
         // shim asks for grubx64.efi in the directory that it was loaded from itself.
         let next_to_it = || {
             let (dir, rest) = name.split_once('/')?;
-            self.files.get(rest).filter(|_| dir.starts_with("loader."))
+            let of_rule = self
+                .own
+                .iter()
+                .any(|own| own.split_once('/').is_some_and(|(own, _)| own == dir));
+            // A file of the site file that is missing or refused is not replaced by another one of its name.
+            self.files.get(rest).filter(|_| of_rule && !self.own.contains(name))
         };
         self.files.get(name).or_else(next_to_it)
     }
@@ -289,6 +299,7 @@ mod tests {
             (tftp.join("grubx64.efi"), "grub"),
             (tftp.join("arm64-efi/snponly.efi"), "arm64"),
             (package.join("snponly.efi"), "shim"),
+            (tftp.join("gone.efi"), "another one of this name"),
         ] {
             fs::write(path, text).unwrap();
         }
@@ -311,6 +322,8 @@ mod tests {
             "own/snponly.efi",
             "loader.own/../snponly.efi",
             "x/grubx64.efi",
+            "loader.x/grubx64.efi",
+            "loader.gone/gone.efi",
             "loader.own/",
         ] {
             assert!(loaders.get(name).is_err(), "{name}");

@@ -223,7 +223,8 @@ mod tests {
         assert!(of(&all, "image debian").fatal);
         assert!(!of(&all, "authorized-keys").fatal);
         assert!(of(&all, "interface eth-none").fatal);
-        assert_eq!(all.len(), 7, "{all:?}");
+        assert!(!of(&all, "loader-dir /nonexistent/b").fatal);
+        assert_eq!(all.len(), 8, "{all:?}");
     }
 
     #[test]
@@ -242,7 +243,7 @@ mod tests {
         let warnings = SiteWarnings::default();
         let shown = || warnings.list(rackstrap_base::clock::Timestamp::now()).len();
         report(&site, &Catalog::default(), loaders(&site), &warnings);
-        assert_eq!(shown(), 3, "loaders, the disks' too, and the image");
+        assert_eq!(shown(), 4, "the directory, loaders, the disks' too, and the image");
         site.server.loader_dirs = vec![dir.path().to_owned()];
         report(&site, &Catalog::default(), loaders(&site), &warnings);
         assert_eq!(shown(), 2, "the disks' loader and the image");

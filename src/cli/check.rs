@@ -17,7 +17,7 @@ use rackstrap_model::{
     disks::{DiskEffect, NodeDisk, changed_layouts, describe_effects, disk_effects},
     inventory::{Inventory, Node},
 };
-use rackstrap_site::{ConfigError, Diagnostic, Site, Warning};
+use rackstrap_site::{ConfigError, Diagnostic, LoaderRule, Site, Warning};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -294,15 +294,15 @@ fn summary(site: &Site) -> String {
             users.from.display()
         ));
     }
-    for rule in &site.loaders {
-        let line = format!(
+    let loader = |rule: &LoaderRule| {
+        format!(
             "  loader    {}: {} for {}\n",
             rule.name,
             rule.served(),
             conditions(rule)
-        );
-        text.push_str(&line);
-    }
+        )
+    };
+    text.extend(site.loaders.iter().map(loader));
     for (name, policy) in &site.layouts {
         let parts: Vec<String> = policy.layout.partitions.iter().map(describe).collect();
         let layout = &policy.layout;

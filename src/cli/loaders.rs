@@ -326,3 +326,113 @@ fn archs() -> String {
     }
     output::render(&table)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn machine(node: Option<&str>, arch: u16, loader: Option<&str>, problem: Option<&str>) -> api::FirmwareRow {
+        api::FirmwareRow {
+            node: node.map(str::to_owned),
+            hwaddr: "52:54:00:00:09:09".parse().unwrap(),
+            arch: Some(arch),
+            firmware: rackstrap_base::firmware::name(arch),
+            vendor_class: "PXEClient".to_owned(),
+            loader: loader.map(str::to_owned),
+            file: None,
+            problem: problem.map(str::to_owned),
+        }
+    }
+
+    /// The loaders of a site with these sections, on a Debian with these files in its loader directory.
+    fn list(lines: &str, files: &[&str], machines: Option<Vec<api::FirmwareRow>>) -> LoaderList {
+        let dir = tempfile::tempdir().unwrap();
+        for file in files {
+            fs::write(dir.path().join(file), vec![0; 74_213]).unwrap();
+        }
+        let text = format!(
+            "[cluster]\nnode-name = \"n{{n:02}}\"\nnode-address = \"10.5.1.{{n}}\"\n[[subnet]]\nnetwork = \"10.5.0.0/16\"\n\
+             relayed = true\nserver = \"10.5.0.1\"\n{lines}"
+        );
+        let (mut site, _) = rackstrap_site::parse(&text, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}"));
+        site.server.loader_dirs = vec![dir.path().to_owned()];
+        let loaders = Loaders::load(&site).unwrap();
+        LoaderList {
+            daemon: machines.is_some(),
+            loaders: rows(&site, &loaders, Family::Debian, machines.as_deref().unwrap_or_default()),
+            unserved: unserved(machines.unwrap_or_default()),
+        }
+    }
+
+    #[test]
+    fn a_missing_loader_counts_only_if_somebody_needs_it() {
+        const RULE: &str = "[loader.own]\nfile = \"own.efi\"\narch = [\"arm-efi\"]\n";
+        let all = ["undionly.kpxe", "snponly.efi"];
+        assert!(list("", &all, None).is_good(), "Debian has none for arm64");
+        assert!(!list("", &[], None).is_good(), "no loader at all");
+        assert!(!list(RULE, &all, None).is_good());
+        let with = |machines| list("", &all, Some(machines)).is_good();
+        assert!(with(vec![machine(Some("n01"), 7, Some("x86_64-efi"), None)]));
+        assert!(!with(vec![machine(
+            None,
+            11,
+            Some("arm64-efi"),
+            Some("no loader for arm64-efi (11)")
+        )]));
+        assert!(!with(vec![machine(None, 10, None, Some("no loader for arm-efi (10)"))]));
+    }
+
+    #[test]
+    fn the_table_names_the_state_the_machines_and_what_to_install() {
+        let machines = vec![
+            machine(Some("n01"), 7, Some("x86_64-efi"), None),
+            machine(Some("n02"), 7, Some("x86_64-efi"), None),
+            machine(
+                None,
+                10,
+                None,
+                Some("no loader for arm-efi (10), ARM 32-bit UEFI: add [loader.NAME]"),
+            ),
+        ];
+        let text = describe(&list("", &["snponly.efi"], Some(machines)));
+        let line = |name: &str| {
+            text.lines()
+                .find(|line| line.starts_with(name))
+                .unwrap_or_else(|| panic!("{text}"))
+        };
+        assert!(line("bios (default)").contains("missing: install ipxe"), "{text}");
+        assert!(
+            line("x86_64-efi (default)").contains("ready") && text.contains("n01 and 1 more"),
+            "{text}"
+        );
+        assert!(
+            line("bios:").starts_with("bios: undionly.kpxe does not exist in "),
+            "{text}"
+        );
+        assert!(
+            text.contains("\n  help: apt install ipxe, then: rackstrap reload"),
+            "{text}"
+        );
+        assert!(
+            line("52:54:00:00:09:09: no loader for arm-efi (10)").ends_with("[loader.NAME]"),
+            "{text}"
+        );
+        let alone = describe(&list("", &["snponly.efi"], None));
+        assert!(alone.contains("no daemon answers"), "{alone}");
+    }
+
+    #[test]
+    fn all_architectures_are_listed_with_their_default_loaders() {
+        let text = archs();
+        assert_eq!(
+            text.lines().filter(|line| line.contains("Client:Arch:")).count(),
+            ARCH_TYPES.len()
+        );
+        let arm64 = text.lines().find(|line| line.contains("PXEClient:Arch:00011")).unwrap();
+        assert!(
+            arm64.contains("arm64 UEFI") && arm64.trim_end().ends_with("arm64-efi"),
+            "{arm64}"
+        );
+    }
+}
