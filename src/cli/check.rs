@@ -1,6 +1,6 @@
 //! `rackstrap check`: whether the site file is valid, and whether nodes can boot from this machine.
 
-use super::output;
+use super::{loaders, output};
 use crate::{
     control::{Client, api},
     http::script::Scripts,
@@ -13,11 +13,10 @@ use anyhow::Context;
 use rackstrap_catalog::Catalog;
 use rackstrap_image::{load_catalog, needs_root, selinux_remark};
 use rackstrap_model::{
-    decide::conditions,
     disks::{DiskEffect, NodeDisk, changed_layouts, describe_effects, disk_effects},
     inventory::{Inventory, Node},
 };
-use rackstrap_site::{ConfigError, Diagnostic, LoaderRule, Site, Warning};
+use rackstrap_site::{ConfigError, Diagnostic, Site, Warning};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -294,15 +293,7 @@ fn summary(site: &Site) -> String {
             users.from.display()
         ));
     }
-    let loader = |rule: &LoaderRule| {
-        format!(
-            "  loader    {}: {} for {}\n",
-            rule.name,
-            rule.served(),
-            conditions(rule)
-        )
-    };
-    text.extend(site.loaders.iter().map(loader));
+    text.extend(site.loaders.iter().map(loaders::summary_line));
     for (name, policy) in &site.layouts {
         let parts: Vec<String> = policy.layout.partitions.iter().map(describe).collect();
         let layout = &policy.layout;

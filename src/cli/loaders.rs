@@ -1,6 +1,9 @@
 //! `rackstrap loaders`: the boot loaders of the site and of this machine. It works without a daemon; a running one adds the machines.
 
-use super::output::{self, Format};
+use super::{
+    output::{self, Format},
+    owners,
+};
 use crate::{
     control::{
         Client,
@@ -53,12 +56,12 @@ pub fn run(config: &Path, args: LoadersArgs) -> Result<ExitCode> {
     let machines = machines(&site);
     let mut rows = rows(&site, &loaders, family, machines.as_deref().unwrap_or_default());
     let paths: Vec<PathBuf> = rows.iter().filter_map(|row| row.path.clone()).collect();
-    let mut owners = family.owners(&paths);
+    let mut found = owners::owners(family, &paths);
     for row in &mut rows {
         row.package = row
             .path
             .as_ref()
-            .and_then(|path| owners.remove(path))
+            .and_then(|path| found.remove(path))
             .or(row.package.take());
     }
     let list = LoaderList {
@@ -127,6 +130,16 @@ impl LoaderList {
         let ready = |row: &LoaderRow| row.ready || (row.default && row.used_by.is_empty());
         self.loaders.iter().all(ready) && self.loaders.iter().any(|row| row.ready) && self.unserved.is_empty()
     }
+}
+
+/// The line about a loader of the site file in the summary of `check`.
+pub(super) fn summary_line(rule: &LoaderRule) -> String {
+    format!(
+        "  loader    {}: {} for {}\n",
+        rule.name,
+        rule.served(),
+        conditions(rule)
+    )
 }
 
 /// What machines reported; none without a daemon that answers.
@@ -226,7 +239,7 @@ fn describe(list: &LoaderList) -> String {
     for row in &list.loaders {
         let state = match (&row.install, row.ready, row.problem.contains("is not served")) {
             (_, true, _) => output::level_cell(Level::Ok, "ready"),
-            (Some(package), ..) => output::level_cell(Level::Retry, &format!("missing: install {package}")),
+            (Some(package), ..) => output::level_cell(Level::Retry, format!("missing: install {package}")),
             (None, _, true) => output::level_cell(Level::Error, "refused"),
             (None, ..) => output::level_cell(Level::Retry, "missing"),
         };

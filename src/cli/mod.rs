@@ -24,6 +24,7 @@ mod named;
 mod node;
 mod output;
 mod overlay;
+mod owners;
 mod reload;
 mod restore;
 mod rollout;

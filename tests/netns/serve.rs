@@ -323,7 +323,7 @@ fn firmware_without_a_loader_is_reported_everywhere() -> Result {
     let mut config = fs::read_to_string(cluster.daemon.config())?;
     config += &format!("\n[loader.own]\nfile = \"{}\"\narch = [\"arm-efi\"]\n", own.display());
     fs::write(cluster.daemon.config(), config)?;
-    cluster.daemon.cli(&["reload", "--yes"])?;
+    cluster.daemon.cli(&["reload"])?;
     for machine in [&client, &waiting] {
         let got = udhcpc(machine, &cluster, &class)?;
         assert_eq!(variable(&got, "bootfile"), "loader.own/arm.efi", "{got}");
