@@ -3,9 +3,7 @@
 
 mod cli;
 mod control;
-mod disk_loader;
 mod http;
-mod loaders;
 mod preflight;
 mod serve;
 #[cfg(test)]

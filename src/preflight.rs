@@ -5,13 +5,14 @@
 
 mod files;
 mod images;
+mod loaders;
 mod nodes;
 
 pub use nodes::of_nodes;
 
-use crate::{disk_loader::IPXE, loaders::Loaders};
-use rackstrap_base::{firmware::first_loader, link, warnings::SiteWarnings};
+use rackstrap_base::{link, warnings::SiteWarnings};
 use rackstrap_catalog::Catalog;
+use rackstrap_loaders::{IPXE, Loaders};
 use rackstrap_model::inventory::Settings;
 use rackstrap_site::Site;
 use std::{
@@ -50,7 +51,7 @@ const TOPIC: &str = "site ";
 pub fn findings(site: &Site, images: &Catalog, found: &io::Result<Arc<Loaders>>) -> Vec<Finding> {
     let mut all = interfaces(site);
     all.extend(addresses(site));
-    all.extend(loaders(site, found));
+    all.extend(loaders::of(site, found));
     all.extend(disk_loader(site, found));
     all.extend(images::of_profiles(site, images));
     all.extend(keys(site));
@@ -124,49 +125,6 @@ fn addresses(site: &Site) -> Vec<Finding> {
         .collect()
 }
 
-/// Directories of loaders that are named and do not exist, and whether any firmware can get a loader.
-fn loaders(site: &Site, found: &io::Result<Arc<Loaders>>) -> Vec<Finding> {
-    let dirs = &site.server.loader_dirs;
-    // The last one is Debian's, which the site file does not name.
-    let named = dirs.iter().take(dirs.len().saturating_sub(1));
-    let mut all: Vec<Finding> = named
-        .filter_map(|dir| Some((dir, files::directory_fault(dir)?)))
-        .map(|(dir, (what, mend))| {
-            let message = format!("loader-dirs: {what}");
-            let help = format!("{mend}; or remove it from [server] loader-dirs");
-            finding(false, &format!("loader-dir {}", dir.display()), message, help)
-        })
-        .collect();
-    let firsts: BTreeSet<&str> = [0, 7, 11]
-        .into_iter()
-        .filter_map(|arch| first_loader(Some(arch)).ok())
-        .collect();
-    let listed: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
-    let nothing = match found {
-        Ok(found) => firsts.iter().all(|name| found.get(name).is_err()),
-        Err(error) => {
-            all.push(finding(
-                true,
-                "loaders",
-                format!("the boot loaders in {} cannot be read: {error}", listed.join(", ")),
-                "let root read these directories".to_owned(),
-            ));
-            false
-        }
-    };
-    if nothing {
-        let names: Vec<&str> = firsts.into_iter().collect();
-        let message = format!(
-            "no boot loaders found: none of {} in {}",
-            names.join(", "),
-            listed.join(", ")
-        );
-        let help = "install Debian's package: apt install ipxe; then: rackstrap reload".to_owned();
-        all.push(finding(true, "loaders", message, help));
-    }
-    all
-}
-
 /// Whether disks get the network loader for a BIOS that boots from them.
 fn disk_loader(site: &Site, found: &io::Result<Arc<Loaders>>) -> Option<Finding> {
     let layout = |profile| {
@@ -235,7 +193,7 @@ mod tests {
     }
 
     fn loaders(site: &Site) -> Arc<Loaders> {
-        Arc::new(Loaders::load(&site.server.loader_dirs).unwrap())
+        Arc::new(Loaders::load(site).unwrap())
     }
 
     fn of<'a>(all: &'a [Finding], topic: &str) -> &'a Finding {
@@ -265,7 +223,8 @@ mod tests {
         assert!(of(&all, "image debian").fatal);
         assert!(!of(&all, "authorized-keys").fatal);
         assert!(of(&all, "interface eth-none").fatal);
-        assert_eq!(all.len(), 7, "{all:?}");
+        assert!(!of(&all, "loader-dir /nonexistent/b").fatal);
+        assert_eq!(all.len(), 8, "{all:?}");
     }
 
     #[test]
@@ -284,7 +243,7 @@ mod tests {
         let warnings = SiteWarnings::default();
         let shown = || warnings.list(rackstrap_base::clock::Timestamp::now()).len();
         report(&site, &Catalog::default(), loaders(&site), &warnings);
-        assert_eq!(shown(), 3, "loaders, the disks' too, and the image");
+        assert_eq!(shown(), 4, "the directory, loaders, the disks' too, and the image");
         site.server.loader_dirs = vec![dir.path().to_owned()];
         report(&site, &Catalog::default(), loaders(&site), &warnings);
         assert_eq!(shown(), 2, "the disks' loader and the image");

@@ -149,6 +149,7 @@ pub(crate) fn packet(daemon: &Daemon, hwaddr: &str) {
         hwaddr: hwaddr.parse().unwrap(),
         uuid: None,
         arch: Some(7),
+        class: String::new(),
         booting: true,
         confirmed: true,
         offered: true,

@@ -107,6 +107,7 @@ fn machines(daemon: &Daemon) {
             hwaddr,
             uuid: None,
             arch: Some(7),
+            class: String::new(),
             booting: last > 1,
             confirmed: last > 2,
             offered: true,

@@ -2,7 +2,6 @@
 
 use crate::{
     http::script::Scripts,
-    loaders::Loaders,
     preflight::{self, Finding},
 };
 use anyhow::Context;
@@ -11,12 +10,14 @@ use rackstrap_catalog::Catalog;
 use rackstrap_cli::{CheckArgs, count};
 use rackstrap_control::{Client, api};
 use rackstrap_image::{load_catalog, needs_root, selinux_remark};
+use rackstrap_loaders::Loaders;
 use rackstrap_model::{
+    decide::conditions,
     disks::{DiskEffect, NodeDisk, changed_layouts, describe_effects, disk_effects},
     inventory::{Inventory, Node},
 };
 use rackstrap_overlay::{Templates, TreeError, users::Source};
-use rackstrap_site::{ConfigError, Diagnostic, Site, Warning};
+use rackstrap_site::{ConfigError, Diagnostic, LoaderRule, Site, Warning};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -95,7 +96,7 @@ impl Here {
     fn look(path: &Path, site: &Site) -> Self {
         let images_dir = site.server.state_dir.join("images");
         let (images, problems) = load_catalog(&images_dir);
-        let loaders = Loaders::load(&site.server.loader_dirs).map(Arc::new);
+        let loaders = Loaders::load(site).map(Arc::new);
         let mut machine: Vec<String> = problems.iter().map(ToString::to_string).collect();
         machine.extend(of_nodes(site, &images));
         let (disks, of_nodes) = of_inventory(path, site);
@@ -283,6 +284,7 @@ fn summary(site: &Site) -> String {
             users.from.display()
         ));
     }
+    text.extend(site.loaders.iter().map(loader_line));
     for (name, policy) in &site.layouts {
         let parts: Vec<String> = policy.layout.partitions.iter().map(describe).collect();
         let layout = &policy.layout;
@@ -294,6 +296,11 @@ fn summary(site: &Site) -> String {
         ));
     }
     text
+}
+
+fn loader_line(rule: &LoaderRule) -> String {
+    let (name, file) = (&rule.name, rule.served());
+    format!("  loader    {name}: {file} for {}\n", conditions(rule))
 }
 
 fn join(all: &[impl ToString]) -> String {
@@ -341,6 +348,9 @@ fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>, tree
             "mounts": site.mounts.iter().map(|m| json!({
                 "what": m.what, "where": m.place, "type": m.kind, "options": m.options, "profiles": m.profiles,
                 "required": m.required,
+            })).collect::<Vec<_>>(),
+            "loaders": site.loaders.iter().map(|l| json!({
+                "name": l.name, "file": l.served(), "arch": l.archs, "vendor-class": l.vendor_class, "profiles": l.profiles,
             })).collect::<Vec<_>>(),
             "users": site.users.as_ref().map(|u| json!({
                 "uid": [u.uid.start(), u.uid.end()], "gid": [u.gid.start(), u.gid.end()], "exclude": u.exclude,

@@ -2,6 +2,7 @@
 
 use super::{
     api::{self, SlotState},
+    firmware,
     nodes::refuse_if_running,
     refusal::{Refusal, Shared, blocking},
     signed::{Asked, Signed},
@@ -28,7 +29,12 @@ pub(super) async fn view(context: Shared, _: String) -> Result<api::DiscoveryAns
             .iter()
             .map(|filling| elevation(&world, filling, state))
             .collect(),
-        machines: view.machines.iter().map(api::WaitingRow::from).collect(),
+        machines: (view.machines.iter())
+            .map(|waiting| api::WaitingRow {
+                no_loader: firmware::no_loader(&context, &waiting.machine).unwrap_or_default(),
+                ..api::WaitingRow::from(waiting)
+            })
+            .collect(),
         sessions: view.sessions.iter().map(api::FillingRow::from).collect(),
         full: view.full,
         dropped: view.dropped,

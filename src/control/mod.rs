@@ -1,11 +1,12 @@
 //! The command line's access to the daemon: HTTP and JSON over a unix socket that only root may use.
 //!
-//! The package `rackstrap-control` defines requests and answers, and has the client. `routes.rs`, `nodes.rs`, `overlays.rs`, `discover.rs`, `rollouts.rs`, `restarts.rs`, `disks.rs` and `backup.rs` have the
+//! The package `rackstrap-control` defines requests and answers, and has the client. `routes.rs`, `nodes.rs`, `firmware.rs`, `overlays.rs`, `discover.rs`, `rollouts.rs`, `restarts.rs`, `disks.rs` and `backup.rs` have the
 //! routes, and `refusal.rs` their refusals. `watched.rs` sends an answer again whenever it changes. `socket.rs` listens.
 
 mod backup;
 mod discover;
 mod disks;
+mod firmware;
 mod leases;
 mod meant;
 mod nodes;
@@ -25,8 +26,10 @@ mod tests;
 
 pub use socket::{bind, serve};
 
+use arc_swap::ArcSwap;
 use rackstrap_base::{firmware::Firmwares, warnings::SiteWarnings};
 use rackstrap_control::api;
+use rackstrap_loaders::Loaders;
 use rackstrap_model::decide::SharedWorld;
 use rackstrap_overlay::Renderer;
 use rackstrap_registries::{
@@ -72,6 +75,8 @@ pub struct Context {
     pub warnings: SiteWarnings,
     /// The architectures of nodes' firmware.
     pub firmware: Arc<Firmwares>,
+    /// Boot loaders.
+    pub loaders: Arc<ArcSwap<Loaders>>,
     /// Reads the site file again.
     pub reload: Reload,
     /// Reads the images again.

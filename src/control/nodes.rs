@@ -17,12 +17,14 @@ use rackstrap_base::{
     subnet::{DhcpPart, Subnet, wrong_address},
 };
 use rackstrap_control::answers::{checks_of, status};
+use rackstrap_loaders::Loaders;
 use rackstrap_model::{
-    decide::{Decision, Requester, World, decide},
+    decide::{Decision, Requester, World, decide, loaders_of},
     inventory::{Change, Changed, Node, Settings, differences},
 };
 use rackstrap_registries::timeline::{NodeState, NodeStatus, Subject, dropped_order, summarise};
-use std::collections::BTreeMap;
+use rackstrap_site::Site;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::NodeRow>> {
     let world = context.world.load();
@@ -81,20 +83,62 @@ pub(super) fn wrong_address_of(context: &Shared, node: &Node, subnet: &Subnet) -
     (has != node.ipaddr).then(|| wrong_address(&node.name, has, node.ipaddr))
 }
 
-/// `GET`: what each network boots.
+/// `GET`: what each network boots, one row for the nodes that boot the same.
 pub(super) async fn export_boot(State(context): State<Shared>) -> Json<Vec<api::ExportSubnet>> {
-    let site = context.world.load().site.clone();
-    let subnets = site.subnets.iter().map(|subnet| {
-        let base = base_url(&site, subnet.server);
-        api::ExportSubnet {
-            network: subnet.network,
-            server: subnet.server,
-            script: script_url_of_any(&base),
-            base,
-            is_proxy: subnet.dhcp == DhcpPart::Proxy,
+    let (world, loaders) = (context.world.load_full(), context.loaders.load_full());
+    let site = &world.site;
+    // What a node's firmware loads follows from its profiles.
+    let mut by_profiles: BTreeMap<&[String], Vec<api::ExportFile>> = BTreeMap::new();
+    let mut all: Vec<api::ExportSubnet> = Vec::new();
+    for subnet in &site.subnets {
+        let (base, begin) = (base_url(site, subnet.server), all.len());
+        let is_proxy = subnet.dhcp == DhcpPart::Proxy;
+        for node in world
+            .inventory
+            .iter()
+            .filter(|node| subnet.network.contains(&node.ipaddr))
+        {
+            let files = match is_proxy {
+                true => Vec::new(),
+                false => by_profiles
+                    .entry(&node.profiles)
+                    .or_insert_with(|| files(site, &loaders, &node.profiles))
+                    .clone(),
+            };
+            match all[begin..].iter_mut().find(|row| row.files == files) {
+                Some(row) => row.nodes.push(node.name.clone()),
+                None => all.push(api::ExportSubnet {
+                    network: subnet.network,
+                    server: subnet.server,
+                    base: base.clone(),
+                    script: script_url_of_any(&base),
+                    is_proxy,
+                    files,
+                    nodes: vec![node.name.clone()],
+                }),
+            }
         }
-    });
-    Json(subnets.collect())
+    }
+    Json(all)
+}
+
+/// The files that firmware of nodes with these profiles loads, those of the longest vendor classes first.
+fn files(site: &Site, loaders: &Loaders, profiles: &[String]) -> Vec<api::ExportFile> {
+    let mut all: Vec<api::ExportFile> = Vec::new();
+    for (class, arch, choice) in loaders_of(site, profiles) {
+        let Some(file) = loaders.name_of(&choice) else { continue };
+        match all.iter_mut().find(|row| row.class == class && row.file == file) {
+            Some(row) => row.archs.push(arch),
+            None => all.push(api::ExportFile {
+                class,
+                archs: vec![arch],
+                file: file.to_owned(),
+            }),
+        }
+    }
+    let place = |row: &api::ExportFile| (Reverse(row.class.len()), row.class.clone(), row.file.clone());
+    all.sort_by_key(place);
+    all
 }
 
 /// The query about local disks in an export.

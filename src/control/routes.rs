@@ -3,7 +3,7 @@
 use super::{
     Context,
     api::{self, StatusRow, paths},
-    backup, discover, disks,
+    backup, discover, disks, firmware,
     leases::{self, all_leases, lease_of},
     meant::{Meant, meant},
     nodes, overlays,
@@ -115,6 +115,7 @@ pub fn router(context: Arc<Context>, ending: CancellationToken) -> Router {
         .route(paths::LEASES, get(leases::list))
         .route(paths::LEASES_RELEASE, post(leases::release))
         .route(paths::LAYOUTS, get(layouts))
+        .route(paths::FIRMWARE, get(firmware::list))
         .route(paths::DISKS, get(disks::list))
         .route(paths::DISKS_WISH, post(disks::wish))
         .route(paths::TREES, get(overlays::trees))
@@ -224,6 +225,7 @@ async fn show_status(context: Shared, _: String) -> Result<api::StatusAnswer, Re
 /// The row of a waiting machine: what prevents its placement, or else its last error.
 fn waiting_row(context: &Context, waiting: Waiting, ipaddr: Option<Ipv4Addr>) -> StatusRow {
     let machine = waiting.machine;
+    let no_loader = firmware::no_loader(context, &machine);
     let last = context.recorder.last(&Subject::Machine(machine.hwaddr));
     let failure = last.filter(|event| event.level != Level::Ok);
     StatusRow {
@@ -236,8 +238,8 @@ fn waiting_row(context: &Context, waiting: Waiting, ipaddr: Option<Ipv4Addr>) ->
         next_disk: String::new(),
         disk_trouble: None,
         last_error: match waiting.trouble.is_empty() {
-            true => failure
-                .map(|event| format!("{}: {}", event.step, event.detail))
+            true => no_loader
+                .or_else(|| failure.map(|event| format!("{}: {}", event.step, event.detail)))
                 .unwrap_or_default(),
             false => waiting.trouble,
         },
@@ -304,10 +306,16 @@ async fn explain(
             Meant::Address(ipaddr) => requester.ipaddr = Some(ipaddr),
         },
     }
-    requester.arch = requester.hwaddr.and_then(|hwaddr| arch_of(&context, hwaddr));
+    let said = requester
+        .hwaddr
+        .and_then(|hwaddr| firmware::of(&context, hwaddr))
+        .unwrap_or_default();
+    (requester.arch, requester.class) = (said.arch, said.class);
     let (mut warnings, mut rollouts) = (Vec::new(), Vec::new());
-    let (decision, pinned) = match decide(&world, &requester) {
-        Decision::Unknown { why: steps } => {
+    let decided = decide(&world, &requester);
+    let missing = firmware::missing_file(&context, &requester, &decided);
+    let (decision, pinned) = match decided {
+        Decision::Unknown { why: steps, .. } => {
             why.extend(steps);
             let owner = requester.hwaddr.and_then(|hwaddr| context.discovery.owner(hwaddr));
             let full = match lease.as_ref().is_some_and(leases::holds) {
@@ -359,6 +367,7 @@ async fn explain(
             (Some(decision), pinned.map(|boot| api::PinnedBoot::from(&*boot)))
         }
     };
+    why.extend(missing);
     let site_warnings = context.warnings.list(Timestamp::now()).into_iter();
     // A machine that accepts another server's offer gets nothing of this.
     why.extend(
@@ -375,18 +384,6 @@ async fn explain(
         pinned,
         lease,
     }))
-}
-
-/// The architecture that the firmware of that card reported last; none if it was never heard of.
-fn arch_of(context: &Context, hwaddr: HwAddr) -> Option<u16> {
-    context.firmware.of(hwaddr).or_else(|| {
-        let view = context.discovery.view(Timestamp::now());
-        let waiting = view
-            .machines
-            .into_iter()
-            .find(|waiting| waiting.machine.hwaddr == hwaddr);
-        waiting.and_then(|waiting| waiting.machine.arch)
-    })
 }
 
 fn list(items: &[HwAddr]) -> String {

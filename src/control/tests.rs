@@ -54,6 +54,7 @@ fn packet(hwaddr: HwAddr) -> Observation {
         hwaddr,
         uuid: None,
         arch: Some(0),
+        class: String::new(),
         booting: true,
         confirmed: false,
         offered: false,

@@ -369,7 +369,7 @@ pub async fn boot_file(
     Ok(response.map(|body| watched(body, note)))
 }
 
-/// `GET|HEAD /loader/{name}`: boot loaders, for firmware that boots by HTTP.
+/// `GET|HEAD /loader/{*name}`: boot loaders, for firmware that boots by HTTP.
 pub async fn loader(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Response, Problem> {
     let content = service
         .loaders

@@ -7,9 +7,9 @@ use super::{
     limits::Limits,
     script::Scripts,
 };
-use crate::loaders::Loaders;
 use arc_swap::ArcSwap;
 use rackstrap_base::{clock::Timestamp, connection_limit::ClientClass, firmware::Firmwares, text::quoted};
+use rackstrap_loaders::Loaders;
 use rackstrap_model::decide::{SharedWorld, World};
 use rackstrap_overlay::Renderer;
 use rackstrap_registries::{

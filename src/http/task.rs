@@ -53,7 +53,7 @@ fn router(service: Arc<Service>) -> Router {
     Router::new()
         .route("/ipxe", get(loader::script))
         .route("/boot/{id}/{file}", get(loader::boot_file))
-        .route("/loader/{name}", get(loader::loader))
+        .route("/loader/{*name}", get(loader::loader))
         .route(&by_id(paths::PLAN), get(agent::plan))
         .route(&by_id(paths::DISK_LOADER), get(agent::disk_loader))
         .route(&by_id(paths::OVERLAY), post(agent::overlay))

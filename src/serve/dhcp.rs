@@ -1,19 +1,19 @@
 //! The site's answers for DHCP: which machine it is, which loader it gets, and where leases are stored.
 
-use super::Shared;
+use super::{Shared, attempts::Attempts};
 use crate::http::{base_url, script::script_url};
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use rackstrap_base::{
     clock::Timestamp,
-    firmware,
+    firmware::{self, Firmware},
     sync::lock,
     warnings::{DHCP_SERVER, SiteWarnings},
 };
 use rackstrap_dhcp::{
     ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Kind, Lease, LeaseStore, Left, Loader, Network, Rival,
 };
-use rackstrap_model::decide::{Decision, Requester, decide};
+use rackstrap_model::decide::{Decision, LoaderChoice, Requester, World, decide};
 use rackstrap_registries::{
     discovery::{Moved, NoRoom, Observation, Place, Places},
     timeline::{DhcpMessage, Event, EventKind, Level, Sender, Subject},
@@ -33,6 +33,8 @@ pub struct DhcpAuthority {
     network: ArcSwap<(Arc<Site>, Arc<Network>)>,
     /// Where nodes are plugged in.
     places: Mutex<Places>,
+    /// Machines that got no loader.
+    attempts: Attempts,
     /// The hardware address, of no real machine, with which other DHCP servers are searched.
     pub asker: HwAddr,
 }
@@ -45,6 +47,7 @@ impl DhcpAuthority {
             shared,
             network,
             places: Mutex::default(),
+            attempts: Attempts::default(),
             asker: rackstrap_dhcp::asker(),
         }
     }
@@ -67,22 +70,39 @@ impl DhcpAuthority {
 }
 
 impl DhcpAuthority {
-    /// Why firmware that was just given an address has nothing to load; none if it has.
-    fn unbootable(&self, event: &DhcpEvent) -> Option<String> {
+    /// The name by which firmware asks for its loader; none if no loader is made for it.
+    fn first_loader(&self, choice: &Result<LoaderChoice, String>) -> Option<String> {
+        let choice = choice.as_ref().ok()?;
+        self.shared.loaders.load().name_of(choice).map(str::to_owned)
+    }
+
+    /// Records that firmware, which was just offered an address, has nothing to load: one event for each of its attempts. With
+    /// `dhcp = "proxy"` it gets no offer from here then, as there is nothing else to offer.
+    fn tell_unbootable(&self, subject: &Subject, event: &DhcpEvent, world: &World) {
         let asks_for_loader = event.booting && !event.ipxe;
-        if !asks_for_loader || !matches!(event.answer, AnswerKind::Offer | AnswerKind::Ack) {
-            return None;
+        let offered = matches!(event.answer, AnswerKind::Offer | AnswerKind::Ack) || event.left == Some(Left::NoLoader);
+        if !asks_for_loader || !offered {
+            return;
         }
-        match firmware::first_loader(event.arch) {
-            Err(why) => Some(why),
-            Ok(file) => self
-                .shared
-                .loaders
-                .load()
-                .get(file)
-                .err()
-                .map(|missing| missing.to_string()),
+        let decision = decide(world, &requester(event.hwaddr, event.arch, &event.vendor_class));
+        let Err(why) = self.shared.loaders.load().offer(event.arch, decision.loader()) else {
+            return;
+        };
+        let known = matches!(subject, Subject::Node(_));
+        if self.attempts.begins(event.hwaddr, event.xid, known, event.at) {
+            let told = Event::new(event.at, EventKind::NoLoader, Level::Error, why).sent_by(Sender::Firmware);
+            self.shared.recorder.record(subject.clone(), told);
         }
+    }
+}
+
+/// What decides on the loader of a machine.
+fn requester(hwaddr: HwAddr, arch: Option<u16>, class: &str) -> Requester {
+    Requester {
+        hwaddr: Some(hwaddr),
+        arch,
+        class: class.to_owned(),
+        ..Requester::default()
     }
 }
 
@@ -117,14 +137,13 @@ impl Authority for DhcpAuthority {
     fn ask(&self, who: &Ask<'_>) -> Answer {
         let world = self.shared.world.load();
         let requester = Requester {
-            hwaddr: Some(who.hwaddr),
-            arch: who.arch,
             ipxe: who.ipxe,
             http_client: who.http_client,
-            ..Requester::default()
+            ..requester(who.hwaddr, who.arch, who.vendor_class)
         };
+        let decision = decide(&world, &requester);
         let base = base_url(&world.site, who.link.server);
-        let first = || requester.first_loader().ok().map(str::to_owned);
+        let first = || self.first_loader(decision.loader());
         let loader = if who.ipxe && !who.ipxe_without_http {
             Some(Loader::Url(script_url(&base, who.hwaddr)))
         } else if who.http_client {
@@ -135,7 +154,7 @@ impl Authority for DhcpAuthority {
                 file,
             })
         };
-        match decide(&world, &requester) {
+        match decision {
             Decision::Node(node) => Answer::Node {
                 ipaddr: node.node.ipaddr,
                 hostname: node.node.name.clone(),
@@ -164,9 +183,7 @@ impl Authority for DhcpAuthority {
                 }
                 // A running system extends its lease without the relay.
                 if event.booting && !doubted {
-                    if let Some(arch) = event.arch {
-                        self.shared.firmware.note(event.hwaddr, arch);
-                    }
+                    self.shared.firmware.note(event.hwaddr, said(event));
                     if let Some(uuid) = event.uuid {
                         self.shared.discovery.record_node_uuid(event.hwaddr, uuid);
                     }
@@ -192,23 +209,20 @@ impl Authority for DhcpAuthority {
             true => EventKind::Dhcp(message_of(event.message)),
             false => EventKind::DhcpClient(message_of(event.message)),
         };
-        let mut level = match event.answer {
+        let level = match event.answer {
             _ if doubted => Level::Ok,
             _ if event.alarm => Level::Error,
             AnswerKind::Nak => Level::Retry,
             _ => Level::Ok,
         };
-        let detail = match self.unbootable(event) {
-            Some(problem) if !doubted => {
-                level = Level::Error;
-                format!("{problem} ({})", describe(event))
-            }
-            _ => describe(event),
-        };
+        let detail = describe(event);
         tracing::debug!(hwaddr = %event.hwaddr, interface = %event.interface, %step, %detail, "dhcp");
         let sender = if event.ipxe { Sender::Ipxe } else { Sender::Firmware };
         let told = Event::new(event.at, step, level, detail).sent_by(sender);
-        self.shared.recorder.record(subject, told);
+        self.shared.recorder.record(subject.clone(), told);
+        if !doubted {
+            self.tell_unbootable(&subject, event, &world);
+        }
     }
 
     fn network(&self) -> Arc<Network> {
@@ -261,6 +275,7 @@ fn seen(event: &DhcpEvent, site: &Site) -> Observation {
         hwaddr: event.hwaddr,
         uuid: event.uuid,
         arch: event.arch,
+        class: said(event).class,
         booting: event.booting,
         // In a proxy subnet the machine takes its address from another server.
         confirmed: event.answer == AnswerKind::Ack || event.left == Some(Left::Address) && event.booting,
@@ -272,6 +287,18 @@ fn seen(event: &DhcpEvent, site: &Site) -> Observation {
             until: Some(until),
         }),
         place: place(event, site),
+    }
+}
+
+/// What the packet says of the machine's firmware. iPXE has a vendor class of its own.
+fn said(event: &DhcpEvent) -> Firmware {
+    Firmware {
+        arch: event.arch,
+        class: if event.ipxe {
+            String::new()
+        } else {
+            event.vendor_class.clone()
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 //! The other files in this folder answer the questions that protocol engines ask through the traits of `dhcp`, `tftp` and
 //! `nfs`, from the world, the boots and the store.
 
+mod attempts;
 mod bind;
 mod dhcp;
 #[cfg(feature = "dns")]
@@ -12,13 +13,14 @@ mod nightly;
 mod reload;
 mod tftp;
 
-use crate::{control, http, loaders::Loaders, preflight};
+use crate::{control, http, preflight};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use rackstrap_base::{
     clock::Timestamp, firmware::Firmwares, panics, subnet::DhcpPart, warnings::SiteWarnings, words::count,
 };
 use rackstrap_image::{load_catalog, own_images};
+use rackstrap_loaders::Loaders;
 use rackstrap_model::{
     decide::{SharedWorld, World},
     disks::describe_effects,
@@ -171,6 +173,7 @@ impl Shared {
             overlays: self.overlays.clone(),
             warnings: self.warnings.clone(),
             firmware: self.firmware.clone(),
+            loaders: self.loaders.clone(),
             reload,
             rescan,
             release,
@@ -217,7 +220,7 @@ pub fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
     for problem in &problems {
         tracing::warn!("{problem}");
     }
-    let loaders = Loaders::load(&site.server.loader_dirs).context("reading boot loaders")?;
+    let loaders = Loaders::load(&site).context("reading boot loaders")?;
     let scripts = http::script::Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
     let templates = Templates::load(site.server.templates_dir.as_deref())?;
     let world = World {

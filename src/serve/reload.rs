@@ -1,12 +1,13 @@
 //! Accepts a changed site file or image directory while everything runs.
 
 use super::{Shared, nfs::ImageExports, tell_findings};
-use crate::{http::script::Scripts, loaders::Loaders, preflight};
+use crate::{http::script::Scripts, preflight};
 use anyhow::{Context, Result, bail};
 use rackstrap_base::{clock::Timestamp, sync::lock};
 use rackstrap_catalog::Catalog;
 use rackstrap_control::api::Reloaded;
 use rackstrap_image::load_catalog;
+use rackstrap_loaders::Loaders;
 use rackstrap_model::{
     decide::{Current, World},
     disks::{DiskEffect, changed_layouts, describe_effects, disk_effects},
@@ -59,7 +60,7 @@ impl Reloader {
             });
         }
         let changed = changed_layouts(&site, in_use(&self.shared.world.load().site));
-        let loaders = Loaders::load(&site.server.loader_dirs).context("reading boot loaders")?;
+        let loaders = Loaders::load(&site).context("reading boot loaders")?;
         let scripts = Scripts::load(site.server.bootscripts_dir.as_deref()).map_err(anyhow::Error::msg)?;
         let templates = Templates::load(site.server.templates_dir.as_deref())?;
         if let Some(problem) = rackstrap_overlay::check(&site, &self.shared.world.load().inventory, &templates)

@@ -2,7 +2,12 @@
 
 use crate::{Result, process};
 use anyhow::{Context, bail};
-use std::{io::Write, process::Command};
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::PermissionsExt,
+    process::Command,
+};
 
 /// Packages for the demo.
 pub const DEMO: &[&str] = &[
@@ -113,7 +118,31 @@ pub fn missing(names: &[&str]) -> Result<Vec<String>> {
 fn install(names: &[String]) -> Result {
     let mut arguments = vec!["install", "-q", "-y", "--no-install-recommends"];
     arguments.extend(names.iter().map(String::as_str));
-    apt(&arguments)
+    without_services(|| apt(&arguments))
+}
+
+/// What invoke-rc.d(8) and deb-systemd-invoke ask before they start a service.
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+/// 101: not allowed.
+const NO_SERVICES: &str = "#!/bin/sh\n# Of rackstrap's test bed, only while it installs packages.\nexit 101\n";
+
+/// Runs `work` while packages start no services: a DHCP server must not run on the developer's network. A policy that the machine has
+/// already stays as it is.
+fn without_services(work: impl FnOnce() -> Result) -> Result {
+    // One of ours is there if a run was killed.
+    let ours = match fs::read_to_string(POLICY) {
+        Ok(text) => text == NO_SERVICES,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    if !ours {
+        return work();
+    }
+    fs::write(POLICY, NO_SERVICES).with_context(|| format!("writing {POLICY}"))?;
+    let done = fs::set_permissions(POLICY, fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("making {POLICY} executable"))
+        .and_then(|()| work());
+    fs::remove_file(POLICY).with_context(|| format!("removing {POLICY}"))?;
+    done
 }
 
 fn apt(arguments: &[&str]) -> Result {

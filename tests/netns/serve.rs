@@ -289,7 +289,7 @@ fn firmware_without_a_loader_is_reported_everywhere() -> Result {
         let got = udhcpc(machine, &cluster, &class)?;
         assert_eq!(variable(&got, "bootfile"), "", "{got}");
     }
-    let said = "there is no boot loader for ARM 32-bit UEFI (architecture 10)";
+    let said = "no loader for arm-efi (10), ARM 32-bit UEFI: add [loader.NAME] with arch = [\"arm-efi\"]";
     for name in ["r01n01", unknown] {
         let row = poll(Duration::from_secs(60), || {
             let row = cluster.status(name)?;
@@ -300,19 +300,82 @@ fn firmware_without_a_loader_is_reported_everywhere() -> Result {
                 .then_some(row))
         })?;
         assert!(row.is_some(), "{}", cluster.status(name)?);
-        let timeline = cluster.daemon.cli(&["timeline", name])?;
-        assert!(timeline.contains(said), "{timeline}");
-        let explained = cluster.daemon.cli(&["explain", name])?;
-        assert!(explained.contains(said), "{explained}");
+        for command in ["timeline", "explain"] {
+            let text = cluster.daemon.cli(&[command, name])?;
+            assert!(text.contains(said), "{command}: {text}");
+        }
+        // DISCOVER and REQUEST are one attempt.
+        assert_eq!(no_loader_events(&cluster, name)?, 1);
     }
+    let listed = cluster.daemon.cli(&["discover", "list", "--json"])?;
+    assert!(listed.contains("no loader for arm-efi (10)"), "{listed}");
+    let loaders = loaders(&cluster)?;
+    assert_eq!(loaders.status.code(), Some(1), "{loaders:?}");
+    let text = String::from_utf8_lossy(&loaders.stdout).into_owned();
+    assert!(
+        text.contains(said) && text.contains("r01n01") && text.contains(unknown),
+        "{text}"
+    );
+
+    // The remedy that the message names.
+    let own = cluster.dir().join("arm.efi");
+    fs::write(&own, "an arm loader")?;
+    let mut config = fs::read_to_string(cluster.daemon.config())?;
+    config += &format!("\n[loader.own]\nfile = \"{}\"\narch = [\"arm-efi\"]\n", own.display());
+    fs::write(cluster.daemon.config(), config)?;
+    cluster.daemon.cli(&["reload"])?;
+    for machine in [&client, &waiting] {
+        let got = udhcpc(machine, &cluster, &class)?;
+        assert_eq!(variable(&got, "bootfile"), "loader.own/arm.efi", "{got}");
+        let url = format!("http://{}/loader/loader.own/arm.efi", variable(&got, "serverid"));
+        assert_eq!(curl(machine, &url, "", None)?, (200, "an arm loader".to_owned()));
+        let url = url.replace("arm.efi", "none.efi");
+        assert_eq!(curl(machine, &url, "", None)?.0, 404);
+    }
+    for name in ["r01n01", unknown] {
+        assert_eq!(no_loader_events(&cluster, name)?, 1, "none was added");
+    }
+    let explained = cluster.daemon.cli(&["explain", "r01n01"])?;
+    assert!(
+        explained.contains("which loads loader.own/arm.efi first: [loader.own] of the site file, for arm-efi")
+            && explained.contains("vendor class PXEClient:Arch:00010:UNDI:003000"),
+        "{explained}"
+    );
+    assert_eq!(cluster.status(unknown)?["last_error"], "");
+    let loaders = self::loaders(&cluster)?;
+    let text = String::from_utf8_lossy(&loaders.stdout).into_owned();
+    assert!(loaders.status.success() && text.contains("arm.efi"), "{text}");
+    let own = text.lines().find(|line| line.contains("own")).unwrap_or_default();
+    assert!(own.contains("ready") && own.contains("r01n01"), "{text}");
+
     // UEFI that rackstrap can boot is explained too.
     udhcpc(&client, &cluster, &["-V", "PXEClient:Arch:00007:UNDI:003016"])?;
     let explained = cluster.daemon.cli(&["explain", "r01n01"])?;
     assert!(
-        explained.contains("x64 UEFI (architecture 7), which loads snponly.efi first"),
+        explained.contains("x64 UEFI (architecture 7, vendor class PXEClient:Arch:00007:UNDI:003016), which loads")
+            && explained.contains("snponly.efi first: the default loader"),
         "{explained}"
     );
     cluster.daemon.stop()
+}
+
+/// Rows of that kind on a timeline, with their repetitions.
+fn no_loader_events(cluster: &Cluster, name: &str) -> Result<u64> {
+    let text = cluster.daemon.cli(&["timeline", name, "--json"])?;
+    let timeline: Value = serde_json::from_str(&text)?;
+    let events = timeline["events"].as_array().cloned().unwrap_or_default();
+    let ours = events.iter().filter(|event| event["step"] == "no-loader");
+    Ok(ours.map(|event| event["count"].as_u64().unwrap_or(1)).sum())
+}
+
+/// `rackstrap loaders`, which ends with 1 if something is missing.
+fn loaders(cluster: &Cluster) -> Result<Output> {
+    let mut command = Command::new(&Binaries::get()?.daemon);
+    Ok(command
+        .arg("--config")
+        .arg(cluster.daemon.config())
+        .arg("loaders")
+        .output()?)
 }
 
 /// An arm64 machine would load an amd64 kernel and hang without a message.

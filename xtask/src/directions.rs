@@ -76,6 +76,11 @@ const MAY_USE: &Table = &[
             "rackstrap-wire",
         ],
     ),
+    // The files that firmware loads: read here, served by the program.
+    (
+        "rackstrap-loaders",
+        &["rackstrap-base", "rackstrap-model", "rackstrap-site", "rackstrap-wire"],
+    ),
     // What the daemon knows and keeps. No engine is known there.
     (
         "rackstrap-registries",
@@ -129,6 +134,7 @@ const MAY_USE: &Table = &[
             "rackstrap-exchange",
             "rackstrap-hostlist",
             "rackstrap-image",
+            "rackstrap-loaders",
             "rackstrap-model",
             "rackstrap-overlay",
             "rackstrap-registries",
@@ -154,6 +160,7 @@ const MAY_USE: &Table = &[
             "rackstrap-hostlist",
             "rackstrap-image",
             "rackstrap-lifecycle",
+            "rackstrap-loaders",
             "rackstrap-model",
             "rackstrap-modindex",
             "rackstrap-ndp",

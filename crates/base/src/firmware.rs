@@ -1,90 +1,61 @@
-//! What firmware says of itself: its architecture, the loader that it gets first, and what was last seen of each node's.
+//! What firmware says of itself: its architecture, the loader that it gets by default, and what was last seen of each node's.
 
-use crate::sync::lock;
+mod types;
+
+pub use types::{ARCH_TYPES, ArchType, arch_type, name, name_and_number, names_of, near_name, numbers_of};
+
+use crate::{sync::lock, text::one_line};
 use rackstrap_wire::HwAddr;
 use std::{collections::HashMap, net::Ipv4Addr, sync::Mutex};
 
-/// Names of the architectures of RFC 4578 option 93 by their number, with those that IANA added since
-/// ("Processor Architecture Types" in its DHCPv6 parameters).
-const NAMES: [&str; 42] = [
-    "BIOS",
-    "NEC PC98",
-    "Itanium",
-    "DEC Alpha",
-    "Arc x86",
-    "Intel Lean Client",
-    "x86 UEFI",
-    "x64 UEFI",
-    "Xscale UEFI",
-    "x64 UEFI",
-    "ARM 32-bit UEFI",
-    "arm64 UEFI",
-    "PowerPC Open Firmware",
-    "PowerPC ePAPR",
-    "POWER OPAL",
-    "x86 UEFI HTTP boot",
-    "x64 UEFI HTTP boot",
-    "EBC HTTP boot",
-    "ARM 32-bit UEFI HTTP boot",
-    "arm64 UEFI HTTP boot",
-    "BIOS HTTP boot",
-    "ARM 32-bit U-Boot",
-    "arm64 U-Boot",
-    "ARM 32-bit U-Boot HTTP boot",
-    "arm64 U-Boot HTTP boot",
-    "RISC-V 32-bit UEFI",
-    "RISC-V 32-bit UEFI HTTP boot",
-    "RISC-V 64-bit UEFI",
-    "RISC-V 64-bit UEFI HTTP boot",
-    "RISC-V 128-bit UEFI",
-    "RISC-V 128-bit UEFI HTTP boot",
-    "s390 Basic",
-    "s390 Extended",
-    "MIPS 32-bit UEFI",
-    "MIPS 64-bit UEFI",
-    "Sunway 32-bit UEFI",
-    "Sunway 64-bit UEFI",
-    "LoongArch 32-bit UEFI",
-    "LoongArch 32-bit UEFI HTTP boot",
-    "LoongArch 64-bit UEFI",
-    "LoongArch 64-bit UEFI HTTP boot",
-    "Raspberry Pi boot ROM",
+/// A loader that firmware gets if the site file names none for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DefaultLoader {
+    /// Its name in `rackstrap loaders`. A `[loader.NAME]` may have the same.
+    pub name: &'static str,
+    /// The architecture types that it is for.
+    pub archs: &'static [u16],
+    /// Its file by the names that distributions give it, the best one first. `snponly` uses the firmware's own driver for the card that
+    /// it booted from, which always fits; `ipxe` brings its own drivers.
+    pub files: &'static [&'static str],
+}
+
+/// The loaders for firmware that the site file does not mention: iPXE, which fetches its script by HTTP.
+pub const DEFAULT_LOADERS: [DefaultLoader; 3] = [
+    DefaultLoader {
+        name: "bios",
+        archs: &[0],
+        files: &["undionly.kpxe"],
+    },
+    DefaultLoader {
+        name: "x86_64-efi",
+        archs: &[7, 9, 16],
+        // The last two are the names of Fedora's and Enterprise Linux's ipxe-bootimgs-x86.
+        files: &["snponly.efi", "ipxe-snponly-x86_64.efi", "ipxe.efi", "ipxe-x86_64.efi"],
+    },
+    DefaultLoader {
+        name: "arm64-efi",
+        archs: &[11, 19],
+        // The second and the last one are those of ipxe-bootimgs-aarch64, in a directory of their own.
+        files: &[
+            "snponly-arm64.efi",
+            "arm64-efi/snponly.efi",
+            "ipxe-arm64.efi",
+            "arm64-efi/ipxe.efi",
+        ],
+    },
 ];
 
-/// What people read for an architecture: `x64 UEFI`.
-pub fn name(arch: u16) -> String {
-    match NAMES.get(usize::from(arch)) {
-        Some(name) => (*name).to_owned(),
-        None => format!("unknown architecture {arch}"),
-    }
+/// The architecture type that a loader is chosen by. Firmware too old for option 93 is a PC's BIOS.
+pub fn or_bios(arch: Option<u16>) -> u16 {
+    arch.unwrap_or(0)
 }
 
-/// Which loader firmware of that architecture gets first.
-///
-/// # Errors
-/// No loader is made for that architecture. The text names those that are.
-pub fn first_loader(arch: Option<u16>) -> Result<&'static str, String> {
-    match arch {
-        // Firmware too old for option 93 is a PC's BIOS.
-        None | Some(0) => Ok("undionly.kpxe"),
-        // x64 UEFI; 9 is what many x64 machines say (RFC 4578's table had 7 and 9 swapped), 16 is its HTTP boot.
-        Some(7 | 9 | 16) => Ok("snponly.efi"),
-        // arm64 UEFI and its HTTP boot; not in Debian's package, so it comes from the site's own directory.
-        Some(11 | 19) => Ok("snponly-arm64.efi"),
-        Some(other) => Err(format!(
-            "there is no boot loader for {} (architecture {other}), only for BIOS, x64 UEFI and arm64 UEFI; look for another \
-             boot mode in the machine's firmware setup",
-            name(other)
-        )),
-    }
-}
-
-/// The architectures for which there is a first loader, with it and whether they boot by HTTP.
-pub fn with_loader() -> impl Iterator<Item = (u16, &'static str, bool)> {
-    (0u16..).zip(NAMES).filter_map(|(arch, name)| {
-        let loader = first_loader(Some(arch)).ok()?;
-        Some((arch, loader, name.ends_with("HTTP boot")))
-    })
+/// The default loader of an architecture type; none if none is made for it.
+pub fn default_loader(arch: Option<u16>) -> Option<&'static DefaultLoader> {
+    DEFAULT_LOADERS
+        .iter()
+        .find(|loader| loader.archs.contains(&or_bios(arch)))
 }
 
 /// The architecture in a vendor class (option 60), `PXEClient:Arch:00007:UNDI:003016`, where option 93 is missing.
@@ -116,25 +87,57 @@ pub fn arch_of_ipxe(buildarch: &str) -> Option<u16> {
 /// Cards of nodes that are remembered at most.
 const MOST: usize = 65_536;
 
+/// Bytes of a vendor class that are kept. Those of PXE 2.1 and UEFI have 32.
+const CLASS: usize = 64;
+
+/// A vendor class as it is kept, compared and shown: on one line, and of limited length.
+pub fn class_text(class: &[u8]) -> String {
+    one_line(&String::from_utf8_lossy(&class[..class.len().min(CLASS)]), CLASS)
+}
+
+/// What firmware says of itself when it asks for an address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Firmware {
+    /// Its architecture type; none if it did not send one.
+    pub arch: Option<u16>,
+    /// Its vendor class by [`class_text`]; empty if it did not send one.
+    pub class: String,
+}
+
 /// What was last seen of each node's card, since the daemon started.
 #[derive(Debug, Default)]
 pub struct Firmwares(Mutex<HashMap<HwAddr, Seen>>);
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Seen {
-    arch: Option<u16>,
+    said: Option<Firmware>,
     address: Option<Ipv4Addr>,
 }
 
 impl Firmwares {
-    /// Firmware on the card of a node asked for an address.
-    pub fn note(&self, hwaddr: HwAddr, arch: u16) {
-        self.change(hwaddr, |seen| seen.arch = Some(arch));
+    /// Firmware on the card of a node asked for an address. What it leaves out now is kept from before.
+    pub fn note(&self, hwaddr: HwAddr, said: Firmware) {
+        self.change(hwaddr, |seen| {
+            let before = seen.said.take().unwrap_or_default();
+            seen.said = Some(Firmware {
+                arch: said.arch.or(before.arch),
+                class: if said.class.is_empty() {
+                    before.class
+                } else {
+                    said.class
+                },
+            });
+        });
     }
 
     /// Its architecture; none if its firmware sent nothing since the daemon started.
     pub fn of(&self, hwaddr: HwAddr) -> Option<u16> {
-        lock(&self.0).get(&hwaddr)?.arch
+        lock(&self.0).get(&hwaddr)?.said.as_ref()?.arch
+    }
+
+    /// All that it said; none if its firmware sent nothing since the daemon started.
+    pub fn said(&self, hwaddr: HwAddr) -> Option<Firmware> {
+        lock(&self.0).get(&hwaddr)?.said.clone()
     }
 
     /// Another DHCP server gave that address to the card of a node.
@@ -160,43 +163,71 @@ mod tests {
     use super::*;
 
     #[test]
-    fn architectures_have_the_names_of_their_numbers() {
-        assert_eq!(name(0), "BIOS");
-        assert_eq!(name(10), "ARM 32-bit UEFI");
-        assert_eq!(name(19), "arm64 UEFI HTTP boot");
-        assert_eq!(name(27), "RISC-V 64-bit UEFI");
-        assert_eq!(name(41), "Raspberry Pi boot ROM");
-        assert_eq!(name(42), "unknown architecture 42");
+    fn each_architecture_has_at_most_one_default_loader() {
+        for row in ARCH_TYPES {
+            let loaders = DEFAULT_LOADERS
+                .iter()
+                .filter(|loader| loader.archs.contains(&row.number));
+            assert!(loaders.count() <= 1, "{}", row.name);
+        }
+        let first = |arch| default_loader(arch).map(|loader| loader.files[0]);
+        assert_eq!(first(None), Some("undionly.kpxe"));
+        assert_eq!(first(Some(0)), Some("undionly.kpxe"));
+        for x64 in [7, 9, 16] {
+            assert_eq!(first(Some(x64)), Some("snponly.efi"));
+        }
+        assert_eq!(first(Some(19)), Some("snponly-arm64.efi"));
+        for none in [6, 10, 20, 27, 42, u16::MAX] {
+            assert_eq!(first(Some(none)), None, "{none}");
+        }
     }
 
     #[test]
-    fn firmware_without_a_loader_is_named() {
-        assert_eq!(first_loader(None), Ok("undionly.kpxe"));
-        assert_eq!(first_loader(Some(9)), Ok("snponly.efi"));
-        let why = first_loader(Some(10)).unwrap_err();
-        assert!(why.contains("ARM 32-bit UEFI (architecture 10)"), "{why}");
-    }
-
-    #[test]
-    fn architectures_with_a_loader_are_listed() {
-        let all: Vec<_> = with_loader().map(|(arch, _, http)| (arch, http)).collect();
-        assert_eq!(
-            all,
-            [(0, false), (7, false), (9, false), (11, false), (16, true), (19, true)]
+    fn an_architecture_that_is_left_out_later_is_kept() {
+        let firmwares = Firmwares::default();
+        let card: HwAddr = "52:54:00:00:01:01".parse().unwrap();
+        assert_eq!((firmwares.of(card), firmwares.said(card)), (None, None));
+        let class = |text: &str| class_text(text.as_bytes());
+        firmwares.note(
+            card,
+            Firmware {
+                arch: Some(11),
+                class: class("PXEClient:Arch:00011"),
+            },
         );
+        // iPXE without option 93.
+        firmwares.note(
+            card,
+            Firmware {
+                arch: None,
+                class: class("PXEClient\x1b[2J"),
+            },
+        );
+        let said = firmwares.said(card).unwrap();
+        assert_eq!((said.arch, said.class.contains('\x1b')), (Some(11), false));
+        assert_eq!(class_text(&[0xff; 300]).chars().count(), CLASS / '\u{fffd}'.len_utf8());
     }
 
     #[test]
     fn architecture_and_address_of_a_card_are_kept_apart() {
         let (seen, card) = (Firmwares::default(), HwAddr([2; 6]));
-        seen.note(card, 7);
+        let said = Firmware {
+            arch: Some(7),
+            class: String::new(),
+        };
+        seen.note(card, said);
         assert_eq!((seen.of(card), seen.address_of(card)), (Some(7), None));
         seen.note_address(card, Ipv4Addr::LOCALHOST);
         assert_eq!(
             (seen.of(card), seen.address_of(card)),
             (Some(7), Some(Ipv4Addr::LOCALHOST))
         );
-        assert_eq!(seen.address_of(HwAddr([4; 6])), None);
+        let other = HwAddr([4; 6]);
+        seen.note_address(other, Ipv4Addr::LOCALHOST);
+        assert_eq!(
+            (seen.address_of(other), seen.said(other)),
+            (Some(Ipv4Addr::LOCALHOST), None)
+        );
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The command line: one file for each command. All commands except `serve`, `check`, `restore` and `completion` ask the
-//! running daemon. `serve` and `check` need the daemon's own parts, so the program brings these two as [`Program`].
+//! The command line: one file for each command. All commands except `serve`, `check`, `loaders`, `restore` and `completion` ask
+//! the running daemon. `serve` and `check` need the daemon's own parts, so the program brings these two as [`Program`].
 
 mod ask;
 mod backup;
@@ -18,11 +18,13 @@ mod hostlist;
 mod image;
 mod layout;
 mod lease;
+mod loaders;
 #[cfg(test)]
 mod named;
 mod node;
 mod output;
 mod overlay;
+mod owners;
 mod reload;
 mod restore;
 mod rollout;
@@ -111,6 +113,8 @@ enum Command {
     Rollout(rollout::RolloutArgs),
     /// List and release the addresses that unknown machines have from the pools
     Lease(lease::LeaseArgs),
+    /// List boot loaders: files, packages, the firmware they are for, and what is missing
+    Loaders(loaders::LoadersArgs),
     /// Show the disk layouts of the site file
     Layout(layout::LayoutArgs),
     /// Show the trees of templates, and render the files that a node gets
@@ -198,6 +202,7 @@ fn dispatch(config: &Path, command: Command, program: Program) -> Result<ExitCod
         Command::Image(args) => image::run(config, args),
         Command::Rollout(args) => rollout::run(config, args),
         Command::Lease(args) => lease::run(config, args),
+        Command::Loaders(args) => loaders::run(config, args),
         Command::Layout(args) => layout::run(config, args),
         Command::Overlay(args) => overlay::run(config, args),
         Command::Users(args) => users::run(config, args),

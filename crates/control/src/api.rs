@@ -28,6 +28,7 @@ use std::path::PathBuf;
 
 mod discovery;
 mod disks;
+mod firmware;
 mod leases;
 mod nodes;
 pub mod paths;
@@ -39,6 +40,7 @@ mod watch;
 
 pub use discovery::*;
 pub use disks::*;
+pub use firmware::*;
 pub use leases::*;
 pub use nodes::*;
 pub use restarts::*;

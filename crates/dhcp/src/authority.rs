@@ -64,6 +64,8 @@ pub struct Ask<'a> {
     pub hwaddr: HwAddr,
     /// Client architecture (RFC 4578): 0 BIOS, 7 and 9 x64 UEFI, 11 arm64 UEFI, 16 x64 UEFI by HTTP.
     pub arch: Option<u16>,
+    /// Vendor class (option 60) as [`rackstrap_base::firmware::class_text`]; empty if it was not sent.
+    pub vendor_class: &'a str,
     /// True if this is iPXE already.
     pub ipxe: bool,
     /// True for an iPXE that says it was built without HTTP.
@@ -139,6 +141,10 @@ pub struct DhcpEvent {
     pub uuid: Option<Uuid>,
     /// Client architecture (RFC 4578); none if the client did not say.
     pub arch: Option<u16>,
+    /// Vendor class (option 60) as [`rackstrap_base::firmware::class_text`]; empty if it was not sent.
+    pub vendor_class: String,
+    /// Transaction id: the packets of one attempt to get an address share it (RFC 2131 section 4.4.1).
+    pub xid: u32,
     /// True if iPXE sent it.
     pub ipxe: bool,
     /// True for UEFI HTTP boot.

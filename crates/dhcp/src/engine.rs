@@ -303,6 +303,7 @@ pub(super) fn ask<'a>(request: &'a Request, from: Ingress<'a>, subnet: &Subnet) 
     Ask {
         hwaddr: request.hwaddr,
         arch: request.arch,
+        vendor_class: &request.vendor_class,
         ipxe: request.ipxe,
         ipxe_without_http: request.ipxe_without_http,
         http_client: request.http_client,
@@ -510,6 +511,8 @@ fn outcome(
             hwaddr: request.hwaddr,
             uuid: request.uuid,
             arch: request.arch,
+            vendor_class: request.vendor_class.clone(),
+            xid: request.xid,
             ipxe: request.ipxe,
             http_client: request.http_client,
             // At port 4011 a user of the machine can ask, too: see `belief::is_client_port`.

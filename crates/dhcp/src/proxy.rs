@@ -24,7 +24,7 @@ pub enum Left {
     NotABoot,
     /// It is about an address.
     Address,
-    /// Firmware for which no loader is made.
+    /// Firmware for which the site has no loader.
     NoLoader,
     /// A packet at port 4011 that is not a REQUEST of firmware in a subnet with `dhcp = "proxy"`.
     BootRequest,
@@ -130,12 +130,15 @@ fn about_an_address(request: &Request, node: Option<(std::net::Ipv4Addr, &String
     }
 }
 
+/// The authority reports it with the remedy, as where this server gives the addresses.
 fn no_loader(request: &Request) -> Verdict {
-    let why = match firmware::first_loader(request.arch) {
-        Err(why) => why,
-        Ok(_) => "no boot loader for it".to_owned(),
-    };
-    left(DhcpPart::Proxy, Left::NoLoader, why).alarm()
+    let arch = firmware::or_bios(request.arch);
+    let why = format!(
+        "no loader for {}, {}",
+        firmware::name_and_number(arch),
+        firmware::name(arch)
+    );
+    left(DhcpPart::Proxy, Left::NoLoader, why)
 }
 
 fn file(loader: &Loader) -> &str {

@@ -46,6 +46,8 @@ pub struct Request {
     pub relay_info: Option<Vec<u8>>,
     /// Client architecture: the first value of option 93 (RFC 4578), or else the one in the vendor class.
     pub arch: Option<u16>,
+    /// Vendor class (option 60) by [`firmware::class_text`]; empty if it was not sent.
+    pub vendor_class: String,
     /// The machine's UUID as the firmware says it, wire order; may be all zeros or another machine's as well.
     pub uuid: Option<Uuid>,
     /// `iPXE` in option 77, or option 175.
@@ -175,9 +177,12 @@ impl Request {
             relay_info: owned(code::RELAY_INFO).filter(|v| !v.is_empty()),
             arch: match options.get(code::ARCHITECTURE).as_deref() {
                 Some([a, b, ..]) => Some(u16::from_be_bytes([*a, *b])),
-                // PXE 2.1 wants both; some UEFI firmware and proxies send the class only.
+                // PXE 2.1 wants both; some UEFI firmware and proxies send the class only, or an option 93 of one byte. Of several values
+                // the first counts: firmware that runs several types names the one it prefers first (RFC 5970 section 3.3).
                 _ => firmware::arch_of_class(&vendor_class),
             },
+            vendor_class: firmware::class_text(&vendor_class),
+            // RFC 4578 section 2.3 wants type 0 and 16 bytes. Some boards send another length, or leave it out.
             uuid: match options.get(code::MACHINE_ID).as_deref() {
                 Some([0, uuid @ ..]) => Uuid::from_slice(uuid).ok(),
                 _ => None,

@@ -130,8 +130,11 @@ impl Authority for World {
                 Some(Loader::Url(format!("http://{server}/boot/{}", who.hwaddr)))
             }
             _ if who.http_client => Some(Loader::Url(format!("http://{server}/snponly.efi"))),
+            // A loader for one vendor's machines only.
+            _ if who.vendor_class.starts_with("PXEClient:Arch:00007:UNDI:009") => Some(file("loader.own/own.efi")),
             Some(0) => Some(file("undionly.kpxe")),
             Some(7 | 9) => Some(file("snponly.efi")),
+            Some(11) => Some(file("snponly-arm64.efi")),
             _ => None,
         };
         match self.nodes.get(&who.hwaddr) {

@@ -5,8 +5,11 @@
 
 mod assignments;
 mod holds;
+mod loaders;
 
 pub use assignments::{Assignments, Choice, Current, Given, RenameStep, Renaming, Restarting, Source, Trial};
+
+pub use loaders::{LoaderChoice, choose_loader, conditions, loaders_of};
 
 use crate::{
     disks::{DiskRules, NodeDisk},
@@ -55,6 +58,8 @@ pub struct Requester {
     pub ipaddr: Option<Ipv4Addr>,
     /// Client architecture (RFC 4578 option 93, first value); none if it was not sent.
     pub arch: Option<u16>,
+    /// Vendor class (option 60) by [`firmware::class_text`]; empty if it was not sent, or is not known any more.
+    pub class: String,
     /// Whether the sender is iPXE (user class 77 `iPXE`, or its options 175).
     pub ipxe: bool,
     /// Whether the sender asked for HTTP boot (vendor class `HTTPClient`).
@@ -62,26 +67,24 @@ pub struct Requester {
 }
 
 impl Requester {
-    /// The loader that the machine's firmware gets first.
-    ///
-    /// # Errors
-    /// The reason why there is none.
-    pub fn first_loader(&self) -> Result<&'static str, String> {
-        firmware::first_loader(self.arch)
-    }
-
     /// The architecture of its processor; none if its firmware did not report it.
     fn architecture(&self) -> Option<Architecture> {
         self.arch.and_then(Architecture::of_firmware)
     }
 
     /// One line about its firmware; none if it did not report itself.
-    fn about_firmware(&self) -> Option<String> {
+    fn about_firmware(&self, loader: &Result<LoaderChoice, String>) -> Option<String> {
         let arch = self.arch?;
-        Some(match self.first_loader() {
-            Ok(file) => format!(
-                "its firmware is {} (architecture {arch}), which loads {file} first",
-                firmware::name(arch)
+        let class = match self.class.as_str() {
+            "" => String::new(),
+            class => format!(", vendor class {class}"),
+        };
+        Some(match loader {
+            Ok(choice) => format!(
+                "its firmware is {} (architecture {arch}{class}), which loads {} first: {}",
+                firmware::name(arch),
+                choice.files.first().map_or("nothing", String::as_str),
+                choice.why
             ),
             Err(why) => format!("its firmware gets an address but nothing to boot: {why}"),
         })
@@ -95,9 +98,21 @@ pub enum Decision {
     Node(Box<NodeDecision>),
     /// The machine is not a node.
     Unknown {
+        /// The loader for its firmware; `Err` says why there is none.
+        loader: Result<LoaderChoice, String>,
         /// How the decision was made, one line for each step.
         why: Vec<String>,
     },
+}
+
+impl Decision {
+    /// The loader for the machine's firmware; `Err` says why there is none.
+    pub fn loader(&self) -> &Result<LoaderChoice, String> {
+        match self {
+            Decision::Node(node) => &node.loader,
+            Decision::Unknown { loader, .. } => loader,
+        }
+    }
 }
 
 /// The boot decision for a node.
@@ -109,6 +124,8 @@ pub struct NodeDecision {
     pub subnet: Subnet,
     /// The image version; `Err` says why there is none.
     pub image: Result<Arc<ImageVersion>, String>,
+    /// The loader for its firmware; `Err` says why there is none.
+    pub loader: Result<LoaderChoice, String>,
     /// The plan for the disk; none if disks are left alone.
     pub disk: Option<DiskPlan>,
     /// Kernel arguments of the site for this node.
@@ -139,16 +156,21 @@ pub struct NodeDecision {
 pub fn decide(world: &World, requester: &Requester) -> Decision {
     let mut why = Vec::new();
     let found = identify(&world.inventory, requester, &mut why);
-    why.extend(requester.about_firmware());
+    let loader = choose_loader(
+        &world.site,
+        requester,
+        found.as_ref().map(|node| node.profiles.as_slice()),
+    );
+    why.extend(requester.about_firmware(&loader));
     let Some(node) = found else {
-        return Decision::Unknown { why };
+        return Decision::Unknown { loader, why };
     };
     let Some(subnet) = world.site.subnet_of(node.ipaddr) else {
         why.push(format!(
             "its address {} is in no [[subnet]] of the site file: it gets no answer",
             node.ipaddr
         ));
-        return Decision::Unknown { why };
+        return Decision::Unknown { loader, why };
     };
     let naming = &world.site.cluster.naming;
     let by = match naming.name_to_address(&node.name) {
@@ -183,6 +205,7 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
     Decision::Node(Box::new(NodeDecision {
         subnet: subnet.clone(),
         image,
+        loader,
         disk,
         kernel_args: settings.text(|p| &p.kernel_args).unwrap_or_default().to_owned(),
         templates: settings.templates(),

@@ -161,6 +161,11 @@ impl<'t> Report<'t> {
         self.text.get(at.clone()).unwrap_or_default()
     }
 
+    /// The number of the line in which a place begins, from 1.
+    pub(super) fn line(&self, at: &Range<usize>) -> usize {
+        self.lines.partition_point(|&begin| begin <= at.start)
+    }
+
     /// Reports a problem, which makes the file invalid.
     pub(super) fn error(&mut self, at: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
         if self.problems.len() == MOST {

@@ -10,6 +10,7 @@ mod diagnostic;
 mod dns;
 mod hooks;
 mod layout;
+mod loader;
 mod meant;
 mod mount;
 mod profile;
@@ -24,7 +25,10 @@ mod users;
 pub use diagnostic::{ConfigError, Diagnostic, Warning};
 pub use diagnostic::{excerpt, harmless, one_line};
 pub use profile::SETTINGS;
-pub use site::{Backup, Cluster, Dns, Hooks, LayoutPolicy, Limits, Mount, Profile, Server, Site, Users};
+pub use server::SYSTEM_LOADER_DIRS;
+pub use site::{
+    Backup, Cluster, Dns, Hooks, LayoutPolicy, Limits, LoaderFile, LoaderRule, Mount, Profile, Server, Site, Users,
+};
 
 use diagnostic::{Report, quote, shown};
 use rackstrap_base::{subnet::Subnet, words::closest};
@@ -154,8 +158,9 @@ fn syntax_help(message: &str) -> &'static str {
 
 /// Checks the whole document. Returns none only if a problem was reported.
 fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> Option<Site> {
-    const TOP: [&str; 11] = [
-        "cluster", "server", "subnet", "profile", "layout", "mount", "users", "dns", "hooks", "backup", "limits",
+    const TOP: [&str; 12] = [
+        "cluster", "server", "subnet", "profile", "layout", "mount", "loader", "users", "dns", "hooks", "backup",
+        "limits",
     ];
     for (key, _) in document
         .iter()
@@ -209,6 +214,7 @@ fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> O
         nfs_port: server.nfs_port,
     };
     let mounts = mount::read_all(document, report, &rest);
+    let loaders = loaders(document, report, &profiles);
     Some(Site {
         cluster: cluster.value,
         server,
@@ -216,6 +222,7 @@ fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> O
         profiles,
         layouts,
         mounts,
+        loaders,
         users,
         hooks,
         backup,
@@ -263,6 +270,19 @@ fn layouts_and_profiles(
         report.warn(name.span(), message, help);
     }
     (layouts, profiles)
+}
+
+/// `[loader.NAME]`, in the order of the file.
+fn loaders(document: &DeTable<'_>, report: &mut Report<'_>, profiles: &BTreeMap<String, Profile>) -> Vec<LoaderRule> {
+    let mut all = Vec::new();
+    for (name, value) in &named(document, "loader", report) {
+        let title = format!("[loader.{}]", shown(name.get_ref()));
+        if let Some(section) = Section::new(report, "[loader.NAME]", title, name.span(), value) {
+            all.extend(loader::read(report, name, &section, profiles));
+        }
+    }
+    loader::against_each_other(report, &all);
+    all.into_iter().map(|read| read.value).collect()
 }
 
 /// Warns of a profile whose name is almost `default`: no node has it automatically.

@@ -206,7 +206,7 @@ fn read_options(text: &str) -> Result<String, Problem> {
     }
 }
 
-fn read_profile(text: &str, profiles: &BTreeMap<String, Profile>) -> Result<String, Problem> {
+pub(super) fn read_profile(text: &str, profiles: &BTreeMap<String, Profile>) -> Result<String, Problem> {
     if profiles.contains_key(text) {
         return Ok(text.to_owned());
     }

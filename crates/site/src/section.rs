@@ -12,7 +12,7 @@ use toml::{
 };
 
 /// All keys of all sections. Unknown keys are refused and suggestions are made by this list.
-pub(super) const KEYS: [(&str, &[&str]); 12] = [
+pub(super) const KEYS: [(&str, &[&str]); 13] = [
     (
         "[cluster]",
         &["name", "domain", "node-name", "node-address", "reserved"],
@@ -55,6 +55,7 @@ pub(super) const KEYS: [(&str, &[&str]); 12] = [
         "[[mount]]",
         &["what", "where", "type", "options", "profiles", "required"],
     ),
+    ("[loader.NAME]", &["file", "arch", "vendor-class", "profiles"]),
     ("[users]", &["uid", "gid", "exclude", "shadow", "from"]),
     ("[hooks]", &["on-change", "drain", "resume", "timeout"]),
     ("[backup]", &["keep", "dir", "at"]),

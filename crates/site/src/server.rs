@@ -7,8 +7,9 @@ use super::{
 };
 use std::path::{Component, Path, PathBuf};
 
-/// Directory of Debian's packages ipxe and ipxe-qemu, always searched last.
-const DEBIAN_LOADERS: &str = "/usr/lib/ipxe";
+/// Directories in which packages of iPXE put their loaders, always searched last: of Debian and Ubuntu; and of Fedora, Enterprise Linux
+/// and Arch.
+pub const SYSTEM_LOADER_DIRS: [&str; 2] = ["/usr/lib/ipxe", "/usr/share/ipxe"];
 /// `sun_path` of `struct sockaddr_un` (unix(7)) has 108 bytes, one of them the final NUL.
 const SOCKET_PATH: usize = 107;
 
@@ -83,9 +84,10 @@ pub(super) fn read(report: &mut Report<'_>, section: Option<&Section<'_>>, direc
             );
         }
     }
-    let last = PathBuf::from(DEBIAN_LOADERS);
-    if !server.loader_dirs.contains(&last) {
-        server.loader_dirs.push(last);
+    for system in SYSTEM_LOADER_DIRS.map(PathBuf::from) {
+        if !server.loader_dirs.contains(&system) {
+            server.loader_dirs.push(system);
+        }
     }
     server
 }

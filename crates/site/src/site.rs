@@ -27,6 +27,8 @@ pub struct Site {
     pub layouts: BTreeMap<String, LayoutPolicy>,
     /// `[[mount]]`, in the order of the file
     pub mounts: Vec<Mount>,
+    /// `[loader.NAME]`, in the order of the file; empty = all firmware gets the default loaders.
+    pub loaders: Vec<LoaderRule>,
     /// `[users]`; none = nodes have only their image's own users.
     pub users: Option<Users>,
     /// `[hooks]`
@@ -65,7 +67,7 @@ pub struct Server {
     pub nfs_port: u16,
     /// UDP port of TFTP: 69.
     pub tftp_port: u16,
-    /// Directories that are searched for boot loaders, in order: the site's own, then Debian's `/usr/lib/ipxe`.
+    /// Directories that are searched for boot loaders, in order: the site's own, then [`SYSTEM_LOADER_DIRS`](super::SYSTEM_LOADER_DIRS).
     pub loader_dirs: Vec<PathBuf>,
     /// The site's templates directory, searched before the built-in templates; none = built-in only.
     pub templates_dir: Option<PathBuf>,
@@ -139,6 +141,44 @@ impl Mount {
     pub fn applies_to(&self, profiles: &[String]) -> bool {
         let Some(wanted) = &self.profiles else { return true };
         wanted.iter().any(|name| name == "default" || profiles.contains(name))
+    }
+}
+
+/// `[loader.NAME]`: a boot loader, and the firmware that gets it instead of the default one. All conditions must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoaderRule {
+    /// The NAME.
+    pub name: String,
+    /// The file.
+    pub file: LoaderFile,
+    /// Architecture types (option 93) in ascending order; empty = all.
+    pub archs: Vec<u16>,
+    /// How the vendor class (option 60) begins; empty = any, or none.
+    pub vendor_class: String,
+    /// Profiles whose nodes get it; none = all machines, also unknown ones.
+    pub profiles: Option<Vec<String>>,
+}
+
+/// Where the file of a loader is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoaderFile {
+    /// Below a loader directory, by its name there.
+    Named(String),
+    /// At this absolute path.
+    Path(PathBuf),
+}
+
+impl LoaderRule {
+    /// The name by which firmware asks for the file. A file with a path has a directory of its own, because packages give the loaders
+    /// of different architectures the same name.
+    pub fn served(&self) -> String {
+        match &self.file {
+            LoaderFile::Named(name) => name.clone(),
+            LoaderFile::Path(path) => {
+                let last = path.file_name().unwrap_or_default().to_string_lossy();
+                format!("loader.{}/{last}", self.name)
+            }
+        }
     }
 }
 

@@ -1,3 +1,4 @@
+mod loaders;
 mod mounts;
 mod subnets;
 mod texts;
@@ -103,7 +104,7 @@ fn paths_are_taken_from_the_files_directory() {
     let server = site(&text).server;
     assert_eq!(server.state_dir, Path::new("/etc/state/x"));
     assert_eq!(server.templates_dir.as_deref(), Some(Path::new("/etc/rackstrap/t")));
-    let loaders = ["/l", "/etc/rackstrap/m", "/usr/lib/ipxe"].map(std::path::PathBuf::from);
+    let loaders = ["/l", "/etc/rackstrap/m", "/usr/lib/ipxe", "/usr/share/ipxe"].map(std::path::PathBuf::from);
     assert_eq!(server.loader_dirs, loaders);
 }
 

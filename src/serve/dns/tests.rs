@@ -98,7 +98,7 @@ fn nodes_use_the_dns_server_of_their_subnet() {
         };
         match decide(&world(text).load(), &requester) {
             Decision::Node(node) => node.subnet.dns,
-            Decision::Unknown { why } => panic!("{why:?}"),
+            Decision::Unknown { why, .. } => panic!("{why:?}"),
         }
     };
     assert_eq!(told(SITE), [Ipv4Addr::new(10, 5, 0, 1)]);

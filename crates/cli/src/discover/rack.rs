@@ -226,6 +226,7 @@ mod tests {
                 hwaddr: rackstrap_wire::HwAddr([0x52, 0x54, 0, 0, 0, 9]),
                 uuid: None,
                 arch: None,
+                class: String::new(),
                 booting: true,
                 confirmed: true,
                 offered: true,
@@ -243,6 +244,7 @@ mod tests {
             machine: MachineRow::from(&machine),
             trouble: String::new(),
             rack: "r03".into(),
+            no_loader: String::new(),
         };
         let text = draw(&filling(true), &slots(60), &[&waiting], Some(24));
         assert!(text.lines().count() <= 23, "{text}");

@@ -57,6 +57,7 @@ impl From<&Waiting> for WaitingRow {
             machine: MachineRow::from(&waiting.machine),
             trouble: waiting.trouble.clone(),
             rack: waiting.rack.clone(),
+            no_loader: String::new(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Answers about the inventory.
 
-use crate::api::{ExportRow, ExportSubnet, HistoryRow, NodeChange, NodeRow, SettingRow};
-use rackstrap_exchange::export::{BootSubnet, ExportNode};
+use crate::api::{ExportFile, ExportRow, ExportSubnet, HistoryRow, NodeChange, NodeRow, SettingRow};
+use rackstrap_exchange::export::{BootFile, BootSubnet, ExportNode};
 use rackstrap_model::inventory::{Changed, Entry, Node, Setting};
 
 impl From<&Node> for NodeRow {
@@ -78,6 +78,18 @@ impl From<ExportSubnet> for BootSubnet {
             base: row.base,
             script: row.script,
             is_proxy: row.is_proxy,
+            files: row.files.into_iter().map(BootFile::from).collect(),
+            nodes: row.nodes.into_iter().collect(),
+        }
+    }
+}
+
+impl From<ExportFile> for BootFile {
+    fn from(row: ExportFile) -> Self {
+        BootFile {
+            class: row.class,
+            archs: row.archs,
+            file: row.file,
         }
     }
 }

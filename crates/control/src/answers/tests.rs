@@ -227,6 +227,22 @@ fn files_of_nodes_and_users() {
 }
 
 #[test]
+fn what_other_dhcp_servers_need() {
+    is::<api::ExportSubnet>(json!({
+        "network": "10.5.0.0/16", "server": "10.5.0.1", "base": "http://10.5.0.1:80", "script": "s", "is_proxy": false,
+        "files": [{"class": "PXEClient", "archs": [7, 9], "file": "snponly.efi"}], "nodes": ["r01n01"],
+    }));
+}
+
+#[test]
+fn firmware() {
+    is::<api::FirmwareRow>(json!({
+        "node": "r01n01", "hwaddr": "52:54:00:01:01:01", "arch": 7, "firmware": "x64 UEFI", "vendor_class": "PXEClient:Arch:00007",
+        "loader": "x86_64-efi", "file": "snponly.efi", "problem": "p",
+    }));
+}
+
+#[test]
 fn parts_of_all_nodes_and_the_store() {
     is::<Share>("10%".into());
     is::<Share>("8".into());
@@ -247,6 +263,7 @@ fn what_is_used_of_other_modules_is_what_the_list_says() {
         ("api", include_str!("../api.rs")),
         ("discovery", include_str!("../api/discovery.rs")),
         ("disks", include_str!("../api/disks.rs")),
+        ("firmware", include_str!("../api/firmware.rs")),
         ("leases", include_str!("../api/leases.rs")),
         ("nodes", include_str!("../api/nodes.rs")),
         ("paths", include_str!("../api/paths.rs")),

@@ -40,6 +40,9 @@ pub struct WaitingRow {
     pub trouble: String,
     /// The rack that is being filled and will take it; empty if there is none.
     pub rack: String,
+    /// Why its firmware gets no boot loader; empty if it gets one.
+    #[serde(default)]
+    pub no_loader: String,
 }
 
 /// An unknown machine.

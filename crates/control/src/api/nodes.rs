@@ -108,7 +108,7 @@ pub struct ChangesAnswer {
     pub dropped: Vec<String>,
 }
 
-/// A network in an export to other DHCP servers.
+/// Nodes of a network that boot the same, in an export to other DHCP servers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportSubnet {
     /// Network address and prefix length.
@@ -121,6 +121,21 @@ pub struct ExportSubnet {
     pub script: String,
     /// Whether the daemon itself answers the boot part there.
     pub is_proxy: bool,
+    /// What their firmware loads first, those of the longest classes first; empty where the daemon answers that itself.
+    pub files: Vec<ExportFile>,
+    /// Names of the nodes.
+    pub nodes: Vec<String>,
+}
+
+/// A boot loader in an export to other DHCP servers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportFile {
+    /// How the vendor class (option 60) begins: `PXEClient` or `HTTPClient`, or more of it.
+    pub class: String,
+    /// Architecture types (option 93).
+    pub archs: Vec<u16>,
+    /// The name by which it is served.
+    pub file: String,
 }
 
 /// A node in an export to other programs.

@@ -12,7 +12,7 @@ pub const NODE: &str = "/v1/nodes/";
 pub const GROUPS: &str = "/v1/groups";
 /// `GET /v1/export?tmp=/tmp`: all nodes, as [`super::ExportRow`]s.
 pub const EXPORT: &str = "/v1/export";
-/// `GET`: the networks that other DHCP servers need to know, as [`super::ExportSubnet`]s.
+/// `GET`: what other DHCP servers need to know of each network with nodes, as [`super::ExportSubnet`]s.
 pub const EXPORT_BOOT: &str = "/v1/export/boot";
 /// `POST` [`super::Changes`]: [`super::ChangesAnswer`].
 pub const CHANGES: &str = "/v1/changes";
@@ -44,6 +44,8 @@ pub const LEASES: &str = "/v1/leases";
 pub const LEASES_RELEASE: &str = "/v1/leases/release";
 /// `GET`: all [`super::LayoutRow`]s.
 pub const LAYOUTS: &str = "/v1/layouts";
+/// `GET`: a [`super::FirmwareRow`] for each card whose firmware was heard of.
+pub const FIRMWARE: &str = "/v1/firmware";
 /// `GET`: a [`super::DiskRow`] for each node.
 pub const DISKS: &str = "/v1/disks";
 /// `POST` [`super::WishDisks`]: [`super::Done`].

@@ -66,6 +66,51 @@ fn the_vendor_class_counts_where_option_93_is_missing() {
     assert_eq!(option(&both, 67).unwrap(), b"undionly.kpxe\0");
 }
 
+/// A DISCOVER with the options that PXE 2.1 table 2-1 lists, as firmware of that architecture type sends them.
+fn firmware(arch: u16, class: &str) -> Packet {
+    Packet::new(1, NODE.0)
+        .broadcast()
+        .option(
+            55,
+            &[
+                1, 2, 3, 4, 5, 6, 12, 13, 15, 17, 18, 22, 23, 28, 40, 41, 42, 43, 50, 51, 54, 58, 59, 60, 66, 67, 97,
+                128,
+            ],
+        )
+        .option(57, &1472u16.to_be_bytes())
+        .option(97, &[&[0][..], &[0x11; 16]].concat())
+        .option(94, &[1, 3, 16])
+        .option(93, &arch.to_be_bytes())
+        .option(60, format!("{class}:Arch:{arch:05}:UNDI:003016").as_bytes())
+}
+
+/// What each kind of firmware is offered, byte by byte: made by hand where no capture exists.
+#[test]
+fn each_firmware_is_offered_its_loader() {
+    let world = World::with(&[NODE]);
+    let mut out = String::new();
+    let ipxe = |packet: Packet| packet.option(77, b"iPXE").option(175, &[0x15, 1, 1, 0x13, 1, 1]);
+    for (name, packet) in [
+        ("BIOS", firmware(0, "PXEClient")),
+        ("x64 UEFI, 7", firmware(7, "PXEClient")),
+        ("x64 UEFI, 9", firmware(9, "PXEClient")),
+        ("x64 UEFI by HTTP, 16", firmware(16, "HTTPClient")),
+        ("arm64 UEFI, 11", firmware(11, "PXEClient")),
+        ("iPXE in the ROM of a card, BIOS", ipxe(firmware(0, "PXEClient"))),
+        ("iPXE in the ROM of a card, x64 UEFI", ipxe(firmware(7, "PXEClient"))),
+        ("32-bit ARM, for which there is no loader", firmware(10, "PXEClient")),
+        (
+            "a vendor's own loader",
+            Packet::new(1, NODE.0)
+                .option(93, &[0, 7])
+                .option(60, b"PXEClient:Arch:00007:UNDI:009001"),
+        ),
+    ] {
+        out.push_str(&format!("== {name}\n{}", show(&packet.to(&mut world.engine(), &world))));
+    }
+    golden("firmware", &out);
+}
+
 #[test]
 fn an_ipxe_without_http_gets_a_file() {
     let world = World::with(&[NODE]);

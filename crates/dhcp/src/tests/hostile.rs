@@ -52,6 +52,86 @@ fn odd_values_are_read_as_far_as_they_make_sense() {
     assert_eq!(request.host_name.unwrap().chars().count(), 64);
 }
 
+/// Firmware that sends option 93 or 97 in another form than RFC 4578 wants still boots.
+#[test]
+fn odd_architectures_and_uuids_still_get_a_loader() {
+    let world = World::with(&[(MAC, "r01n03", "10.5.1.3")]);
+    let class = b"PXEClient:Arch:00007:UNDI:003016";
+    let guid = [&[0][..], &[0x11; 16]].concat();
+    let uuid = uuid::Uuid::from_bytes([0x11; 16]);
+    let plain = || Packet::new(1, MAC).option(60, class);
+    for (what, packet, arch, id) in [
+        (
+            "all in order",
+            plain().option(93, &[0, 7]).option(97, &guid),
+            7,
+            Some(uuid),
+        ),
+        (
+            "several values: the first",
+            plain().option(93, &[0, 9, 0, 7, 0, 0]).option(97, &guid),
+            9,
+            Some(uuid),
+        ),
+        (
+            "repeated, the same",
+            plain().option(93, &[0, 7]).option(93, &[0, 7]),
+            7,
+            None,
+        ),
+        (
+            "repeated, another",
+            plain().option(93, &[0, 9]).option(93, &[0, 0]),
+            9,
+            None,
+        ),
+        // RFC 3396: the pieces of a repeated option are one value.
+        (
+            "cut into two pieces",
+            plain().option(93, &[0]).option(93, &[7]),
+            7,
+            None,
+        ),
+        ("odd length", plain().option(93, &[0, 9, 0]), 9, None),
+        ("one byte: the class", plain().option(93, &[9]), 7, None),
+        ("empty: the class", plain().option(93, &[]), 7, None),
+        ("in the class only", plain().option(97, &guid), 7, Some(uuid)),
+        (
+            "GUID too short",
+            plain().option(93, &[0, 7]).option(97, &guid[..16]),
+            7,
+            None,
+        ),
+        (
+            "GUID too long",
+            plain().option(93, &[0, 7]).option(97, &[&guid[..], &[1]].concat()),
+            7,
+            None,
+        ),
+        (
+            "GUID of another type",
+            plain().option(93, &[0, 7]).option(97, &[&[1][..], &guid[1..]].concat()),
+            7,
+            None,
+        ),
+        ("GUID empty", plain().option(93, &[0, 7]).option(97, &[]), 7, None),
+        ("no GUID", plain().option(93, &[0, 7]), 7, None),
+    ] {
+        let outcome = packet.to(&mut world.engine(), &world);
+        assert_eq!((outcome.event.arch, outcome.event.uuid), (Some(arch), id), "{what}");
+        assert!(outcome.event.booting, "{what}");
+        assert_eq!(option(&outcome, 67).unwrap(), b"snponly.efi\0", "{what}");
+        // RFC 4578 section 2.3: echoed where it was understood.
+        assert_eq!(option(&outcome, 97), id.map(|_| guid.clone()), "{what}");
+        readable(&outcome);
+    }
+    // A class of noise is kept in a form that a terminal takes.
+    let noise = Packet::new(1, MAC)
+        .option(60, &[0x1b; 255])
+        .to(&mut world.engine(), &world);
+    assert_eq!(noise.event.vendor_class.trim(), "");
+}
+
 #[test]
 fn options_in_overloaded_fields_count() {
     let mut packet = Packet::new(1, MAC).option(52, &[3]);

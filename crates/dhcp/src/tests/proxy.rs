@@ -224,13 +224,30 @@ fn unknown_machines_get_their_loader_too() {
     assert_eq!(option(&ack, 67).unwrap(), b"snponly.efi\0");
 }
 
+/// The offer and the answer at port 4011 name the file that the site has for a vendor's machines.
+#[test]
+fn a_loader_of_the_site_counts_by_its_vendor_class() {
+    let world = proxy(&[NODE]);
+    let engine = &mut world.engine();
+    let own = |kind| {
+        let packet = Packet::new(kind, NODE.0).option(93, &[0, 7]);
+        packet.option(60, b"PXEClient:Arch:00007:UNDI:009001")
+    };
+    let offer = own(1).to(engine, &world);
+    assert_eq!(option(&offer, 67).unwrap(), b"loader.own/own.efi\0");
+    let ack = own(3)
+        .ciaddr("10.5.1.3")
+        .to_boot_server(engine, &world, "10.5.1.3:4011");
+    assert_eq!(option(&ack, 67).unwrap(), b"loader.own/own.efi\0");
+}
+
 #[test]
 fn firmware_without_a_loader_is_named() {
     let world = proxy(&[NODE]);
     let arm = Packet::new(1, NODE.0).option(60, b"PXEClient:Arch:00010:UNDI:003016");
     let outcome = arm.to(&mut world.engine(), &world);
     assert_eq!(left(&outcome), Some(Left::NoLoader));
-    assert!(outcome.event.alarm && outcome.event.reason.contains("ARM 32-bit UEFI"));
+    assert_eq!(outcome.event.reason, "no loader for arm-efi (10), ARM 32-bit UEFI");
     let arm = Packet::new(3, NODE.0).option(60, b"PXEClient:Arch:00010:UNDI:003016");
     let outcome = arm
         .ciaddr("10.5.1.3")

@@ -2,14 +2,29 @@
 
 use super::ExportNode;
 use ipnet::Ipv4Net;
-use rackstrap_base::firmware;
-use std::{collections::BTreeMap, net::Ipv4Addr};
+use std::{collections::BTreeSet, net::Ipv4Addr};
 
 /// Option 43 for the firmware of a BIOS: PXE_DISCOVERY_CONTROL (PXE 2.1, table 2-1, tag 6), bit 3: load the boot file, ask no
 /// boot server.
 pub(super) const DISCOVERY_CONTROL: [u8; 4] = [6, 1, 8, 255];
 
-/// A network of nodes.
+/// How the vendor class of firmware begins that loads by TFTP.
+pub(super) const PXE: &str = "PXEClient";
+/// How the vendor class of firmware begins that loads by HTTP.
+pub(super) const HTTP: &str = "HTTPClient";
+
+/// A file that firmware loads first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BootFile {
+    /// How the vendor class (option 60) of the firmware begins: `PXEClient` or `HTTPClient`, or more of it.
+    pub class: String,
+    /// Its architecture types (option 93).
+    pub archs: Vec<u16>,
+    /// The name by which it is served.
+    pub file: String,
+}
+
+/// Nodes of a network that boot the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootSubnet {
     /// Network address and prefix length.
@@ -22,25 +37,42 @@ pub struct BootSubnet {
     pub script: String,
     /// Whether rackstrap itself answers the boot part there, so that the other server has only addresses to give.
     pub is_proxy: bool,
+    /// What the nodes' firmware loads first. Of those that match, the first one counts: that of the longest class.
+    pub files: Vec<BootFile>,
+    /// Names of the nodes.
+    pub nodes: BTreeSet<String>,
 }
 
 impl BootSubnet {
-    /// The URL of a loader, for UEFI that boots by HTTP.
-    pub(super) fn url(&self, loader: &str) -> String {
-        format!("{}/loader/{loader}", self.base)
+    /// What firmware whose class begins with `kind` is told about a file: its name, or its URL.
+    pub(super) fn location(&self, kind: &str, file: &BootFile) -> String {
+        match kind == HTTP {
+            true => format!("{}/loader/{}", self.base, file.file),
+            false => file.file.clone(),
+        }
+    }
+
+    /// The files for firmware whose class begins with `kind`.
+    pub(super) fn files_of<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a BootFile> {
+        self.files.iter().filter(move |file| file.class.starts_with(kind))
+    }
+
+    /// The files that count instead of `file` where their longer classes match.
+    pub(super) fn before<'a>(&'a self, file: &'a BootFile) -> impl Iterator<Item = &'a BootFile> {
+        self.files.iter().filter(move |other| {
+            let longer = other.class.len() > file.class.len() && other.class.starts_with(&file.class);
+            longer && other.archs.iter().any(|arch| file.archs.contains(arch))
+        })
     }
 }
 
-/// First loaders, each with the architectures (option 93) that get it: by TFTP, or with `http` by HTTP.
-pub(super) fn loaders(http: bool) -> BTreeMap<&'static str, Vec<u16>> {
-    let mut all: BTreeMap<&str, Vec<u16>> = BTreeMap::new();
-    for (arch, loader, _) in firmware::with_loader().filter(|(_, _, by_http)| *by_http == http) {
-        all.entry(loader).or_default().push(arch);
-    }
-    all
+/// The bytes of a text, each in two hexadecimal digits: a class may have quotes.
+pub(super) fn hex(text: &str, between: &str) -> String {
+    let bytes: Vec<String> = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+    bytes.join(between)
 }
 
-/// A subnet with its number, none for the nodes that are in no subnet, and its nodes.
+/// A subnet with its number, none for the nodes that are in none, and its nodes.
 pub(super) type Part<'a> = (Option<(usize, &'a BootSubnet)>, Vec<&'a ExportNode>);
 
 /// The nodes of each subnet, in the order of both; first those in none of them.
@@ -48,7 +80,7 @@ pub(super) fn by_subnet<'a>(nodes: &[&'a ExportNode], subnets: &'a [BootSubnet])
     let mut parts: Vec<Part> = vec![(None, Vec::new())];
     parts.extend(subnets.iter().enumerate().map(|numbered| (Some(numbered), Vec::new())));
     for node in nodes {
-        let at = subnets.iter().position(|subnet| subnet.network.contains(&node.ipaddr));
+        let at = subnets.iter().position(|subnet| subnet.nodes.contains(&node.name));
         parts[at.map_or(0, |at| at + 1)].1.push(node);
     }
     parts.retain(|(_, nodes)| !nodes.is_empty());

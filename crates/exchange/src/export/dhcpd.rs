@@ -2,7 +2,7 @@
 
 use super::{
     ExportNode, Format,
-    boot::{BootSubnet, DISCOVERY_CONTROL, by_subnet, card_name, loaders},
+    boot::{BootSubnet, DISCOVERY_CONTROL, HTTP, PXE, by_subnet, card_name, hex},
     header,
 };
 use std::fmt::Write as _;
@@ -54,24 +54,32 @@ fn boot(text: &mut String, subnet: &BootSubnet) {
     let _ = writeln!(text, "    filename \"{}\";", subnet.script);
     text.push_str("  } elsif substring(option vendor-class-identifier, 0, 10) = \"HTTPClient\" {\n");
     text.push_str("    option vendor-class-identifier \"HTTPClient\";\n");
-    files(text, true, |loader| subnet.url(loader));
+    files(text, subnet, HTTP);
     text.push_str("  } elsif substring(option vendor-class-identifier, 0, 9) = \"PXEClient\" {\n");
     text.push_str("    option vendor-class-identifier \"PXEClient\";\n");
     let _ = writeln!(text, "    option vendor-encapsulated-options {control};");
-    files(text, false, str::to_owned);
+    files(text, subnet, PXE);
     text.push_str("  }\n");
 }
 
-/// The file of each architecture.
-fn files(text: &mut String, http: bool, name: impl Fn(&str) -> String) {
+/// The file of each architecture; the first one that matches counts.
+fn files(text: &mut String, subnet: &BootSubnet, kind: &str) {
     let mut word = "    if";
-    for (loader, archs) in loaders(http) {
-        let is = archs.iter().map(|arch| {
+    for file in subnet.files_of(kind) {
+        let is = file.archs.iter().map(|arch| {
             let [high, low] = arch.to_be_bytes();
             format!("option {ARCH} = {high:02x}:{low:02x}")
         });
-        let any = is.collect::<Vec<_>>().join(" or ");
-        let _ = writeln!(text, "{word} {any} {{ filename \"{}\"; }}", name(loader));
+        let mut test = is.collect::<Vec<_>>().join(" or ");
+        if file.class != kind {
+            let (length, bytes) = (file.class.len(), hex(&file.class, ":"));
+            test = format!("substring(option vendor-class-identifier, 0, {length}) = {bytes} and ({test})");
+        }
+        let _ = writeln!(
+            text,
+            "{word} {test} {{ filename \"{}\"; }}",
+            subnet.location(kind, file)
+        );
         word = "    elsif";
     }
 }

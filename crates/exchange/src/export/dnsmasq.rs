@@ -3,26 +3,33 @@
 
 use super::{
     ExportNode, Format,
-    boot::{BootSubnet, DISCOVERY_CONTROL, by_subnet, loaders},
+    boot::{BootFile, BootSubnet, DISCOVERY_CONTROL, HTTP, PXE, by_subnet},
     header,
 };
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
-const IPXE: &str = "rackstrap-ipxe";
-const HTTP: &str = "rackstrap-http";
-const PXE: &str = "rackstrap-pxe";
+const IPXE_TAG: &str = "rackstrap-ipxe";
+/// Kinds of firmware by their vendor class, with their tags.
+const KINDS: [(&str, &str); 2] = [(PXE, "rackstrap-pxe"), (HTTP, "rackstrap-http")];
 
 pub(super) fn write(nodes: &[&ExportNode], subnets: &[BootSubnet]) -> String {
     let mut text = header(Format::Dnsmasq, nodes);
     let parts = by_subnet(nodes, subnets);
-    let boots = |subnet: &Option<(usize, &BootSubnet)>| subnet.is_some_and(|(_, subnet)| !subnet.is_proxy);
-    if parts.iter().any(|(subnet, _)| boots(subnet)) {
-        text.push_str(&kinds());
+    let booting = parts.iter().filter_map(|(subnet, _)| subnet.map(|(_, subnet)| subnet));
+    let files: Vec<&BootFile> = booting
+        .filter(|subnet| !subnet.is_proxy)
+        .flat_map(|subnet| &subnet.files)
+        .collect();
+    let longer = files.iter().map(|file| file.class.as_str());
+    let longer: BTreeSet<&str> = longer.filter(|class| ![PXE, HTTP].contains(class)).collect();
+    let classes: Vec<&str> = longer.into_iter().collect();
+    if !files.is_empty() {
+        text.push_str(&kinds(&files, &classes));
     }
     for (subnet, nodes) in parts {
         let mut tag = String::new();
         if let Some((number, subnet)) = subnet.filter(|(_, subnet)| !subnet.is_proxy) {
-            text.push_str(&boot(number, subnet));
+            text.push_str(&boot(number, subnet, &classes));
             tag = format!("set:rackstrap{number},");
         }
         for node in nodes {
@@ -37,37 +44,55 @@ pub(super) fn write(nodes: &[&ExportNode], subnets: &[BootSubnet]) -> String {
 }
 
 /// Tags of clients by what they are.
-fn kinds() -> String {
-    let mut text = format!(
-        "dhcp-userclass=set:{IPXE},iPXE\ndhcp-vendorclass=set:{HTTP},HTTPClient\ndhcp-vendorclass=set:{PXE},PXEClient\n"
-    );
-    for http in [false, true] {
-        for (loader, archs) in loaders(http) {
-            for arch in archs {
-                let _ = writeln!(text, "dhcp-match=set:rackstrap-{loader},option:client-arch,{arch}");
-            }
-        }
+fn kinds(files: &[&BootFile], classes: &[&str]) -> String {
+    let mut text = format!("dhcp-userclass=set:{IPXE_TAG},iPXE\n");
+    for (kind, tag) in KINDS {
+        let _ = writeln!(text, "dhcp-vendorclass=set:{tag},{kind}");
+    }
+    for (number, class) in classes.iter().enumerate() {
+        let quoted = class.replace('\\', "\\\\").replace('"', "\\\"");
+        let _ = writeln!(text, "dhcp-vendorclass=set:{},\"{quoted}\"", class_tag(number));
+    }
+    let archs: BTreeSet<u16> = files.iter().flat_map(|file| file.archs.iter().copied()).collect();
+    for arch in archs {
+        let _ = writeln!(text, "dhcp-match=set:rackstrap-arch{arch},option:client-arch,{arch}");
     }
     text
 }
 
-fn boot(number: usize, subnet: &BootSubnet) -> String {
+fn class_tag(number: usize) -> String {
+    format!("rackstrap-class{number}")
+}
+
+fn boot(number: usize, subnet: &BootSubnet, classes: &[&str]) -> String {
     let (node, server) = (format!("tag:rackstrap{number}"), subnet.server);
-    let mut text = format!("dhcp-boot={node},tag:{IPXE},{},{server},{server}\n", subnet.script);
-    for (kind, http) in [(PXE, false), (HTTP, true)] {
-        for loader in loaders(http).into_keys() {
-            let file = if http { subnet.url(loader) } else { loader.to_owned() };
-            let tags = format!("{node},tag:!{IPXE},tag:{kind},tag:rackstrap-{loader}");
-            let _ = writeln!(text, "dhcp-boot={tags},{file},{server},{server}");
+    let mut text = format!("dhcp-boot={node},tag:{IPXE_TAG},{},{server},{server}\n", subnet.script);
+    let tag_of = |file: &BootFile| Some(class_tag(classes.iter().position(|class| *class == file.class)?));
+    for (kind, tag) in KINDS {
+        for file in subnet.files_of(kind) {
+            let location = subnet.location(kind, file);
+            for arch in &file.archs {
+                let mut tags = format!("{node},tag:!{IPXE_TAG},tag:{tag},tag:rackstrap-arch{arch}");
+                if let Some(class) = tag_of(file) {
+                    let _ = write!(tags, ",tag:{class}");
+                }
+                // No two lines match one machine, so that their order does not matter.
+                let before = subnet.before(file).filter(|other| other.archs.contains(arch));
+                for class in before.filter_map(tag_of) {
+                    let _ = write!(tags, ",tag:!{class}");
+                }
+                let _ = writeln!(text, "dhcp-boot={tags},{location},{server},{server}");
+            }
         }
     }
-    for (kind, class) in [(PXE, "PXEClient"), (HTTP, "HTTPClient")] {
+    for (kind, tag) in KINDS {
         let _ = writeln!(
             text,
-            "dhcp-option-force={node},tag:!{IPXE},tag:{kind},option:vendor-class,{class}"
+            "dhcp-option-force={node},tag:!{IPXE_TAG},tag:{tag},option:vendor-class,{kind}"
         );
     }
+    let (_, pxe) = KINDS[0];
     let control = DISCOVERY_CONTROL.map(|byte| format!("{byte:02x}")).join(":");
-    let _ = writeln!(text, "dhcp-option-force={node},tag:!{IPXE},tag:{PXE},43,{control}");
+    let _ = writeln!(text, "dhcp-option-force={node},tag:!{IPXE_TAG},tag:{pxe},43,{control}");
     text
 }

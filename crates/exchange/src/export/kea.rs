@@ -5,7 +5,7 @@
 
 use super::{
     ExportNode, Format,
-    boot::{BootSubnet, DISCOVERY_CONTROL, by_subnet, loaders},
+    boot::{BootFile, BootSubnet, DISCOVERY_CONTROL, HTTP, PXE, by_subnet, hex},
     header,
 };
 use serde_json::{Value, json};
@@ -78,28 +78,52 @@ fn boot(number: usize, subnet: &BootSubnet) -> Vec<Value> {
             "boot-file-name": subnet.script,
         }),
     ];
+    let begins = |class: &str| {
+        let (length, bytes) = (class.len(), hex(class, ""));
+        match [HTTP, PXE].contains(&class) {
+            true => format!("substring(option[60].hex,0,{length}) == '{class}'"),
+            false => format!("substring(option[60].hex,0,{length}) == 0x{bytes}"),
+        }
+    };
+    // Kea does not stop at the first class that matches, so that each excludes those of longer vendor classes.
+    let test = |file: &BootFile| {
+        let mut test = format!(
+            "{node} and not {ipxe} and {} and ({})",
+            begins(&file.class),
+            is(&file.archs)
+        );
+        for other in subnet.before(file) {
+            test += &format!(" and not ({} and ({}))", begins(&other.class), is(&other.archs));
+        }
+        test
+    };
+    let name = |kind: &str, file: &BootFile| {
+        let http = if kind == HTTP { "http-" } else { "" };
+        let of_class = match file.class == kind {
+            true => String::new(),
+            false => format!("-{}", hex(&file.class[kind.len()..], "")),
+        };
+        format!("{class}-{http}{}{of_class}", file.file)
+    };
     let vendor = |name: &str| json!({ "name": "vendor-class-identifier", "data": name, "always-send": true });
-    for (loader, archs) in loaders(true) {
+    for file in subnet.files_of(HTTP) {
+        let url = subnet.location(HTTP, file);
         classes.push(json!({
-            "name": format!("{class}-http-{loader}"),
-            "test": format!("{node} and not {ipxe} and substring(option[60].hex,0,10) == 'HTTPClient' and ({})", is(&archs)),
-            "next-server": server, "boot-file-name": subnet.url(loader),
+            "name": name(HTTP, file), "test": test(file), "next-server": server, "boot-file-name": url,
             "option-data": [
-                vendor("HTTPClient"),
-                { "name": "boot-file-name", "data": subnet.url(loader), "always-send": true },
+                vendor(HTTP),
+                { "name": "boot-file-name", "data": url, "always-send": true },
             ],
         }));
     }
     // Option 43 in the form of bytes: Kea's own definition of it would be a list of sub-options.
     let control = DISCOVERY_CONTROL.map(|byte| format!("{byte:02X}")).concat();
-    for (loader, archs) in loaders(false) {
+    for file in subnet.files_of(PXE) {
         classes.push(json!({
-            "name": format!("{class}-{loader}"),
-            "test": format!("{node} and not {ipxe} and substring(option[60].hex,0,9) == 'PXEClient' and ({})", is(&archs)),
-            "next-server": server, "boot-file-name": loader,
+            "name": name(PXE, file), "test": test(file), "next-server": server, "boot-file-name": file.file,
             "option-def": [{ "name": "vendor-encapsulated-options", "code": 43, "type": "binary" }],
             "option-data": [
-                vendor("PXEClient"),
+                vendor(PXE),
                 { "name": "vendor-encapsulated-options", "data": control, "csv-format": false, "always-send": true },
             ],
         }));

@@ -16,7 +16,7 @@ mod slurm;
 #[cfg(test)]
 mod tests;
 
-pub use boot::BootSubnet;
+pub use boot::{BootFile, BootSubnet};
 use rackstrap_hostlist::natural_cmp;
 use rackstrap_wire::{Hardware, HwAddr};
 use serde::{Deserialize, Serialize};

@@ -16,16 +16,41 @@ fn node(rack: u8, slot: u8) -> ExportNode {
     }
 }
 
-/// The nodes' network, and one in which rackstrap answers the boot part.
+/// The nodes' network with the default loaders, where one node has another one for a vendor's machines, and a network in which rackstrap
+/// answers the boot part.
 fn subnets() -> Vec<BootSubnet> {
-    let subnet = |second: u8, is_proxy| BootSubnet {
+    let file = |class: &str, archs: &[u16], file: &str| BootFile {
+        class: class.to_owned(),
+        archs: archs.to_vec(),
+        file: file.to_owned(),
+    };
+    let defaults = || {
+        vec![
+            file("HTTPClient", &[19], "snponly-arm64.efi"),
+            file("HTTPClient", &[16], "snponly.efi"),
+            file("PXEClient", &[11], "snponly-arm64.efi"),
+            file("PXEClient", &[7, 9], "snponly.efi"),
+            file("PXEClient", &[0], "undionly.kpxe"),
+        ]
+    };
+    let own = file("PXEClient:Arch:00007:UNDI:009", &[7], "loader.own/own.efi");
+    let subnet = |second: u8, is_proxy, files: Vec<BootFile>, nodes: &[&str]| BootSubnet {
         network: ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, second, 0, 0), 16),
         server: Ipv4Addr::new(10, second, 0, 1),
         base: format!("http://10.{second}.0.1:80"),
         script: format!("http://10.{second}.0.1:80/ipxe?mac=${{netX/mac:hexhyp}}&arch=${{buildarch}}"),
         is_proxy,
+        files,
+        nodes: nodes.iter().map(|name| (*name).to_owned()).collect(),
     };
-    vec![subnet(5, false), subnet(6, true)]
+    let most = [
+        "r01n01", "r01n02", "r01n03", "r01n04", "r02n01", "r02n02", "r02n03", "r02n04",
+    ];
+    vec![
+        subnet(5, false, defaults(), &most),
+        subnet(5, false, [vec![own], defaults()].concat(), &["r2n1"]),
+        subnet(6, true, Vec::new(), &["r11n01"]),
+    ]
 }
 
 fn hardware(cpus: u32, memory_mib: u64) -> Hardware {

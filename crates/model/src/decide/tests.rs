@@ -52,7 +52,7 @@ fn decided(machine: &str, arch: Option<u16>) -> NodeDecision {
     };
     match decide(&world(machine), &requester) {
         Decision::Node(decision) => *decision,
-        Decision::Unknown { why } => panic!("{why:?}"),
+        Decision::Unknown { why, .. } => panic!("{why:?}"),
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Observation {
     pub uuid: Option<Uuid>,
     /// Architecture (RFC 4578).
     pub arch: Option<u16>,
+    /// Vendor class (option 60) of firmware; empty if it sent none, or if iPXE sent the packet.
+    pub class: String,
     /// Whether firmware or a boot loader sent it. An operating system does not ask to be racked.
     pub booting: bool,
     /// Whether the machine accepted an address: it answered an offer, which a forged sender cannot.
@@ -103,6 +105,9 @@ pub struct Machine {
     pub uuid: Option<Uuid>,
     /// Architecture (RFC 4578).
     pub arch: Option<u16>,
+    /// Vendor class (option 60) of its firmware, which may decide on its loader; empty if it is unknown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub class: String,
     /// Serial number; empty if it is unknown.
     #[serde(default)]
     pub serial: String,
@@ -153,6 +158,7 @@ impl Machine {
             number,
             uuid: seen.uuid.filter(says_something),
             arch: seen.arch,
+            class: seen.class.clone(),
             serial: String::new(),
             vendor: String::new(),
             product: String::new(),
@@ -192,6 +198,10 @@ impl Machine {
         self.last_seen = seen.at;
         news |= replace_if_some(&mut self.uuid, seen.uuid.filter(says_something));
         news |= replace_if_some(&mut self.arch, seen.arch);
+        if seen.booting && !seen.class.is_empty() && self.class != seen.class {
+            self.class.clone_from(&seen.class);
+            news = true;
+        }
         news |= (seen.booting && !self.booting) || (seen.confirmed && !self.confirmed);
         news |= self.ask(seen);
         self.booting |= seen.booting;

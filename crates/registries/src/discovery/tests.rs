@@ -58,6 +58,7 @@ fn seen(n: u16, at: u64) -> Observation {
         hwaddr: mac(n),
         uuid: Some(Uuid::from_u128(0xabc0_0000 + u128::from(n))),
         arch: Some(0),
+        class: String::new(),
         booting: true,
         confirmed: true,
         offered: true,

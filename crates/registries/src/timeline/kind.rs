@@ -206,6 +206,10 @@ event_kinds! {
     DhcpClient(message: DhcpMessage) = "dhcp-client" {
         source: None, effect: Effect::AliveWhileBooting, part: Part::Beside, stage: None
     }
+    /// Firmware asked for an address, and no loader is made or found for it: one event for each of its attempts.
+    NoLoader = "no-loader" {
+        source: Some(Source::Requests), effect: Effect::Alive, part: Part::Within, stage: None
+    }
     /// A boot script was asked for outside of a PXE exchange.
     DhcpFirst = "dhcp-first" {
         source: Some(Source::Requests), effect: Effect::AliveWhileLoading, part: Part::Beside, stage: None

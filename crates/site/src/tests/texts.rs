@@ -41,8 +41,9 @@ fn commented_lines_of_the_example_are_defaults_or_marked_examples() {
         // If a section is commented out as a whole, it needs some of its keys.
         let mut base = vec![section];
         if lines[section].starts_with("# ") {
-            let required =
-                |line: &str| setting(line).is_some_and(|(key, _)| ["what", "where", "type", "uid"].contains(&key));
+            let required = |line: &str| {
+                setting(line).is_some_and(|(key, _)| ["what", "where", "type", "uid", "file", "arch"].contains(&key))
+            };
             let end = lines[section..]
                 .iter()
                 .position(|line| line.is_empty())

@@ -101,7 +101,7 @@ impl Rig {
         };
         match decide(&self.world.load(), &requester) {
             Decision::Node(decision) => decision,
-            Decision::Unknown { why } => panic!("{why:?}"),
+            Decision::Unknown { why, .. } => panic!("{why:?}"),
         }
     }
 

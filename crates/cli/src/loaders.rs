@@ -1,0 +1,439 @@
+//! `rackstrap loaders`: the boot loaders of the site and of this machine. It works without a daemon; a running one adds the machines.
+
+use super::{
+    output::{self, Format},
+    owners,
+};
+use anyhow::{Context, Result};
+use clap::Args;
+use rackstrap_base::firmware::{ARCH_TYPES, ArchType, DEFAULT_LOADERS, default_loader, names_of};
+use rackstrap_control::{
+    Client,
+    api::{self, Level},
+};
+use rackstrap_loaders::{Family, Loaders};
+use rackstrap_model::decide::{LoaderChoice, conditions};
+use rackstrap_site::{LoaderRule, Site};
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+/// Arguments of `rackstrap loaders`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Loaders of the site file come first, then the default ones. It needs no daemon; a running one adds the machines that asked for each loader \
+since it started. Exits with 1 if a loader of the site file is missing, or if a machine gets no loader.
+
+Examples:
+  rackstrap loaders
+  rackstrap loaders --archs            names and numbers of architectures, for [loader.NAME]
+  rackstrap loaders --json")]
+pub struct LoadersArgs {
+    /// List the architectures of firmware, with their names in the site file, instead of the loaders
+    #[arg(long)]
+    archs: bool,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// Runs the command.
+pub fn run(config: &Path, args: LoadersArgs) -> Result<ExitCode> {
+    if args.archs {
+        match args.format.json {
+            true => output::print_json(&ARCH_TYPES.iter().map(ArchRow::from).collect::<Vec<_>>())?,
+            false => output::print(&archs())?,
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (site, _) = rackstrap_site::load(config)?;
+    let loaders = Loaders::load(&site).context("reading boot loaders")?;
+    let family = Family::of_this_machine();
+    let machines = machines(&site);
+    let mut rows = rows(&site, &loaders, family, machines.as_deref().unwrap_or_default());
+    let paths: Vec<PathBuf> = rows.iter().filter_map(|row| row.path.clone()).collect();
+    let mut found = owners::owners(family, &paths);
+    for row in &mut rows {
+        row.package = row
+            .path
+            .as_ref()
+            .and_then(|path| found.remove(path))
+            .or(row.package.take());
+    }
+    let list = LoaderList {
+        daemon: machines.is_some(),
+        unserved: unserved(machines.unwrap_or_default()),
+        loaders: rows,
+    };
+    match args.format.json {
+        true => output::print_json(&list)?,
+        false => output::print_fitting(&describe(&list))?,
+    }
+    Ok(if list.is_good() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The result.
+#[derive(Debug, Serialize)]
+struct LoaderList {
+    /// Whether a daemon answered; without one no machines are known.
+    daemon: bool,
+    /// All loaders: those of the site file in its order, then the default ones.
+    loaders: Vec<LoaderRow>,
+    /// Machines that get no loader.
+    unserved: Vec<api::FirmwareRow>,
+}
+
+/// A loader.
+#[derive(Debug, Serialize)]
+struct LoaderRow {
+    /// NAME of the section, or of the default loader.
+    name: String,
+    /// Whether it is a default one.
+    default: bool,
+    /// What it is for: architectures, vendor class, profiles.
+    #[serde(rename = "for")]
+    condition: String,
+    /// Numbers of its architectures; empty = all.
+    arch: Vec<u16>,
+    /// The name by which firmware asks for it.
+    file: String,
+    /// The file; none if it is not served.
+    path: Option<PathBuf>,
+    /// Bytes; none if it is not served.
+    size: Option<usize>,
+    /// The package that owns the file; none if that is unknown.
+    package: Option<String>,
+    /// Whether the file is served.
+    ready: bool,
+    /// Why it is not served; empty if it is.
+    problem: String,
+    /// The remedy; empty if it is served.
+    help: String,
+    /// The package to install; none if it is served, or if no package is known.
+    install: Option<String>,
+    /// Nodes, and hardware addresses of unknown machines, whose firmware got it.
+    used_by: Vec<String>,
+}
+
+impl LoaderList {
+    /// Whether each loader that somebody counts on is there. Default ones for firmware that no machine has may be missing: Debian has none for
+    /// arm64.
+    fn is_good(&self) -> bool {
+        let ready = |row: &LoaderRow| row.ready || (row.default && row.used_by.is_empty());
+        self.loaders.iter().all(ready) && self.loaders.iter().any(|row| row.ready) && self.unserved.is_empty()
+    }
+}
+
+/// What machines reported; none without a daemon that answers.
+fn machines(site: &Site) -> Option<Vec<api::FirmwareRow>> {
+    let socket = &site.server.socket;
+    let ask = || -> Result<Vec<api::FirmwareRow>> { Ok(Client::new(socket)?.get(api::paths::FIRMWARE)?) };
+    if socket.exists() { ask().ok() } else { None }
+}
+
+fn unserved(machines: Vec<api::FirmwareRow>) -> Vec<api::FirmwareRow> {
+    machines
+        .into_iter()
+        .filter(|machine| machine.problem.is_some())
+        .collect()
+}
+
+fn rows(site: &Site, loaders: &Loaders, family: Family, machines: &[api::FirmwareRow]) -> Vec<LoaderRow> {
+    let of_rule = |rule: &LoaderRule| {
+        (
+            rule.name.clone(),
+            true,
+            vec![rule.served()],
+            conditions(rule),
+            rule.archs.clone(),
+        )
+    };
+    let of_default = DEFAULT_LOADERS.iter().map(|loader| {
+        let files = loader.files.iter().map(|file| (*file).to_owned()).collect();
+        let numbers = loader.archs.to_vec();
+        (
+            loader.name.to_owned(),
+            false,
+            files,
+            names_of(&numbers).join(", "),
+            numbers,
+        )
+    });
+    let all = site.loaders.iter().map(of_rule).chain(of_default);
+    let mut rows: Vec<LoaderRow> = all
+        .map(|(name, of_site, files, condition, arch)| {
+            let choice = LoaderChoice {
+                name,
+                of_site,
+                files,
+                why: String::new(),
+            };
+            row(loaders, family, choice, condition, arch)
+        })
+        .collect();
+    for machine in machines {
+        let who = machine.node.clone().unwrap_or_else(|| machine.hwaddr.to_string());
+        // A section may have the name of a default loader: of the two, the daemon's answer means the one with the file.
+        let fits = |row: &&mut LoaderRow| {
+            Some(&row.name) == machine.loader.as_ref() && machine.file.as_ref().is_none_or(|file| *file == row.file)
+        };
+        if let Some(row) = rows.iter_mut().find(fits)
+            && !row.used_by.contains(&who)
+        {
+            row.used_by.push(who);
+        }
+    }
+    rows
+}
+
+fn row(loaders: &Loaders, family: Family, choice: LoaderChoice, condition: String, arch: Vec<u16>) -> LoaderRow {
+    let there = choice
+        .files
+        .iter()
+        .find_map(|file| Some((file.clone(), loaders.find(file)?)));
+    let (problem, help) = match there {
+        Some(_) => Default::default(),
+        None => loaders.lacks(&choice, family),
+    };
+    let refused = choice.files.iter().any(|file| loaders.refused(file).is_some());
+    let install = family.package(&choice.files).filter(|_| there.is_none() && !refused);
+    LoaderRow {
+        default: !choice.of_site,
+        condition,
+        arch,
+        file: there
+            .as_ref()
+            .map_or_else(|| choice.files[0].clone(), |(file, _)| file.clone()),
+        path: there.as_ref().map(|(_, content)| content.path.clone()),
+        size: there.as_ref().map(|(_, content)| content.bytes.len()),
+        package: None,
+        ready: there.is_some(),
+        problem,
+        help,
+        install: install.map(str::to_owned),
+        used_by: Vec::new(),
+        name: choice.name,
+    }
+}
+
+fn describe(list: &LoaderList) -> String {
+    let mut table = output::table(["loader", "for", "file", "size", "package", "state", "used by"]);
+    for row in &list.loaders {
+        let state = match (&row.install, row.ready, row.problem.contains("is not served")) {
+            (_, true, _) => output::level_cell(Level::Ok, "ready"),
+            (Some(package), ..) => output::level_cell(Level::Retry, format!("missing: install {package}")),
+            (None, _, true) => output::level_cell(Level::Error, "refused"),
+            (None, ..) => output::level_cell(Level::Retry, "missing"),
+        };
+        let name = match row.default {
+            true => format!("{} (default)", row.name),
+            false => row.name.clone(),
+        };
+        let file = row
+            .path
+            .as_ref()
+            .map_or_else(|| row.file.clone(), |path| path.display().to_string());
+        table.add_row(vec![
+            name.as_str().into(),
+            row.condition.as_str().into(),
+            file.as_str().into(),
+            row.size.map_or_else(|| "-".into(), |size| output::right(kib(size))),
+            output::dash(row.package.as_deref().unwrap_or_default()).into(),
+            state,
+            used_by(&row.used_by, list.daemon).as_str().into(),
+        ]);
+    }
+    let mut text = output::render(&table);
+    for row in list.loaders.iter().filter(|row| !row.ready) {
+        text += &format!("\n{}: {}\n  help: {}", row.name, row.problem, row.help);
+    }
+    for (problem, who) in grouped(&list.unserved) {
+        text += &format!("\n{}: {problem}", who.join(", "));
+    }
+    if !list.daemon {
+        text += "\nno daemon answers, so the machines that use each loader are not known";
+    }
+    text
+}
+
+/// Machines by what is wrong with them: a rack of equal machines is one line.
+fn grouped(unserved: &[api::FirmwareRow]) -> BTreeMap<&str, Vec<String>> {
+    let mut all: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for machine in unserved {
+        let who = machine.node.clone().unwrap_or_else(|| machine.hwaddr.to_string());
+        all.entry(machine.problem.as_deref().unwrap_or_default())
+            .or_default()
+            .push(who);
+    }
+    all
+}
+
+fn used_by(all: &[String], daemon: bool) -> String {
+    match (all, daemon) {
+        (_, false) => "?".to_owned(),
+        ([], true) => "-".to_owned(),
+        ([one], true) => one.clone(),
+        ([first, ..], true) => format!("{first} and {} more", all.len() - 1),
+    }
+}
+
+fn kib(bytes: usize) -> String {
+    format!("{} KiB", bytes.div_ceil(1024))
+}
+
+/// An architecture of `--archs`.
+#[derive(Debug, Serialize)]
+struct ArchRow {
+    /// Number in option 93.
+    number: u16,
+    /// Name in the site file.
+    name: &'static str,
+    /// What people read.
+    firmware: &'static str,
+    /// How its vendor class begins.
+    vendor_class: String,
+    /// NAME of its default loader; none if it has none.
+    default: Option<&'static str>,
+}
+
+impl From<&ArchType> for ArchRow {
+    fn from(row: &ArchType) -> Self {
+        ArchRow {
+            number: row.number,
+            name: row.name,
+            firmware: row.label,
+            vendor_class: row.class(),
+            default: default_loader(Some(row.number)).map(|loader| loader.name),
+        }
+    }
+}
+
+fn archs() -> String {
+    let mut table = output::table(["number", "name", "firmware", "vendor class", "default loader"]);
+    for row in ARCH_TYPES.iter().map(ArchRow::from) {
+        table.add_row(vec![
+            output::right(row.number),
+            row.name.into(),
+            row.firmware.into(),
+            row.vendor_class.as_str().into(),
+            output::dash(row.default.unwrap_or_default()).into(),
+        ]);
+    }
+    output::render(&table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    fn machine(node: Option<&str>, arch: u16, loader: Option<&str>, problem: Option<&str>) -> api::FirmwareRow {
+        api::FirmwareRow {
+            node: node.map(str::to_owned),
+            hwaddr: "52:54:00:00:09:09".parse().unwrap(),
+            arch: Some(arch),
+            firmware: rackstrap_base::firmware::name(arch),
+            vendor_class: "PXEClient".to_owned(),
+            loader: loader.map(str::to_owned),
+            file: None,
+            problem: problem.map(str::to_owned),
+        }
+    }
+
+    /// The loaders of a site with these sections, on a Debian with these files in its loader directory.
+    fn list(lines: &str, files: &[&str], machines: Option<Vec<api::FirmwareRow>>) -> LoaderList {
+        let dir = tempfile::tempdir().unwrap();
+        for file in files {
+            fs::write(dir.path().join(file), vec![0; 74_213]).unwrap();
+        }
+        let text = format!(
+            "[cluster]\nnode-name = \"n{{n:02}}\"\nnode-address = \"10.5.1.{{n}}\"\n[[subnet]]\nnetwork = \"10.5.0.0/16\"\n\
+             relayed = true\nserver = \"10.5.0.1\"\n{lines}"
+        );
+        let (mut site, _) = rackstrap_site::parse(&text, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}"));
+        site.server.loader_dirs = vec![dir.path().to_owned()];
+        let loaders = Loaders::load(&site).unwrap();
+        LoaderList {
+            daemon: machines.is_some(),
+            loaders: rows(&site, &loaders, Family::Debian, machines.as_deref().unwrap_or_default()),
+            unserved: unserved(machines.unwrap_or_default()),
+        }
+    }
+
+    #[test]
+    fn a_missing_loader_counts_only_if_somebody_needs_it() {
+        const RULE: &str = "[loader.own]\nfile = \"own.efi\"\narch = [\"arm-efi\"]\n";
+        let all = ["undionly.kpxe", "snponly.efi"];
+        assert!(list("", &all, None).is_good(), "Debian has none for arm64");
+        assert!(!list("", &[], None).is_good(), "no loader at all");
+        assert!(!list(RULE, &all, None).is_good());
+        let with = |machines| list("", &all, Some(machines)).is_good();
+        assert!(with(vec![machine(Some("n01"), 7, Some("x86_64-efi"), None)]));
+        assert!(!with(vec![machine(
+            None,
+            11,
+            Some("arm64-efi"),
+            Some("no loader for arm64-efi (11)")
+        )]));
+        assert!(!with(vec![machine(None, 10, None, Some("no loader for arm-efi (10)"))]));
+    }
+
+    #[test]
+    fn the_table_names_the_state_the_machines_and_what_to_install() {
+        let machines = vec![
+            machine(Some("n01"), 7, Some("x86_64-efi"), None),
+            machine(Some("n02"), 7, Some("x86_64-efi"), None),
+            machine(
+                None,
+                10,
+                None,
+                Some("no loader for arm-efi (10), ARM 32-bit UEFI: add [loader.NAME]"),
+            ),
+        ];
+        let text = describe(&list("", &["snponly.efi"], Some(machines)));
+        let line = |name: &str| {
+            text.lines()
+                .find(|line| line.starts_with(name))
+                .unwrap_or_else(|| panic!("{text}"))
+        };
+        assert!(line("bios (default)").contains("missing: install ipxe"), "{text}");
+        assert!(
+            line("x86_64-efi (default)").contains("ready") && text.contains("n01 and 1 more"),
+            "{text}"
+        );
+        assert!(
+            line("bios:").starts_with("bios: undionly.kpxe does not exist in "),
+            "{text}"
+        );
+        assert!(
+            text.contains("\n  help: apt install ipxe, then: rackstrap reload"),
+            "{text}"
+        );
+        assert!(
+            line("52:54:00:00:09:09: no loader for arm-efi (10)").ends_with("[loader.NAME]"),
+            "{text}"
+        );
+        let alone = describe(&list("", &["snponly.efi"], None));
+        assert!(alone.contains("no daemon answers"), "{alone}");
+    }
+
+    #[test]
+    fn all_architectures_are_listed_with_their_default_loaders() {
+        let text = archs();
+        assert_eq!(
+            text.lines().filter(|line| line.contains("Client:Arch:")).count(),
+            ARCH_TYPES.len()
+        );
+        let arm64 = text.lines().find(|line| line.contains("PXEClient:Arch:00011")).unwrap();
+        assert!(
+            arm64.contains("arm64 UEFI") && arm64.trim_end().ends_with("arm64-efi"),
+            "{arm64}"
+        );
+    }
+}

@@ -1,0 +1,337 @@
+//! Which files may be served as boot loaders: everybody on the network can read them, and machines run them.
+
+use rustix::fs::OFlags;
+use std::{
+    fs::{File, Metadata, OpenOptions},
+    io::{self, Read},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+/// Largest file that counts as a boot loader, in bytes. GRUB's largest is 5 MB.
+const MAX_LOADER: u64 = 32 << 20;
+/// As many links as a file is reached through at most. Debian's packages need one.
+const MOST_LINKS: usize = 8;
+
+/// Directories of packages with boot loaders: of iPXE (Debian, Ubuntu; Fedora, Enterprise Linux, Arch), shim, GRUB, SYSLINUX and
+/// systemd-boot. Links of root may lead here.
+const PACKAGE_DIRS: [&str; 9] = [
+    "/usr/lib/ipxe",
+    "/usr/share/ipxe",
+    "/usr/lib/shim",
+    "/usr/lib/grub",
+    "/usr/lib/syslinux",
+    "/usr/lib/SYSLINUX.EFI",
+    "/usr/lib/PXELINUX",
+    "/usr/share/syslinux",
+    "/usr/lib/systemd/boot/efi",
+];
+
+/// Directories below [`PACKAGE_DIRS`] in which a file that the site file names without a path is searched for, after `loader-dirs`.
+pub const FURTHER_DIRS: [&str; 9] = [
+    "/usr/share/ipxe/x86_64",
+    "/usr/lib/shim",
+    "/usr/lib/grub/x86_64-efi-signed",
+    "/usr/lib/grub/arm64-efi-signed",
+    "/usr/lib/PXELINUX",
+    "/usr/lib/SYSLINUX.EFI/efi64",
+    "/usr/lib/syslinux",
+    "/usr/share/syslinux",
+    "/usr/lib/systemd/boot/efi",
+];
+
+/// Why a file is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The file, or what its link leads to, cannot be read.
+    #[error("reading it: {0}")]
+    Io(#[from] io::Error),
+    /// A directory, a FIFO or a device. A FIFO would block the daemon.
+    #[error("it is not a regular file")]
+    NotAFile,
+    /// Its size is not that of a boot loader.
+    #[error("it has {0} bytes, and a boot loader has at most {MAX_LOADER}")]
+    TooLarge(u64),
+    /// The file or a link to it is not root's, so another user decides which program machines run.
+    #[error("{path} belongs to the user with id {uid}, not to root")]
+    NotRoots {
+        /// The file or link.
+        path: PathBuf,
+        /// Its owner.
+        uid: u32,
+    },
+    /// Other users than root can change the file.
+    #[error("users other than root can write to it (mode {0:04o})")]
+    Writable(u32),
+    /// Only root or its group can read the file: TFTP and HTTP would publish it.
+    #[error("not all users of this server may read it (mode {0:04o}), and everybody on the network could")]
+    Secret(u32),
+    /// A link out of the directory, to a file of no package with boot loaders.
+    #[error("it is a link to {0}, which is not in a directory of boot loaders")]
+    LeadsOut(PathBuf),
+    /// More links than any package has; perhaps a circle.
+    #[error("it is a link to a link, more than {MOST_LINKS} times")]
+    TooManyLinks,
+}
+
+/// Whose files and which directories are trusted.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// Root's user id, except in tests.
+    pub owner: u32,
+    /// Directories that links may lead to.
+    pub dirs: Vec<PathBuf>,
+    /// Beginnings of paths of single files that links may lead to.
+    pub files: Vec<PathBuf>,
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Trust {
+            owner: 0,
+            dirs: PACKAGE_DIRS.map(PathBuf::from).to_vec(),
+            // Debian's package keeps ipxe.efi and ipxe.lkrn in /boot, with links to them in /usr/lib/ipxe. The rest of /boot is not public.
+            files: ["/boot/ipxe.efi", "/boot/ipxe.lkrn"].map(PathBuf::from).to_vec(),
+        }
+    }
+}
+
+impl Trust {
+    /// Reads `path` in the loader directory `top` (canonical). All regular files that are reached without leaving the directory are loaders,
+    /// whoever's they are: the administrator gave this directory. Outside of it only links of root's to root's files of packages are followed.
+    pub fn read_below(&self, top: &Path, path: &Path) -> Result<Vec<u8>, Refused> {
+        let real = path.canonicalize()?;
+        match real.starts_with(top) {
+            true => read(&real, |_| Ok(())),
+            false => {
+                let target = self.follow(path)?;
+                self.inside(&target, None)?;
+                self.read_public(&target)
+            }
+        }
+    }
+
+    /// Reads a file that the site file names by its absolute path. It may be anywhere, but a link leads only into its own directory or to
+    /// a package.
+    pub fn read_path(&self, path: &Path) -> Result<Vec<u8>, Refused> {
+        let target = self.follow(path)?;
+        let home = path.parent().and_then(|dir| dir.canonicalize().ok());
+        self.inside(&target, home.as_deref())?;
+        self.read_public(&target)
+    }
+
+    /// The file at the end of `path`'s links, all of which are root's.
+    fn follow(&self, path: &Path) -> Result<PathBuf, Refused> {
+        let mut now = path.to_owned();
+        for _ in 0..=MOST_LINKS {
+            let (Some(dir), Some(name)) = (now.parent(), now.file_name()) else {
+                return Err(Refused::NotAFile);
+            };
+            let here = dir.canonicalize()?.join(name);
+            let metadata = here.symlink_metadata()?;
+            if !metadata.is_symlink() {
+                return Ok(here);
+            }
+            self.owned(&here, &metadata)?;
+            now = here.parent().unwrap_or(Path::new("/")).join(here.read_link()?);
+        }
+        Err(Refused::TooManyLinks)
+    }
+
+    fn inside(&self, target: &Path, home: Option<&Path>) -> Result<(), Refused> {
+        let known = home.is_some_and(|home| target.parent() == Some(home))
+            || self.dirs.iter().any(|dir| target.starts_with(dir))
+            || self.files.iter().any(|file| target == file);
+        if known {
+            Ok(())
+        } else {
+            Err(Refused::LeadsOut(target.to_owned()))
+        }
+    }
+
+    fn owned(&self, path: &Path, metadata: &Metadata) -> Result<(), Refused> {
+        match metadata.uid() == self.owner {
+            true => Ok(()),
+            false => Err(Refused::NotRoots {
+                path: path.to_owned(),
+                uid: metadata.uid(),
+            }),
+        }
+    }
+
+    fn read_public(&self, path: &Path) -> Result<Vec<u8>, Refused> {
+        read(path, |metadata| {
+            self.owned(path, metadata)?;
+            let mode = metadata.mode() & 0o7777;
+            match () {
+                () if mode & 0o022 != 0 => Err(Refused::Writable(mode)),
+                () if mode & 0o004 == 0 => Err(Refused::Secret(mode)),
+                () => Ok(()),
+            }
+        })
+    }
+}
+
+/// Reads a file that is not a link. What `allowed` sees is the file that is read, also if it is replaced meanwhile.
+fn read(path: &Path, allowed: impl FnOnce(&Metadata) -> Result<(), Refused>) -> Result<Vec<u8>, Refused> {
+    // Without NONBLOCK, opening a FIFO waits for its writer.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    let file: File = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.cast_signed())
+        .open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(Refused::NotAFile);
+    }
+    if metadata.len() > MAX_LOADER {
+        return Err(Refused::TooLarge(metadata.len()));
+    }
+    allowed(&metadata)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_LOADER).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::{PermissionsExt, symlink},
+    };
+
+    struct Rig {
+        dir: tempfile::TempDir,
+        trust: Trust,
+    }
+
+    /// `top` is the loader directory, `package` a trusted one, `other` neither.
+    fn rig() -> Rig {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        for name in ["top", "package", "other"] {
+            fs::create_dir(root.join(name)).unwrap();
+            file(&root.join(name).join("x.efi"), 0o644);
+        }
+        file(&root.join("single.efi"), 0o644);
+        let trust = Trust {
+            owner: rustix::process::geteuid().as_raw(),
+            dirs: vec![root.join("package")],
+            files: vec![root.join("single.efi")],
+        };
+        Rig { dir, trust }
+    }
+
+    fn file(path: &Path, mode: u32) {
+        fs::write(path, path.file_name().unwrap().as_encoded_bytes()).unwrap();
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    impl Rig {
+        fn at(&self, path: &str) -> PathBuf {
+            self.dir.path().canonicalize().unwrap().join(path)
+        }
+
+        fn below(&self, name: &str) -> Result<Vec<u8>, String> {
+            self.trust
+                .read_below(&self.at("top"), &self.at("top").join(name))
+                .map_err(|e| e.to_string().replace(self.at("").to_str().unwrap(), ""))
+        }
+
+        fn path(&self, name: &str) -> Result<Vec<u8>, String> {
+            self.trust
+                .read_path(&self.at(name))
+                .map_err(|e| e.to_string().replace(self.at("").to_str().unwrap(), ""))
+        }
+    }
+
+    #[test]
+    fn roots_links_lead_to_packages_only() {
+        let rig = rig();
+        for (name, target, good) in [
+            ("inside", "x.efi", true),
+            ("package", "../package/x.efi", true),
+            ("single", "../single.efi", true),
+            ("again", "package", true),
+            ("other", "../other/x.efi", false),
+            ("gone", "../package/gone", false),
+            ("loop", "loop", false),
+            ("dir", "../package", false),
+        ] {
+            symlink(target, rig.at("top").join(name)).unwrap();
+            assert_eq!(rig.below(name).is_ok(), good, "{name}: {:?}", rig.below(name));
+        }
+        assert_eq!(
+            rig.below("other").unwrap_err(),
+            "it is a link to other/x.efi, which is not in a directory of boot loaders"
+        );
+        // A link that leads through another directory's link.
+        symlink(rig.at("top/other"), rig.at("package/loop")).unwrap();
+        symlink("../package/loop", rig.at("top/around")).unwrap();
+        assert!(rig.below("around").unwrap_err().contains("link to other/x.efi"));
+    }
+
+    #[test]
+    fn a_link_of_another_user_is_not_followed_out_of_the_directory() {
+        let mut rig = rig();
+        symlink("../package/x.efi", rig.at("top/link")).unwrap();
+        rig.trust.owner += 1;
+        let refused = rig.below("link").unwrap_err();
+        assert!(refused.starts_with("top/link belongs to the user with id"), "{refused}");
+        assert!(
+            rig.below("x.efi").is_ok(),
+            "files in the directory may belong to anybody"
+        );
+        assert!(
+            rig.path("package/x.efi")
+                .unwrap_err()
+                .contains("package/x.efi belongs to")
+        );
+    }
+
+    #[test]
+    fn a_file_with_a_path_is_public_and_only_root_can_change_it() {
+        let rig = rig();
+        assert_eq!(rig.path("other/x.efi").unwrap(), b"x.efi", "anywhere");
+        for (mode, says) in [
+            (0o664, "users other than root can write to it (mode 0664)"),
+            (0o646, "users other than root can write to it (mode 0646)"),
+            (
+                0o640,
+                "not all users of this server may read it (mode 0640), and everybody on the network could",
+            ),
+        ] {
+            file(&rig.at("other/odd"), mode);
+            assert_eq!(rig.path("other/odd").unwrap_err(), says);
+            // The same behind a link.
+            file(&rig.at("package/odd"), mode);
+            let _ = symlink("../package/odd", rig.at("top/odd"));
+            assert_eq!(rig.below("odd").unwrap_err(), says);
+        }
+        symlink("x.efi", rig.at("other/next-to-it")).unwrap();
+        symlink("../other/x.efi", rig.at("package/out")).unwrap();
+        assert!(rig.path("other/next-to-it").is_ok());
+        assert!(
+            rig.path("package/out")
+                .unwrap_err()
+                .contains("is a link to other/x.efi")
+        );
+        assert_eq!(rig.path("other").unwrap_err(), "it is not a regular file");
+        assert!(rig.path("other/none").unwrap_err().contains("No such file"));
+        assert!(matches!(rig.trust.read_path(Path::new("/")), Err(Refused::NotAFile)));
+    }
+
+    #[test]
+    fn a_fifo_blocks_nothing_and_a_huge_file_is_refused() {
+        let rig = rig();
+        let fifo = rig.at("top/fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o644.into(), 0).unwrap();
+        assert_eq!(rig.below("fifo").unwrap_err(), "it is not a regular file");
+        File::create(rig.at("top/huge"))
+            .unwrap()
+            .set_len(MAX_LOADER + 1)
+            .unwrap();
+        assert!(rig.below("huge").unwrap_err().contains("a boot loader has at most"));
+    }
+}

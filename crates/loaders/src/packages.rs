@@ -1,0 +1,135 @@
+//! Packages of boot loaders: which one to install for a missing file.
+
+use std::sync::LazyLock;
+
+/// A family of distributions that share a package manager and the names of packages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// Debian and Ubuntu.
+    Debian,
+    /// Fedora and Enterprise Linux.
+    RedHat,
+    /// Arch.
+    Arch,
+    /// Alpine, which has no package with iPXE for other machines.
+    Alpine,
+    /// Any other.
+    Other,
+}
+
+/// Packages by the file that they have, for Debian, Fedora and Arch; empty where the distribution has none. Debian 12's ipxe has
+/// no loader for arm64.
+const PACKAGES: [(&str, [&str; 3]); 13] = [
+    ("undionly.kpxe", ["ipxe", "ipxe-bootimgs-x86", "ipxe"]),
+    ("ipxe.lkrn", ["ipxe", "ipxe-bootimgs-x86", "ipxe"]),
+    ("snponly.efi", ["ipxe", "", "ipxe"]),
+    ("ipxe.efi", ["ipxe", "", "ipxe"]),
+    ("ipxe-snponly-x86_64.efi", ["", "ipxe-bootimgs-x86", ""]),
+    ("ipxe-x86_64.efi", ["", "ipxe-bootimgs-x86", ""]),
+    ("arm64-efi/snponly.efi", ["", "ipxe-bootimgs-aarch64", ""]),
+    ("arm64-efi/ipxe.efi", ["", "ipxe-bootimgs-aarch64", ""]),
+    ("shimx64.efi.signed", ["shim-signed", "", ""]),
+    ("grubnetx64.efi.signed", ["grub-efi-amd64-signed", "", ""]),
+    ("grubnetaa64.efi.signed", ["grub-efi-arm64-signed", "", ""]),
+    ("pxelinux.0", ["pxelinux", "syslinux-nonlinux", "syslinux"]),
+    ("syslinux.efi", ["syslinux-efi", "syslinux-efi64", "syslinux"]),
+];
+
+impl Family {
+    /// That of this machine, read once: packets of firmware without a loader ask for it.
+    pub fn of_this_machine() -> Family {
+        static FAMILY: LazyLock<Family> = LazyLock::new(Family::read);
+        *FAMILY
+    }
+
+    fn read() -> Family {
+        let text =
+            std::fs::read_to_string("/etc/os-release").or_else(|_| std::fs::read_to_string("/usr/lib/os-release"));
+        Family::of(&text.unwrap_or_default())
+    }
+
+    /// That of a machine with this os-release(5).
+    fn of(os_release: &str) -> Family {
+        let value = |key: &str| {
+            let line = os_release
+                .lines()
+                .find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+            line.unwrap_or_default().trim_matches(['"', '\'']).to_owned()
+        };
+        let named = format!("{} {}", value("ID"), value("ID_LIKE"));
+        let family = named.split_whitespace().find_map(|word| match word {
+            "debian" | "ubuntu" => Some(Family::Debian),
+            "rhel" | "fedora" | "centos" => Some(Family::RedHat),
+            "arch" => Some(Family::Arch),
+            "alpine" => Some(Family::Alpine),
+            _ => None,
+        });
+        family.unwrap_or(Family::Other)
+    }
+
+    /// The package with one of these files, the first one that the distribution has.
+    pub fn package(self, files: &[impl AsRef<str>]) -> Option<&'static str> {
+        let column = match self {
+            Family::Debian => 0,
+            Family::RedHat => 1,
+            Family::Arch => 2,
+            Family::Alpine | Family::Other => return None,
+        };
+        files.iter().find_map(|file| {
+            let file = file.as_ref();
+            let row = PACKAGES.iter().find(|(name, _)| *name == file)?;
+            Some(row.1[column]).filter(|package| !package.is_empty())
+        })
+    }
+
+    /// The command that installs a package.
+    pub fn install(self, package: &str) -> String {
+        let how = match self {
+            Family::RedHat => "dnf install",
+            Family::Arch => "pacman -S",
+            Family::Alpine => "apk add",
+            Family::Debian | Family::Other => "apt install",
+        };
+        format!("{how} {package}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distributions_are_recognised_with_their_relatives() {
+        for (text, family) in [
+            ("ID=debian\n", Family::Debian),
+            (
+                "NAME=\"Linux Mint\"\nID=linuxmint\nID_LIKE=\"ubuntu debian\"\n",
+                Family::Debian,
+            ),
+            ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", Family::RedHat),
+            ("VARIANT_ID=server\nID=fedora\n", Family::RedHat),
+            ("ID=arch\n", Family::Arch),
+            ("ID='alpine'\n", Family::Alpine),
+            ("ID=slackware\n", Family::Other),
+            ("", Family::Other),
+        ] {
+            assert_eq!(Family::of(text), family, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_loader_names_the_package_of_the_distribution() {
+        let x64 = rackstrap_base::firmware::default_loader(Some(7)).unwrap().files;
+        let arm64 = rackstrap_base::firmware::default_loader(Some(11)).unwrap().files;
+        assert_eq!(Family::Debian.package(x64), Some("ipxe"));
+        assert_eq!(Family::RedHat.package(x64), Some("ipxe-bootimgs-x86"));
+        assert_eq!(Family::RedHat.package(arm64), Some("ipxe-bootimgs-aarch64"));
+        assert_eq!(Family::Debian.package(arm64), None, "Debian's has none");
+        assert_eq!(Family::Alpine.package(x64), None);
+        assert_eq!(Family::Debian.package(&["my-own.efi"]), None);
+        assert_eq!(
+            Family::RedHat.install("ipxe-bootimgs-x86"),
+            "dnf install ipxe-bootimgs-x86"
+        );
+    }
+}

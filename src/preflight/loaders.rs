@@ -1,0 +1,198 @@
+//! Boot loaders: directories and files that the site file names, and whether any firmware can get a loader.
+
+use super::{Finding, files::directory_fault, finding};
+use rackstrap_base::firmware::DEFAULT_LOADERS;
+use rackstrap_loaders::{Family, Loaders};
+use rackstrap_model::decide::LoaderChoice;
+use rackstrap_site::{LoaderFile, SYSTEM_LOADER_DIRS, Site};
+use std::{collections::BTreeSet, io, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+
+pub(super) fn of(site: &Site, found: &io::Result<Arc<Loaders>>) -> Vec<Finding> {
+    let dirs = &site.server.loader_dirs;
+    let system = |dir: &Path| SYSTEM_LOADER_DIRS.iter().any(|known| dir == Path::new(known));
+    let mut all: Vec<Finding> = (dirs.iter().filter(|dir| !system(dir)))
+        .filter_map(|dir| Some((dir, directory_fault(dir)?)))
+        .map(|(dir, (what, mend))| {
+            let message = format!("loader-dirs: {what}");
+            let help = format!("{mend}; or remove it from [server] loader-dirs");
+            finding(false, &format!("loader-dir {}", dir.display()), message, help)
+        })
+        .collect();
+    match found {
+        Ok(found) => {
+            all.extend(of_rules(site, found));
+            all.extend(nothing(site, found));
+        }
+        Err(error) => {
+            let listed: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+            all.push(finding(
+                true,
+                "loaders",
+                format!("the boot loaders in {} cannot be read: {error}", listed.join(", ")),
+                "let root read these directories".to_owned(),
+            ));
+        }
+    }
+    all
+}
+
+/// The files of `[loader.NAME]` that do not exist, are refused, or are another user's.
+fn of_rules(site: &Site, found: &Loaders) -> Vec<Finding> {
+    let of_rule = |rule: &rackstrap_site::LoaderRule| {
+        let topic = format!("loader {}", rule.name);
+        let choice = LoaderChoice {
+            name: rule.name.clone(),
+            of_site: true,
+            files: vec![rule.served()],
+            why: String::new(),
+        };
+        let Some(content) = found.find(&rule.served()) else {
+            let (what, help) = found.lacks(&choice, Family::of_this_machine());
+            let message = match &rule.file {
+                LoaderFile::Path(path) => format!("[loader.{}] {}: {what}", rule.name, path.display()),
+                LoaderFile::Named(_) => format!("[loader.{}]: {what}", rule.name),
+            };
+            return Some(finding(
+                true,
+                &topic,
+                format!("{message}; its machines do not boot"),
+                help,
+            ));
+        };
+        // A file of loader-dirs is served whoever's it is, and its machines run what that user writes.
+        let owner = std::fs::metadata(&content.path).map_or(0, |metadata| metadata.uid());
+        (owner != 0).then(|| {
+            let path = content.path.display();
+            let message = format!(
+                "[loader.{}]: {path} belongs to the user with id {owner}, who can change what machines run",
+                rule.name
+            );
+            finding(false, &topic, message, format!("chown root {path}"))
+        })
+    };
+    site.loaders.iter().filter_map(of_rule).collect()
+}
+
+/// Nothing boots: neither a default loader nor one of the site file is there.
+fn nothing(site: &Site, found: &Loaders) -> Option<Finding> {
+    let served = |name: &str| found.find(name).is_some();
+    let of_site = site.loaders.iter().any(|rule| served(&rule.served()));
+    if of_site
+        || DEFAULT_LOADERS
+            .iter()
+            .any(|loader| loader.files.iter().any(|file| served(file)))
+    {
+        return None;
+    }
+    let names: BTreeSet<&str> = DEFAULT_LOADERS.iter().map(|loader| loader.files[0]).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    let message = format!(
+        "no boot loaders found: none of {} in {}",
+        names.join(", "),
+        found.searched()
+    );
+    let family = Family::of_this_machine();
+    let help = match family.package(&["undionly.kpxe"]) {
+        Some(package) => format!(
+            "install the package: {}; then: rackstrap reload",
+            family.install(package)
+        ),
+        None => "put iPXE's loaders into a directory of [server] loader-dirs; then: rackstrap reload".to_owned(),
+    };
+    Some(finding(true, "loaders", message, help))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        fs::{self, Permissions},
+        os::unix::fs::{PermissionsExt, chown, symlink},
+        path::PathBuf,
+    };
+
+    /// The findings for these sections, in a directory that `prepare` fills; its path is DIR in both.
+    fn found(lines: &str, prepare: impl Fn(&Path)) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().to_str().unwrap().to_owned();
+        fs::write(dir.path().join("undionly.kpxe"), "x").unwrap();
+        prepare(dir.path());
+        let text = format!(
+            "[cluster]\nnode-name = \"n{{n:02}}\"\nnode-address = \"10.5.1.{{n}}\"\n[[subnet]]\nnetwork = \"10.5.0.0/16\"\n\
+             relayed = true\nserver = \"10.5.0.1\"\n{}",
+            lines.replace("DIR", &root)
+        );
+        let (mut site, _) = rackstrap_site::parse(&text, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}"));
+        site.server.loader_dirs = vec![PathBuf::from(&root)];
+        let loaders = Loaders::load(&site).map(Arc::new);
+        let all = of(&site, &loaders).into_iter().map(|finding| {
+            let level = if finding.fatal { "error" } else { "warning" };
+            format!("{level}: {}\n  {}", finding.message, finding.help).replace(&root, "DIR")
+        });
+        all.collect()
+    }
+
+    fn file(path: &Path, mode: u32) {
+        fs::write(path, "x").unwrap();
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_file_of_a_loader_that_is_missing_or_not_public_is_found() {
+        let rule = "[loader.own]\nfile = \"DIR/own.efi\"\narch = [7]\n";
+        assert_eq!(
+            found(rule, |_| {}),
+            [
+                "error: [loader.own] DIR/own.efi: the file of [loader.own] does not exist; its machines do not boot\n  put the file \
+              there, or correct 'file' in [loader.own]; then: rackstrap reload"
+            ]
+        );
+        assert_eq!(
+            found(&rule.replace("DIR/own.efi", "own.efi"), |_| {}),
+            [
+                "error: [loader.own]: own.efi does not exist in DIR; its machines do not boot\n  put the file there, or correct 'file' \
+              in [loader.own]; then: rackstrap reload"
+            ]
+        );
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        assert_eq!(found(rule, |dir| file(&dir.join("own.efi"), 0o644)), [""; 0]);
+        let refused = |mode| found(rule, |dir| file(&dir.join("own.efi"), mode)).join("\n");
+        assert!(refused(0o666).contains("users other than root can write to it (mode 0666)"));
+        assert!(refused(0o666).ends_with("chmod go-w DIR/own.efi"));
+        assert!(refused(0o600).ends_with("chmod a+r DIR/own.efi"));
+    }
+
+    #[test]
+    fn files_and_links_of_another_user_are_found() {
+        // Only root can give files away.
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let given = |dir: &Path| {
+            file(&dir.join("own.efi"), 0o644);
+            chown(dir.join("own.efi"), Some(65534), None).unwrap();
+        };
+        assert_eq!(
+            found("[loader.own]\nfile = \"DIR/own.efi\"\narch = [7]\n", given),
+            [
+                "error: [loader.own] DIR/own.efi: DIR/own.efi is not served: DIR/own.efi belongs to the user with id 65534, not to \
+              root; its machines do not boot\n  chown -h root DIR/own.efi"
+            ]
+        );
+        assert_eq!(
+            found("[loader.own]\nfile = \"own.efi\"\narch = [7]\n", given),
+            [
+                "warning: [loader.own]: DIR/own.efi belongs to the user with id 65534, who can change what machines run\n  chown \
+              root DIR/own.efi"
+            ]
+        );
+        let link = |dir: &Path| {
+            symlink("/etc/hostname", dir.join("own.efi")).unwrap();
+            std::os::unix::fs::lchown(dir.join("own.efi"), Some(65534), None).unwrap();
+        };
+        let said = found("[loader.own]\nfile = \"own.efi\"\narch = [7]\n", link).join("\n");
+        assert!(said.contains("DIR/own.efi belongs to the user with id 65534"), "{said}");
+    }
+}
