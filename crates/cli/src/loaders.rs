@@ -232,17 +232,13 @@ fn describe(list: &LoaderList) -> String {
             (None, ..) => output::level_cell(Level::Retry, "missing"),
         };
         let name = match row.default {
-            true => format!("{} (default)", row.name),
+            true => format!("{} *", row.name),
             false => row.name.clone(),
         };
-        let file = row
-            .path
-            .as_ref()
-            .map_or_else(|| row.file.clone(), |path| path.display().to_string());
         table.add_row(vec![
             name.as_str().into(),
-            row.condition.as_str().into(),
-            file.as_str().into(),
+            narrow(&row.condition).into(),
+            row.file.as_str().into(),
             row.size.map_or_else(|| "-".into(), |size| output::right(kib(size))),
             output::dash(row.package.as_deref().unwrap_or_default()).into(),
             state,
@@ -250,6 +246,7 @@ fn describe(list: &LoaderList) -> String {
         ]);
     }
     let mut text = output::render(&table);
+    text += "\n* default: for firmware that no loader of the site file is for";
     for row in list.loaders.iter().filter(|row| !row.ready) {
         text += &format!("\n{}: {}\n  help: {}", row.name, row.problem, row.help);
     }
@@ -260,6 +257,17 @@ fn describe(list: &LoaderList) -> String {
         text += "\nno daemon answers, so the machines that use each loader are not known";
     }
     text
+}
+
+/// `x86_64-efi, x86_64-efi-http` as `x86_64-efi, -http`.
+fn narrow(condition: &str) -> String {
+    let mut before = "";
+    let words = condition.split(", ").map(|word| {
+        let same = !before.is_empty() && word.strip_prefix(before) == Some("-http");
+        before = word;
+        if same { "-http" } else { word }
+    });
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// Machines by what is wrong with them: a rack of equal machines is one line.
@@ -279,7 +287,7 @@ fn used_by(all: &[String], daemon: bool) -> String {
         (_, false) => "?".to_owned(),
         ([], true) => "-".to_owned(),
         ([one], true) => one.clone(),
-        ([first, ..], true) => format!("{first} and {} more", all.len() - 1),
+        ([first, ..], true) => format!("{first} +{}", all.len() - 1),
     }
 }
 
@@ -402,9 +410,9 @@ mod tests {
                 .find(|line| line.starts_with(name))
                 .unwrap_or_else(|| panic!("{text}"))
         };
-        assert!(line("bios (default)").contains("missing: install ipxe"), "{text}");
+        assert!(line("bios *").contains("missing: install ipxe"), "{text}");
         assert!(
-            line("x86_64-efi (default)").contains("ready") && text.contains("n01 and 1 more"),
+            line("x86_64-efi *").contains("ready") && text.contains("n01 +1"),
             "{text}"
         );
         assert!(
@@ -419,6 +427,12 @@ mod tests {
             line("52:54:00:00:09:09: no loader for arm-efi (10)").ends_with("[loader.NAME]"),
             "{text}"
         );
+        let wide = text
+            .lines()
+            .filter(|line| !line.contains(": ") || line.contains("missing:"))
+            .map(str::len)
+            .max();
+        assert!(wide <= Some(100), "{text}");
         let alone = describe(&list("", &["snponly.efi"], None));
         assert!(alone.contains("no daemon answers"), "{alone}");
     }
