@@ -177,6 +177,9 @@ pub struct DhcpEvent {
     pub pool_full: Option<(Ipv4Net, Timestamp)>,
     /// Which part of DHCP is answered in the subnet of the machine.
     pub part: DhcpPart,
+    /// True if it came to port 4011. Programs of ordinary users can send there, and such a packet does not say where its machine is
+    /// plugged in: `interface` is empty, and there is no relay.
+    pub boot_server: bool,
     /// Why the packet is left to the DHCP server that gives the addresses; none if it is answered, or has no answer for
     /// another reason.
     pub left: Option<Left>,
@@ -192,6 +195,16 @@ impl DhcpEvent {
                 DhcpPart::Proxy => self.answer == AnswerKind::Offer,
                 DhcpPart::Off => false,
             }
+    }
+
+    /// True if firmware or a loader takes an address from another DHCP server. A DECLINE, RELEASE or INFORM is left to that server, too,
+    /// and takes none.
+    pub fn takes_address(&self) -> bool {
+        let asks = matches!(
+            self.message,
+            Kind::Selecting { .. } | Kind::InitReboot { .. } | Kind::Extend { .. }
+        );
+        self.booting && asks && self.left == Some(Left::Address) && self.address.is_some()
     }
 }
 

@@ -530,6 +530,7 @@ fn outcome(
             alarm: verdict.alarm,
             pool_full: verdict.pool_full,
             part: verdict.part,
+            boot_server: from.port == PXE_PORT,
             left: verdict.left,
         },
     }

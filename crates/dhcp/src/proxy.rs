@@ -176,6 +176,11 @@ pub(super) fn boot_server(
     if !request.giaddr.is_unspecified() {
         return refused(format!("a relay, {}, sent it to port 4011", request.giaddr));
     }
+    if authority.is_node_address(address) && !authority.is_card_of(request.hwaddr, address) {
+        return refused(format!(
+            "{address}, a node's address, asks at port 4011 for another machine"
+        ));
+    }
     if !request.ciaddr.is_unspecified() && request.ciaddr != address {
         return refused(format!("{address} asks at port 4011 in the name of {}", request.ciaddr));
     }
@@ -207,7 +212,9 @@ pub(super) fn boot_server(
     };
     let known = name.is_some();
     let Some(loader) = loader else {
-        return (no_loader(request), None, known);
+        // Anybody can send any architecture here; the firmware's DISCOVER has reported the real one.
+        let reason = "no loader for the firmware that asks at port 4011";
+        return (left(DhcpPart::Proxy, Left::NoLoader, reason), None, known);
     };
     let name = name.unwrap_or_else(|| "an unknown machine".to_owned());
     let reason = format!("what {name} boots, {}, asked for at port 4011", file(&loader));

@@ -1,7 +1,7 @@
 //! Beside another DHCP server: what gets the boot part, and what is left alone.
 
 use super::golden;
-use crate::{AnswerKind, DhcpEvent, Left, testing::*};
+use crate::{AnswerKind, DhcpEvent, Ingress, Left, Request, testing::*};
 use rackstrap_base::subnet::DhcpPart;
 use std::sync::Arc;
 
@@ -105,6 +105,19 @@ fn addresses_are_left_to_the_other_server() {
         let packet = Packet::new(kind, NODE.0).option(60, UEFI);
         packet.requested(address).server("10.5.0.9")
     };
+    // A DECLINE names an address as well, and takes none. These come as firmware sends them: without an address of its own.
+    let taken = |kind| {
+        let request = Request::parse(&from_it(kind, "10.5.1.3").0).unwrap();
+        let from = Ingress {
+            interface: "eth0",
+            source: "0.0.0.0:68".parse().unwrap(),
+            port: 67,
+        };
+        let event = world.engine().handle(&request, from, NOW, &world).event;
+        (event.booting, event.left, event.takes_address())
+    };
+    assert_eq!(taken(3), (true, Some(Left::Address), true));
+    assert_eq!(taken(4), (true, Some(Left::Address), false));
     let good = from_it(3, "10.5.1.3").to(engine, &world);
     assert_eq!(left(&good), Some(Left::Address));
     assert_eq!(good.event.address, Some(ip("10.5.1.3")));
@@ -153,7 +166,11 @@ fn an_offer_opens_a_boot_and_port_4011_does_not() {
         let outcome = uefi(3).ciaddr("10.5.1.3").to_boot_server(engine, &world, source);
         assert_eq!(outcome.event.answer, AnswerKind::Ack);
         assert!(!outcome.event.booting && !outcome.event.completes_boot());
+        // It does not say where the machine is plugged in.
+        assert!(outcome.event.boot_server && outcome.event.interface.is_empty());
+        assert_eq!(outcome.event.address, Some(ip("10.5.1.3")));
     }
+    assert!(!uefi(1).to(engine, &world).event.boot_server);
     // With a lease of its own, the ACK counts and the OFFER does not.
     let full = World::with(&[NODE]);
     let engine = &mut full.engine();
@@ -224,6 +241,22 @@ fn unknown_machines_get_their_loader_too() {
     assert_eq!(option(&ack, 67).unwrap(), b"snponly.efi\0");
 }
 
+#[test]
+fn a_node_gets_no_answer_at_port_4011_for_another_machine() {
+    let world = proxy(&[NODE, ("52:54:00:77:01:02", "r01n04", "10.5.1.4")]);
+    let engine = &mut world.engine();
+    for hwaddr in [NODE.0, "52:54:00:00:09:09"] {
+        let packet = Packet::new(3, hwaddr)
+            .option(60, UEFI)
+            .option(93, &[0, 7])
+            .ciaddr("10.5.1.4");
+        let outcome = packet.to_boot_server(engine, &world, "10.5.1.4:4011");
+        assert_eq!(left(&outcome), Some(Left::BootRequest));
+        let reason = &outcome.event.reason;
+        assert!(reason.contains("for another machine"), "{reason}");
+    }
+}
+
 /// The offer and the answer at port 4011 name the file that the site has for a vendor's machines.
 #[test]
 fn a_loader_of_the_site_counts_by_its_vendor_class() {
@@ -253,6 +286,10 @@ fn firmware_without_a_loader_is_named() {
         .ciaddr("10.5.1.3")
         .to_boot_server(&mut world.engine(), &world, "10.5.1.3:4011");
     assert_eq!(left(&outcome), Some(Left::NoLoader));
+    assert_eq!(
+        outcome.event.reason,
+        "no loader for the firmware that asks at port 4011"
+    );
 }
 
 /// A relay sends the broadcast to both servers, and passes both answers on (RFC 1542 section 4.1.2).
