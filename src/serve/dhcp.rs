@@ -96,6 +96,27 @@ impl DhcpAuthority {
     }
 }
 
+impl DhcpAuthority {
+    /// Records an answer at port 4011 on the timeline of the node that has the sender's address, and nothing else: a user of that
+    /// node can ask there, too, and the packet does not say where the machine is plugged in.
+    fn observe_boot_server(&self, event: &DhcpEvent, world: &World) {
+        let Some(node) = world.inventory.by_hwaddr(event.hwaddr) else {
+            return;
+        };
+        // The node's own address, or the one that another DHCP server gave to it.
+        let given = self.shared.firmware.address_of(event.hwaddr);
+        let is_own = |address: Ipv4Addr| address == node.ipaddr || Some(address) == given;
+        // What was not answered is counted. Firmware without a loader was reported when it asked for its address.
+        if event.left.is_some() || !event.address.is_some_and(is_own) {
+            return;
+        }
+        let step = EventKind::DhcpClient(message_of(event.message));
+        let sender = if event.ipxe { Sender::Ipxe } else { Sender::Firmware };
+        let told = Event::new(event.at, step, Level::Ok, describe(event)).sent_by(sender);
+        self.shared.recorder.record(Subject::Node(node.name.clone()), told);
+    }
+}
+
 /// What decides on the loader of a machine.
 fn requester(hwaddr: HwAddr, arch: Option<u16>, class: &str) -> Requester {
     Requester {
@@ -165,11 +186,15 @@ impl Authority for DhcpAuthority {
     }
 
     fn observe(&self, event: &DhcpEvent) {
-        if event.left == Some(Left::Off) {
-            // The site has another server for that network, and the daemon hears it by chance.
+        if matches!(event.left, Some(Left::Off | Left::BootRequest)) {
+            // With "off" the daemon hears another server's network by chance. And users can send to port 4011. Both are counted.
             return;
         }
         let world = self.shared.world.load();
+        if event.boot_server {
+            self.observe_boot_server(event, &world);
+            return;
+        }
         let heartbeat_secs = world.site.limits.heartbeat_secs;
         let alive = |node: &str| self.shared.boots.is_alive(node, heartbeat_secs);
         // Users can reach a relay. While the node's system runs, a relay's report about the node changes nothing.
@@ -187,7 +212,7 @@ impl Authority for DhcpAuthority {
                     if let Some(uuid) = event.uuid {
                         self.shared.discovery.record_node_uuid(event.hwaddr, uuid);
                     }
-                    if event.left == Some(Left::Address)
+                    if event.takes_address()
                         && let Some(address) = event.address
                     {
                         self.shared.firmware.note_address(event.hwaddr, address);
@@ -278,7 +303,7 @@ fn seen(event: &DhcpEvent, site: &Site) -> Observation {
         class: said(event).class,
         booting: event.booting,
         // In a proxy subnet the machine takes its address from another server.
-        confirmed: event.answer == AnswerKind::Ack || event.left == Some(Left::Address) && event.booting,
+        confirmed: event.answer == AnswerKind::Ack || event.takes_address(),
         offered: matches!(event.answer, AnswerKind::Offer | AnswerKind::Ack),
         no_room: event.pool_full.map(|(network, until)| NoRoom {
             network,
@@ -326,7 +351,8 @@ fn describe(event: &DhcpEvent) -> String {
         AnswerKind::Silent => "no answer",
     };
     let mut traits = Vec::new();
-    traits.extend(event.arch.map(firmware::name));
+    // At port 4011 anybody can send any number, and each would be a row of its own.
+    traits.extend(event.arch.filter(|_| !event.boot_server).map(firmware::name));
     if event.ipxe {
         traits.push("iPXE".to_owned());
     }
@@ -379,6 +405,10 @@ impl LeaseStore for StoredLeases {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testkit;
+    use rackstrap_base::subnet::DhcpPart;
+    use rackstrap_model::testing::card;
+    use rackstrap_registries::testing::add;
 
     #[test]
     fn timelines_call_packets_as_the_dhcp_engine_does() {
@@ -399,5 +429,77 @@ mod tests {
         for kind in kinds {
             assert_eq!(message_of(kind).to_string(), kind.to_string());
         }
+    }
+
+    /// UEFI asks for its file at port 4011 of the daemon's address, from `address`.
+    fn at_port_4011(hwaddr: HwAddr, address: Ipv4Addr) -> DhcpEvent {
+        DhcpEvent {
+            at: Timestamp::now(),
+            hwaddr,
+            uuid: None,
+            arch: Some(7),
+            vendor_class: "PXEClient:Arch:00007:UNDI:003016".to_owned(),
+            xid: 1,
+            ipxe: false,
+            http_client: false,
+            booting: false,
+            host_name: None,
+            interface: String::new(),
+            relay: None,
+            circuit_id: None,
+            remote_id: None,
+            message: Kind::Extend { address },
+            answer: AnswerKind::Ack,
+            reason: "what r01n01 boots, snponly.efi, asked for at port 4011".into(),
+            address: Some(address),
+            known: true,
+            alarm: false,
+            pool_full: None,
+            part: DhcpPart::Proxy,
+            boot_server: true,
+            left: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn port_4011_tells_the_timeline_of_the_node_that_asks_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = testkit::daemon(dir.path(), "");
+        shared.nodes.change(&[add("r01n01")], "test", Timestamp::now()).unwrap();
+        let authority = DhcpAuthority::new(shared.clone());
+        let rows = |subject: Subject| -> Vec<(String, u64)> {
+            let events = shared.recorder.of(&subject).into_iter();
+            let packets = events.filter(|event| matches!(event.step, EventKind::DhcpClient(_) | EventKind::Dhcp(_)));
+            packets.map(|event| (event.detail, event.count)).collect()
+        };
+        let node = || rows(Subject::Node("r01n01".to_owned()));
+        let (own, dynamic) = (Ipv4Addr::new(10, 5, 1, 1), Ipv4Addr::new(10, 5, 254, 9));
+        let stranger = HwAddr([0x52, 0x54, 0, 0, 9, 9]);
+        let refused = DhcpEvent {
+            answer: AnswerKind::Silent,
+            left: Some(Left::BootRequest),
+            ..at_port_4011(card("r01n01"), own)
+        };
+        authority.observe(&refused);
+        // Not the node's address, and not a node.
+        authority.observe(&at_port_4011(card("r01n01"), dynamic));
+        authority.observe(&at_port_4011(stranger, dynamic));
+        assert!(node().is_empty() && rows(Subject::Machine(stranger)).is_empty());
+
+        // Each architecture that a user sends is the same row.
+        for arch in [7, 4711, 65_535] {
+            let event = DhcpEvent {
+                arch: Some(arch),
+                ..at_port_4011(card("r01n01"), own)
+            };
+            authority.observe(&event);
+        }
+        let told = "ack 10.5.1.1: what r01n01 boots, snponly.efi, asked for at port 4011";
+        assert_eq!(node(), [(told.to_owned(), 3_u64)]);
+        assert_eq!(shared.firmware.of(card("r01n01")), None);
+        // The address that another server gave to it is its own, too.
+        shared.firmware.note_address(card("r01n01"), dynamic);
+        authority.observe(&at_port_4011(card("r01n01"), dynamic));
+        assert_eq!(node().len(), 2);
     }
 }
