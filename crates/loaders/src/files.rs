@@ -1,11 +1,12 @@
 //! Which files may be served as boot loaders: everybody on the network can read them, and machines run them.
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use std::{
-    fs::{File, Metadata, OpenOptions},
+    ffi::OsString,
+    fs::{File, Metadata},
     io::{self, Read},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::{Path, PathBuf},
+    os::unix::fs::MetadataExt,
+    path::{Component, Path, PathBuf},
 };
 
 /// Largest file that counts as a boot loader, in bytes. GRUB's largest is 5 MB.
@@ -60,6 +61,12 @@ pub enum Refused {
         /// Its owner.
         uid: u32,
     },
+    /// Other users than root can put another file, or a link, in the place of this one.
+    #[error("users other than root can change {path}, a directory on the way to it")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Other users than root can change the file.
     #[error("users other than root can write to it (mode {0:04o})")]
     Writable(u32),
@@ -97,45 +104,81 @@ impl Default for Trust {
 }
 
 impl Trust {
-    /// Reads `path` in the loader directory `top` (canonical). All regular files that are reached without leaving the directory are loaders,
-    /// whoever's they are: the administrator gave this directory. Outside of it only links of root's to root's files of packages are followed.
+    /// Reads `path` in the loader directory `top`; both begin with the canonical path of that directory. All regular files that are reached
+    /// without leaving the directory are loaders, whoever's they are: the administrator gave this directory. Outside of it only links of
+    /// root's to root's files of packages are followed.
     pub fn read_below(&self, top: &Path, path: &Path) -> Result<Vec<u8>, Refused> {
         let real = path.canonicalize()?;
         match real.starts_with(top) {
             true => read(&real, |_| Ok(())),
             false => {
-                let target = self.follow(path)?;
+                let target = self.follow(path, Some(top))?;
                 self.inside(&target, None)?;
                 self.read_public(&target)
             }
         }
     }
 
-    /// Reads a file that the site file names by its absolute path. It may be anywhere, but a link leads only into its own directory or to
-    /// a package.
+    /// Reads a file that the site file names by its absolute path. It may be anywhere that root alone can change, but a link leads only into
+    /// its own directory or to a package.
     pub fn read_path(&self, path: &Path) -> Result<Vec<u8>, Refused> {
-        let target = self.follow(path)?;
+        let target = self.follow(path, None)?;
         let home = path.parent().and_then(|dir| dir.canonicalize().ok());
         self.inside(&target, home.as_deref())?;
         self.read_public(&target)
     }
 
-    /// The file at the end of `path`'s links, all of which are root's.
-    fn follow(&self, path: &Path) -> Result<PathBuf, Refused> {
-        let mut now = path.to_owned();
-        for _ in 0..=MOST_LINKS {
-            let (Some(dir), Some(name)) = (now.parent(), now.file_name()) else {
-                return Err(Refused::NotAFile);
-            };
-            let here = dir.canonicalize()?.join(name);
+    /// The file at the end of the links of `path`, an absolute path. All links on the way are root's, also those to directories. Nobody else
+    /// can change the directories of the links and of the file, except those below `top`.
+    fn follow(&self, path: &Path, top: Option<&Path>) -> Result<PathBuf, Refused> {
+        let given = |dir: &Path| top.is_some_and(|top| dir.starts_with(top));
+        let mut rest = names(path);
+        let mut now = PathBuf::from("/");
+        let mut links = 0;
+        while let Some(name) = rest.pop() {
+            if name == ".." {
+                now.pop();
+                continue;
+            }
+            let here = now.join(&name);
             let metadata = here.symlink_metadata()?;
             if !metadata.is_symlink() {
-                return Ok(here);
+                now = here;
+                continue;
+            }
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(Refused::TooManyLinks);
             }
             self.owned(&here, &metadata)?;
-            now = here.parent().unwrap_or(Path::new("/")).join(here.read_link()?);
+            if !given(&now) {
+                self.directories(&now)?;
+            }
+            let target = here.read_link()?;
+            if target.is_absolute() {
+                now = PathBuf::from("/");
+            }
+            rest.extend(names(&target));
         }
-        Err(Refused::TooManyLinks)
+        let dir = now.parent().ok_or(Refused::NotAFile)?;
+        if !given(dir) {
+            self.directories(dir)?;
+        }
+        Ok(now)
+    }
+
+    /// Refuses a directory (canonical) if it, or one above it, can be changed by other users than root.
+    fn directories(&self, dir: &Path) -> Result<(), Refused> {
+        for dir in dir.ancestors() {
+            let metadata = dir.symlink_metadata()?;
+            let (uid, mode) = (metadata.uid(), metadata.mode());
+            // In a directory with the sticky bit, such as /tmp, others can add names, but cannot exchange those of root.
+            let shared = mode & 0o022 != 0 && mode & 0o1000 == 0;
+            if shared || (uid != 0 && uid != self.owner) {
+                return Err(Refused::Directory { path: dir.to_owned() });
+            }
+        }
+        Ok(())
     }
 
     fn inside(&self, target: &Path, home: Option<&Path>) -> Result<(), Refused> {
@@ -172,14 +215,22 @@ impl Trust {
     }
 }
 
-/// Reads a file that is not a link. What `allowed` sees is the file that is read, also if it is replaced meanwhile.
+/// The names of a path, the first one last.
+fn names(path: &Path) -> Vec<OsString> {
+    let name = |part: Component<'_>| match part {
+        Component::Normal(_) | Component::ParentDir => Some(part.as_os_str().to_owned()),
+        _ => None,
+    };
+    path.components().rev().filter_map(name).collect()
+}
+
+/// Reads a file by its canonical path. What `allowed` sees is the file that is read, also if it is replaced meanwhile.
 fn read(path: &Path, allowed: impl FnOnce(&Metadata) -> Result<(), Refused>) -> Result<Vec<u8>, Refused> {
     // Without NONBLOCK, opening a FIFO waits for its writer.
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
-    let file: File = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags.cast_signed())
-        .open(path)?;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    // A user may have exchanged a directory for a link since the path was looked at.
+    let opened = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
+    let file = File::from(opened.map_err(io::Error::from)?);
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(Refused::NotAFile);
@@ -198,7 +249,7 @@ mod tests {
     use super::*;
     use std::{
         fs::{self, Permissions},
-        os::unix::fs::{PermissionsExt, symlink},
+        os::unix::fs::{PermissionsExt, chown, lchown, symlink},
     };
 
     struct Rig {
@@ -212,6 +263,7 @@ mod tests {
         let root = dir.path().canonicalize().unwrap();
         for name in ["top", "package", "other"] {
             fs::create_dir(root.join(name)).unwrap();
+            mode(&root.join(name), 0o755);
             file(&root.join(name).join("x.efi"), 0o644);
         }
         file(&root.join("single.efi"), 0o644);
@@ -223,9 +275,13 @@ mod tests {
         Rig { dir, trust }
     }
 
-    fn file(path: &Path, mode: u32) {
+    fn file(path: &Path, bits: u32) {
         fs::write(path, path.file_name().unwrap().as_encoded_bytes()).unwrap();
-        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        mode(path, bits);
+    }
+
+    fn mode(path: &Path, bits: u32) {
+        fs::set_permissions(path, Permissions::from_mode(bits)).unwrap();
     }
 
     impl Rig {
@@ -288,6 +344,53 @@ mod tests {
                 .unwrap_err()
                 .contains("package/x.efi belongs to")
         );
+    }
+
+    #[test]
+    fn a_directory_that_is_exchanged_for_a_link_is_not_entered() {
+        let rig = rig();
+        symlink("../other", rig.at("top/d")).unwrap();
+        assert!(rig.below("d/x.efi").unwrap_err().contains("link to other/x.efi"));
+        // The path was canonical when it was looked at.
+        let late = read(&rig.at("top/d/x.efi"), |_| Ok(()));
+        assert!(matches!(late, Err(Refused::Io(_))), "{late:?}");
+    }
+
+    #[test]
+    fn directories_and_links_to_them_are_roots_outside_of_the_loader_directories() {
+        // Only root can give directories away.
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let rig = rig();
+        let (alice, boot) = (rig.at("alice"), rig.at("alice/boot"));
+        fs::create_dir(&alice).unwrap();
+        mode(&alice, 0o755);
+        file(&alice.join("own.efi"), 0o644);
+        symlink("../other", &boot).unwrap();
+        let both = || [rig.path("alice/boot/x.efi"), rig.path("alice/own.efi")];
+        let cannot = "users other than root can change alice, a directory on the way to it";
+        assert!(both().iter().all(Result::is_ok), "{:?}", both());
+        lchown(&boot, Some(65534), None).unwrap();
+        let refused = rig.path("alice/boot/x.efi").unwrap_err();
+        assert_eq!(refused, "alice/boot belongs to the user with id 65534, not to root");
+        lchown(&boot, Some(0), None).unwrap();
+        chown(&alice, Some(65534), None).unwrap();
+        assert_eq!(both().map(Result::unwrap_err), [cannot; 2]);
+        chown(&alice, Some(0), None).unwrap();
+        for bits in [0o775, 0o757] {
+            mode(&alice, bits);
+            assert_eq!(both().map(Result::unwrap_err), [cannot; 2], "{bits:o}");
+        }
+        mode(&alice, 0o1777);
+        assert!(both().iter().all(Result::is_ok), "{:?}", both());
+        // The way of a link out of a loader directory counts, too; that directory itself does not.
+        symlink("../alice/link", rig.at("top/link")).unwrap();
+        symlink("../package/x.efi", rig.at("alice/link")).unwrap();
+        chown(rig.at("top"), Some(65534), None).unwrap();
+        assert!(rig.below("link").is_ok());
+        chown(&alice, Some(65534), None).unwrap();
+        assert_eq!(rig.below("link").unwrap_err(), cannot);
     }
 
     #[test]

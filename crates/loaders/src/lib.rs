@@ -121,7 +121,7 @@ impl Loaders {
         }
         let path = dir.join(name);
         let read = dir.canonicalize().map_err(Refused::from);
-        match read.and_then(|top| trust.read_below(&top, &path)) {
+        match read.and_then(|top| trust.read_below(&top, &top.join(name))) {
             Ok(bytes) => self.add(name.to_owned(), &path, bytes),
             Err(Refused::NotAFile) if path.is_dir() => {}
             Err(refused) => self.refuse(name, &path, refused),
@@ -221,6 +221,9 @@ impl Loaders {
         if let Some((path, refused)) = files.iter().find_map(|file| self.refused(file)) {
             let remedy = match refused {
                 Refused::NotRoots { path, .. } => format!("chown -h root {}", path.display()),
+                Refused::Directory { .. } => {
+                    "put it, and the links to it, into directories that only root can change".to_owned()
+                }
                 Refused::Writable(_) => format!("chmod go-w {}", path.display()),
                 Refused::Secret(_) => format!("chmod a+r {}", path.display()),
                 _ if *of_site => format!("correct 'file' in [loader.{name}]"),
@@ -229,7 +232,7 @@ impl Loaders {
             return (format!("{} is not served: {refused}", path.display()), remedy);
         }
         let first = files.first().map_or("", String::as_str);
-        let what = match *of_site && first.starts_with("loader.") {
+        let what = match *of_site && self.own.contains(first) {
             true => format!("the file of [loader.{name}] does not exist"),
             false => format!("{first} does not exist in {}", self.searched()),
         };
