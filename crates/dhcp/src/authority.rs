@@ -22,6 +22,10 @@ pub trait Authority: Send + Sync + 'static {
     /// seconds: new ones are listened on, others left.
     fn network(&self) -> Arc<Network>;
 
+    /// Port 4011 of the daemon's address `server` could not be opened, and `why`; it is tried again. Without `why` it is open now, or is
+    /// not needed any more.
+    fn boot_server(&self, _server: Ipv4Addr, _why: Option<&str>) {}
+
     /// True if it is a node's: its requests overtake those of others.
     fn is_node(&self, hwaddr: HwAddr) -> bool;
 

@@ -82,6 +82,11 @@ pub fn wanted(network: &Network) -> BTreeSet<Place> {
         .collect()
 }
 
+/// True if requests of machines without an address can come in, directly or through a relay.
+pub fn hears_interfaces(places: &BTreeSet<Place>) -> bool {
+    places.iter().any(|place| matches!(place, Place::Interface(_)))
+}
+
 /// An open socket, with what its answers need.
 pub struct Door {
     pub place: Place,
@@ -102,6 +107,10 @@ impl Door {
         };
         let port = place.port();
         let udp = bind(place).map_err(|error| match error.raw_os_error() {
+            Some(libc::EADDRINUSE) if matches!(place, Place::BootServer(_)) => anyhow::anyhow!(
+                "DHCP {place}: another program has this UDP port, so UEFI machines cannot fetch their loader until that \
+                 program is stopped; `ss -ulpn 'sport = {port}'` shows it"
+            ),
             Some(libc::EADDRINUSE) => anyhow::anyhow!(
                 "DHCP: UDP port {port} {place} is in use by another program; stop that DHCP server (see `ss -ulpn sport = :{port}`), as two on one network hand out conflicting answers"
             ),
@@ -205,6 +214,36 @@ mod tests {
             subnet.dhcp = part;
         }
         wanted(&network).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn relayed_subnets_alone_are_not_heard() {
+        let mut network = World::default().network;
+        let subnets = &mut Arc::make_mut(&mut network).subnets;
+        subnets.retain(|subnet| subnet.interface.is_none());
+        for part in [DhcpPart::Full, DhcpPart::Proxy] {
+            Arc::make_mut(&mut network).subnets[0].dhcp = part;
+            assert!(!hears_interfaces(&wanted(&network)), "{part}");
+        }
+        assert!(hears_interfaces(&wanted(&World::default().network)));
+    }
+
+    #[tokio::test]
+    async fn a_port_4011_in_use_is_named_with_what_is_missing_and_how_to_find_the_program() {
+        let place = Place::BootServer(Ipv4Addr::new(127, 83, 40, 11));
+        let _first = Door::open(&place).unwrap();
+        let Err(error) = Door::open(&place) else {
+            panic!("opened twice");
+        };
+        let told = error.to_string();
+        for part in [
+            "port 4011 of 127.83.40.11",
+            "UEFI machines cannot",
+            "ss -ulpn 'sport = 4011'",
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
+        assert!(!told.contains("DHCP server"), "{told}");
     }
 
     /// The networks of these tests: eth0, one behind a relay, eth1.

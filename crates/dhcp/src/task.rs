@@ -10,7 +10,7 @@ use super::{
     pool::{Heard, Lease},
     reply::Reply,
     request::Request,
-    socket::{Door, Place, wanted},
+    socket::{Door, Place, hears_interfaces, wanted},
 };
 use anyhow::{Context, bail};
 use rackstrap_base::{clock::Timestamp, counters::Counted, subnet::DhcpPart, sync::lock, threads::Thread};
@@ -38,6 +38,8 @@ const WATCH: Duration = Duration::from_secs(2);
 pub struct Dhcp {
     shared: Arc<Shared>,
     sockets: BTreeMap<Place, Arc<Door>>,
+    /// Ports 4011 that could not be opened yet.
+    closed: BTreeSet<Place>,
     lease_thread: Thread,
 }
 
@@ -127,7 +129,7 @@ impl Dhcp {
     /// runtime, with the rights to bind port 67 and to open packet sockets, which are not needed afterwards unless interfaces come and go.
     ///
     /// # Errors
-    /// A missing interface, a port in use, missing rights, an unreadable lease store: each says what to do.
+    /// A missing interface, port 67 in use, missing rights, an unreadable lease store: each says what to do.
     pub fn bind(
         authority: Arc<dyn Authority>,
         store: Arc<dyn LeaseStore>,
@@ -144,15 +146,26 @@ impl Dhcp {
         }
         let places = wanted(&network);
         let answers = network.subnets.iter().any(|subnet| subnet.dhcp != DhcpPart::Off);
-        if places.is_empty() && answers {
+        // Port 4011 alone is of no use: a machine asks there after its broadcast was answered.
+        if answers && !hears_interfaces(&places) {
             bail!(
                 "no [[subnet]] of the site file names an interface, so DHCP requests cannot arrive; add `interface = \"…\"` to the subnet that this machine is attached to"
             );
         }
         let mut sockets = BTreeMap::new();
+        let mut closed = BTreeSet::new();
         for place in places {
-            let door = Arc::new(Door::open(&place)?);
-            sockets.insert(place, door);
+            match Door::open(&place) {
+                Ok(door) => {
+                    sockets.insert(place, Arc::new(door));
+                }
+                // Only UEFI asks there. All else works without, so that it is no reason not to start.
+                Err(error) if matches!(place, Place::BootServer(_)) => {
+                    complain(&*authority, &place, &error);
+                    closed.insert(place);
+                }
+                Err(error) => return Err(error),
+            }
         }
         let (leases, lease_thread) = LeaseWriter::start(store);
         let shared = Shared {
@@ -164,6 +177,7 @@ impl Dhcp {
         Ok(Dhcp {
             shared: Arc::new(shared),
             sockets,
+            closed,
             lease_thread,
         })
     }
@@ -187,7 +201,7 @@ impl Dhcp {
             open.insert(place, (door.clone(), stop.clone()));
             tasks.spawn(listen(self.shared.clone(), door, stop));
         }
-        let mut complained = BTreeSet::new();
+        let mut complained = self.closed;
         let mut watch = tokio::time::interval(WATCH);
         watch.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let lease_thread = self.lease_thread;
@@ -214,6 +228,13 @@ impl Dhcp {
                 }
                 keep
             });
+            complained.retain(|place| {
+                let keep = wanted.contains(place);
+                if !keep {
+                    end_complaint(&*self.shared.authority, place);
+                }
+                keep
+            });
             for place in wanted {
                 if open.contains_key(&place) {
                     continue;
@@ -221,14 +242,17 @@ impl Dhcp {
                 match Door::open(&place) {
                     Ok(door) => {
                         tracing::info!("answering DHCP {place} from now on");
-                        complained.remove(&place);
+                        if complained.remove(&place) {
+                            end_complaint(&*self.shared.authority, &place);
+                        }
                         let (door, stop) = (Arc::new(door), cancel.child_token());
                         tasks.spawn(listen(self.shared.clone(), door.clone(), stop.clone()));
                         open.insert(place, (door, stop));
                     }
                     Err(error) => {
-                        if complained.insert(place) {
-                            tracing::error!("{error:#}; trying again");
+                        if !complained.contains(&place) {
+                            complain(&*self.shared.authority, &place, &error);
+                            complained.insert(place);
                         }
                     }
                 }
@@ -239,6 +263,21 @@ impl Dhcp {
         }
         drop(self.shared);
         leases_ended.await.context("DHCP stopped")
+    }
+}
+
+/// Reports that a socket could not be opened and is tried again.
+fn complain(authority: &dyn Authority, place: &Place, error: &anyhow::Error) {
+    tracing::error!("{error:#}; trying again");
+    if let Place::BootServer(server) = place {
+        authority.boot_server(*server, Some(&format!("{error:#}")));
+    }
+}
+
+/// Takes the report of [`complain`] back.
+fn end_complaint(authority: &dyn Authority, place: &Place) {
+    if let Place::BootServer(server) = place {
+        authority.boot_server(*server, None);
     }
 }
 
