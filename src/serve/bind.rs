@@ -83,23 +83,19 @@ pub fn spawn_all(
     };
     let task = rackstrap_ndp::serve(Box::new(interfaces), counted, cancel.clone());
     services.spawn(task.in_named_task("router solicitations"));
-    let (looked, warnings) = (shared.world.clone(), shared.warnings.clone());
+    let (looked, world, warnings) = (shared.world.clone(), shared.world.clone(), shared.warnings.clone());
     let rivals = rackstrap_dhcp::Watch {
         network: Box::new(move || {
             let site = looked.load().site.clone();
-            let interfaces = match site.server.look_for_dhcp_servers {
-                // Where another server gives the addresses, its offers are the intended ones.
-                true => site
-                    .subnets
-                    .iter()
-                    .filter(|subnet| !subnet.dhcp.is_of_another_server())
-                    .filter_map(|subnet| subnet.interface.clone())
-                    .collect(),
-                false => BTreeSet::new(),
-            };
-            (interfaces, site.subnets.iter().map(|subnet| subnet.server).collect())
+            let servers = site.subnets.iter().map(|subnet| subnet.server).collect();
+            (dhcp::searched(&site), servers)
         }),
-        tell: Box::new(move |rival| dhcp::warn_of(&warnings, rival)),
+        tell: Box::new(move |rival| {
+            // After a reload the interface is listened on for some seconds more.
+            if dhcp::searched(&world.load().site).contains(&rival.interface) {
+                dhcp::warn_of(&warnings, rival);
+            }
+        }),
     };
     let task = rackstrap_dhcp::watch(rivals, asker, cancel.clone());
     services.spawn(task.in_named_task("other DHCP servers"));

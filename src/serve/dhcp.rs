@@ -22,6 +22,7 @@ use rackstrap_site::Site;
 use rackstrap_store::{Batch, Store, Table};
 use rackstrap_wire::HwAddr;
 use std::{
+    collections::BTreeSet,
     net::Ipv4Addr,
     sync::{Arc, Mutex},
 };
@@ -147,6 +148,25 @@ pub fn warn_of(warnings: &SiteWarnings, rival: &Rival) {
     }
 }
 
+/// The interfaces on which other DHCP servers are looked for.
+pub fn searched(site: &Site) -> BTreeSet<String> {
+    if !site.server.look_for_dhcp_servers {
+        return BTreeSet::new();
+    }
+    // Where another server gives the addresses, its offers are the intended ones.
+    let full = site.subnets.iter().filter(|subnet| !subnet.dhcp.is_of_another_server());
+    full.filter_map(|subnet| subnet.interface.clone()).collect()
+}
+
+/// Takes away what [`warn_of`] reported on interfaces where `site` does not look for other DHCP servers.
+pub fn forget_rivals(warnings: &SiteWarnings, site: &Site) {
+    let searched = searched(site);
+    warnings.retain_servers(|topic| {
+        let interface = topic.split(' ').next().unwrap_or_default();
+        searched.contains(interface)
+    });
+}
+
 fn network_of(site: &Site) -> Network {
     Network {
         subnets: site.subnets.clone(),
@@ -248,6 +268,19 @@ impl Authority for DhcpAuthority {
         if !doubted {
             self.tell_unbootable(&subject, event, &world);
         }
+    }
+
+    fn boot_server(&self, server: Ipv4Addr, why: Option<&str>) {
+        let warnings = &self.shared.warnings;
+        let topic = format!("port-4011 {server}");
+        let Some(why) = why else {
+            warnings.clear(&topic);
+            return;
+        };
+        let help = "if another program has the port, stop it: `ss -ulpn 'sport = 4011'` shows it; the daemon tries again \
+                    every few seconds";
+        // The DHCP server has logged it.
+        warnings.raise_error(Timestamp::now(), &topic, why, help);
     }
 
     fn network(&self) -> Arc<Network> {

@@ -112,6 +112,19 @@ impl SiteWarnings {
         }
     }
 
+    /// Takes away the warnings about other DHCP servers, except those for whose topic, without [`DHCP_SERVER`], `keep` is true. All
+    /// other warnings stay.
+    pub fn retain_servers(&self, keep: impl Fn(&str) -> bool) {
+        let mut kept = self.lock();
+        let before = kept.by_topic.len();
+        kept.by_topic
+            .retain(|topic, _| topic.strip_prefix(DHCP_SERVER).is_none_or(&keep));
+        if kept.by_topic.len() < before {
+            // Their topics are not kept. Those that are heard again are shown then.
+            kept.servers.topics.clear();
+        }
+    }
+
     /// The warnings `found` at `now`, all that are looked for at each answer and not kept, each with the time since which it is found. That
     /// stays the same as long as it is found, so that an answer that says nothing new is the same answer.
     pub fn found(&self, now: Timestamp, mut found: Vec<SiteWarning>) -> Vec<SiteWarning> {
@@ -362,6 +375,23 @@ mod tests {
                 .all(|one| one.message.len() <= TEXT_LIMIT && !one.help.contains('\x1b'))
         );
         assert!(warnings.list(Timestamp(60_000)).is_empty());
+    }
+
+    #[test]
+    fn servers_that_are_not_looked_for_any_more_go_and_all_else_stays() {
+        let warnings = SiteWarnings::default();
+        for number in 0..=SERVERS_LIMIT {
+            let topic = format!("{DHCP_SERVER}eth{number} 10.9.0.1");
+            warnings.raise_for(Timestamp(0), 60, &topic, "another server", "stop it");
+        }
+        warnings.raise(Timestamp(0), "eth0", "no keys", "write some");
+        let topics = || -> Vec<String> {
+            let all = warnings.list(Timestamp(1)).into_iter();
+            all.map(|warning| warning.topic).collect()
+        };
+        assert_eq!(topics().len(), SERVERS_LIMIT + 2);
+        warnings.retain_servers(|topic| topic.starts_with("eth1 "));
+        assert_eq!(topics(), ["dhcp-server eth1 10.9.0.1", "eth0"]);
     }
 
     #[test]
