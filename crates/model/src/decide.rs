@@ -86,7 +86,7 @@ impl Requester {
                 choice.files.first().map_or("nothing", String::as_str),
                 choice.why
             ),
-            Err(why) => format!("its firmware gets an address but nothing to boot: {why}"),
+            Err(why) => format!("its firmware gets nothing to boot: {why}"),
         })
     }
 }
