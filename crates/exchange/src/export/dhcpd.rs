@@ -2,7 +2,7 @@
 
 use super::{
     ExportNode, Format,
-    boot::{BootSubnet, DISCOVERY_CONTROL, HTTP, PXE, by_subnet, card_name, hex},
+    boot::{BIOS, BootSubnet, DISCOVERY_CONTROL, FILE_FIELD, HTTP, PXE, by_subnet, card_name, hex},
     header,
 };
 use std::fmt::Write as _;
@@ -68,18 +68,25 @@ fn files(text: &mut String, subnet: &BootSubnet, kind: &str) {
     for file in subnet.files_of(kind) {
         let is = file.archs.iter().map(|arch| {
             let [high, low] = arch.to_be_bytes();
-            format!("option {ARCH} = {high:02x}:{low:02x}")
+            let none = if *arch == BIOS {
+                format!("not exists {ARCH} or ")
+            } else {
+                String::new()
+            };
+            format!("{none}option {ARCH} = {high:02x}:{low:02x}")
         });
         let mut test = is.collect::<Vec<_>>().join(" or ");
         if file.class != kind {
             let (length, bytes) = (file.class.len(), hex(&file.class, ":"));
             test = format!("substring(option vendor-class-identifier, 0, {length}) = {bytes} and ({test})");
         }
-        let _ = writeln!(
-            text,
-            "{word} {test} {{ filename \"{}\"; }}",
-            subnet.location(kind, file)
-        );
+        let location = subnet.location(kind, file);
+        // dhcpd would cut a longer one off.
+        let what = match location.len() <= FILE_FIELD {
+            true => "filename",
+            false => "option bootfile-name",
+        };
+        let _ = writeln!(text, "{word} {test} {{ {what} \"{location}\"; }}");
         word = "    elsif";
     }
 }

@@ -3,12 +3,14 @@
 
 use super::{
     ExportNode, Format,
-    boot::{BootFile, BootSubnet, DISCOVERY_CONTROL, HTTP, PXE, by_subnet},
+    boot::{BIOS, BootFile, BootSubnet, DISCOVERY_CONTROL, HTTP, PXE, by_subnet},
     header,
 };
 use std::{collections::BTreeSet, fmt::Write as _};
 
 const IPXE_TAG: &str = "rackstrap-ipxe";
+/// Of clients that send option 93.
+const ARCH_TAG: &str = "rackstrap-arch";
 /// Kinds of firmware by their vendor class, with their tags.
 const KINDS: [(&str, &str); 2] = [(PXE, "rackstrap-pxe"), (HTTP, "rackstrap-http")];
 
@@ -54,8 +56,12 @@ fn kinds(files: &[&BootFile], classes: &[&str]) -> String {
         let _ = writeln!(text, "dhcp-vendorclass=set:{},\"{quoted}\"", class_tag(number));
     }
     let archs: BTreeSet<u16> = files.iter().flat_map(|file| file.archs.iter().copied()).collect();
-    for arch in archs {
-        let _ = writeln!(text, "dhcp-match=set:rackstrap-arch{arch},option:client-arch,{arch}");
+    for arch in &archs {
+        let _ = writeln!(text, "dhcp-match=set:{ARCH_TAG}{arch},option:client-arch,{arch}");
+    }
+    if archs.contains(&BIOS) {
+        let _ = writeln!(text, "dhcp-match=set:{ARCH_TAG},option:client-arch");
+        let _ = writeln!(text, "tag-if=set:{ARCH_TAG}{BIOS},tag:!{ARCH_TAG}");
     }
     text
 }
@@ -72,7 +78,7 @@ fn boot(number: usize, subnet: &BootSubnet, classes: &[&str]) -> String {
         for file in subnet.files_of(kind) {
             let location = subnet.location(kind, file);
             for arch in &file.archs {
-                let mut tags = format!("{node},tag:!{IPXE_TAG},tag:{tag},tag:rackstrap-arch{arch}");
+                let mut tags = format!("{node},tag:!{IPXE_TAG},tag:{tag},tag:{ARCH_TAG}{arch}");
                 if let Some(class) = tag_of(file) {
                     let _ = write!(tags, ",tag:{class}");
                 }

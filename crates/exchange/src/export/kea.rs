@@ -5,7 +5,7 @@
 
 use super::{
     ExportNode, Format,
-    boot::{BootFile, BootSubnet, DISCOVERY_CONTROL, HTTP, PXE, by_subnet, hex},
+    boot::{BIOS, BootFile, BootSubnet, DISCOVERY_CONTROL, FILE_FIELD, HTTP, PXE, by_subnet, hex},
     header,
 };
 use serde_json::{Value, json};
@@ -65,11 +65,11 @@ fn boot(number: usize, subnet: &BootSubnet) -> Vec<Value> {
     let node = format!("member('KNOWN') and member('{class}')");
     let ipxe = "(option[77].hex == 'iPXE' or option[77].hex == 0x0469505845)";
     let is = |archs: &[u16]| {
-        let any: Vec<String> = archs
-            .iter()
-            .map(|arch| format!("option[93].hex == 0x{arch:04x}"))
-            .collect();
-        any.join(" or ")
+        let any = archs.iter().map(|arch| match *arch {
+            BIOS => format!("option[93].hex == 0x{arch:04x} or not option[93].exists"),
+            _ => format!("option[93].hex == 0x{arch:04x}"),
+        });
+        any.collect::<Vec<_>>().join(" or ")
     };
     let mut classes = vec![
         json!({ "name": class }),
@@ -97,24 +97,30 @@ fn boot(number: usize, subnet: &BootSubnet) -> Vec<Value> {
         }
         test
     };
+    // What comes before the file tells all classes of one file apart, and them from that of iPXE, whatever the file's name is.
     let name = |kind: &str, file: &BootFile| {
-        let http = if kind == HTTP { "http-" } else { "" };
+        let word = if kind == HTTP { "http" } else { "pxe" };
         let of_class = match file.class == kind {
             true => String::new(),
-            false => format!("-{}", hex(&file.class[kind.len()..], "")),
+            false => format!(".{}", hex(&file.class[kind.len()..], "")),
         };
-        format!("{class}-{http}{}{of_class}", file.file)
+        format!("{class}-{word}{of_class}-{}", file.file)
     };
     let vendor = |name: &str| json!({ "name": "vendor-class-identifier", "data": name, "always-send": true });
     for file in subnet.files_of(HTTP) {
         let url = subnet.location(HTTP, file);
-        classes.push(json!({
-            "name": name(HTTP, file), "test": test(file), "next-server": server, "boot-file-name": url,
+        let mut class = json!({
+            "name": name(HTTP, file), "test": test(file), "next-server": server,
             "option-data": [
                 vendor(HTTP),
                 { "name": "boot-file-name", "data": url, "always-send": true },
             ],
-        }));
+        });
+        // Kea refuses a longer one; firmware reads option 67.
+        if url.len() <= FILE_FIELD {
+            class["boot-file-name"] = json!(url);
+        }
+        classes.push(class);
     }
     // Option 43 in the form of bytes: Kea's own definition of it would be a list of sub-options.
     let control = DISCOVERY_CONTROL.map(|byte| format!("{byte:02X}")).concat();

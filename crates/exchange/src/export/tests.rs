@@ -103,6 +103,66 @@ fn writes_every_format() {
     insta::assert_snapshot!(all.concat());
 }
 
+/// The classes of Kea for one network with these files.
+fn kea_classes(files: &[(&str, &str)]) -> Vec<serde_json::Value> {
+    let mut all = subnets();
+    all.truncate(1);
+    all[0].files = (files.iter())
+        .map(|(class, file)| BootFile {
+            class: (*class).to_owned(),
+            archs: vec![7],
+            file: (*file).to_owned(),
+        })
+        .collect();
+    let text = Format::Kea.write(&[node(1, 1)], &all);
+    let members: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let map: serde_json::Value = serde_json::from_str(&format!("{{{}}}", members.concat())).expect(&text);
+    map["client-classes"].as_array().expect(&text).clone()
+}
+
+#[test]
+fn classes_of_kea_have_different_names() {
+    let files = [
+        ("PXEClient", "ipxe"),
+        ("PXEClient", "http-x"),
+        ("PXEClient", "3a-x"),
+        ("PXEClient:", "x"),
+        ("PXEClient", "x"),
+        ("HTTPClient", "x"),
+    ];
+    let classes = kea_classes(&files);
+    let names: std::collections::BTreeSet<String> = classes.iter().map(|class| class["name"].to_string()).collect();
+    assert_eq!(
+        (names.len(), classes.len()),
+        (files.len() + 2, files.len() + 2),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn a_url_that_is_too_long_for_the_field_is_in_option_67_only() {
+    // http://10.5.0.1:80/loader/ has 26 bytes.
+    for (length, fits) in [(101, true), (102, false)] {
+        let file = "x".repeat(length);
+        let classes = kea_classes(&[("HTTPClient", file.as_str())]);
+        let class = &classes[2];
+        assert_eq!(class.get("boot-file-name").is_some(), fits, "{class}");
+        assert!(class["option-data"][1]["data"].to_string().contains(&file), "{class}");
+        let mut all = subnets();
+        all[0].files = vec![BootFile {
+            class: "HTTPClient".to_owned(),
+            archs: vec![16],
+            file: file.clone(),
+        }];
+        let text = Format::Dhcpd.write(&[node(1, 1)], &all);
+        let word = if fits { "filename" } else { "option bootfile-name" };
+        assert!(
+            text.contains(&format!("{{ {word} \"http://10.5.0.1:80/loader/{file}\"; }}")),
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn the_order_of_the_input_does_not_matter() {
     let nodes = sample();
