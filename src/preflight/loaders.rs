@@ -36,7 +36,7 @@ pub(super) fn of(site: &Site, found: &io::Result<Arc<Loaders>>) -> Vec<Finding> 
     all
 }
 
-/// The files of `[loader.NAME]` that do not exist, are refused, or are another user's.
+/// The files of `[loader.NAME]` that do not exist, are refused, or that users other than root can change.
 fn of_rules(site: &Site, found: &Loaders) -> Vec<Finding> {
     let of_rule = |rule: &rackstrap_site::LoaderRule| {
         let topic = format!("loader {}", rule.name);
@@ -59,18 +59,40 @@ fn of_rules(site: &Site, found: &Loaders) -> Vec<Finding> {
                 help,
             ));
         };
-        // A file of loader-dirs is served whoever's it is, and its machines run what that user writes.
-        let owner = std::fs::metadata(&content.path).map_or(0, |metadata| metadata.uid());
-        (owner != 0).then(|| {
-            let path = content.path.display();
-            let message = format!(
-                "[loader.{}]: {path} belongs to the user with id {owner}, who can change what machines run",
-                rule.name
-            );
-            finding(false, &topic, message, format!("chown root {path}"))
-        })
+        let (message, help) = changeable(&content.path)?;
+        Some(finding(
+            false,
+            &topic,
+            format!("[loader.{}]: {message}", rule.name),
+            help,
+        ))
     };
     site.loaders.iter().filter_map(of_rule).collect()
+}
+
+/// How a user other than root can change a file that is served, and the remedy; none if nobody can. A file of loader-dirs is served whoever's
+/// it is, and its machines run what that user writes.
+fn changeable(path: &Path) -> Option<(String, String)> {
+    let real = path.canonicalize().ok()?;
+    // The directory of a link, too: there it can be exchanged for a file.
+    let dirs = [path.parent(), real.parent()].into_iter().flatten();
+    [path].into_iter().chain(dirs).find_map(|part| {
+        let metadata = std::fs::metadata(part).ok()?;
+        let (owner, mode, shown) = (metadata.uid(), metadata.mode() & 0o7777, part.display());
+        // In a directory with the sticky bit, others cannot exchange root's files.
+        let sticky = metadata.is_dir() && mode & 0o1000 != 0;
+        match () {
+            () if owner != 0 => Some((
+                format!("{shown} belongs to the user with id {owner}, who can change what machines run"),
+                format!("chown root {shown}"),
+            )),
+            () if mode & 0o022 != 0 && !sticky => Some((
+                format!("users other than root can write to {shown} (mode {mode:04o}), and change what machines run"),
+                format!("chmod go-w {shown}"),
+            )),
+            () => None,
+        }
+    })
 }
 
 /// Nothing boots: neither a default loader nor one of the site file is there.
@@ -188,6 +210,30 @@ mod tests {
               root DIR/own.efi"
             ]
         );
+        let named = "[loader.own]\nfile = \"own.efi\"\narch = [7]\n";
+        for mode in [0o664, 0o646] {
+            assert_eq!(
+                found(named, |dir| file(&dir.join("own.efi"), mode)),
+                [format!(
+                    "warning: [loader.own]: users other than root can write to DIR/own.efi (mode {mode:04o}), and change what machines \
+                     run\n  chmod go-w DIR/own.efi"
+                )]
+            );
+        }
+        let directory = |mode| {
+            found(named, |dir| {
+                file(&dir.join("own.efi"), 0o644);
+                fs::set_permissions(dir, Permissions::from_mode(mode)).unwrap();
+            })
+            .join("\n")
+        };
+        assert!(
+            directory(0o775).contains("can write to DIR (mode 0775)"),
+            "{}",
+            directory(0o775)
+        );
+        assert!(directory(0o775).ends_with("\n  chmod go-w DIR"), "{}", directory(0o775));
+        assert_eq!(directory(0o1777), "", "with the sticky bit");
         let link = |dir: &Path| {
             symlink("/etc/hostname", dir.join("own.efi")).unwrap();
             std::os::unix::fs::lchown(dir.join("own.efi"), Some(65534), None).unwrap();
