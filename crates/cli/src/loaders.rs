@@ -56,11 +56,7 @@ pub fn run(config: &Path, args: LoadersArgs) -> Result<ExitCode> {
     let paths: Vec<PathBuf> = rows.iter().filter_map(|row| row.path.clone()).collect();
     let mut found = owners::owners(family, &paths);
     for row in &mut rows {
-        row.package = row
-            .path
-            .as_ref()
-            .and_then(|path| found.remove(path))
-            .or(row.package.take());
+        row.package = row.path.as_ref().and_then(|path| found.remove(path));
     }
     let list = LoaderList {
         daemon: machines.is_some(),
@@ -111,6 +107,8 @@ struct LoaderRow {
     package: Option<String>,
     /// Whether the file is served.
     ready: bool,
+    /// Whether a file exists that is not served.
+    refused: bool,
     /// Why it is not served; empty if it is.
     problem: String,
     /// The remedy; empty if it is served.
@@ -201,7 +199,7 @@ fn row(loaders: &Loaders, family: Family, choice: LoaderChoice, condition: Strin
         Some(_) => Default::default(),
         None => loaders.lacks(&choice, family),
     };
-    let refused = choice.files.iter().any(|file| loaders.refused(file).is_some());
+    let refused = there.is_none() && choice.files.iter().any(|file| loaders.refused(file).is_some());
     let install = family.package(&choice.files).filter(|_| there.is_none() && !refused);
     LoaderRow {
         default: !choice.of_site,
@@ -214,6 +212,7 @@ fn row(loaders: &Loaders, family: Family, choice: LoaderChoice, condition: Strin
         size: there.as_ref().map(|(_, content)| content.bytes.len()),
         package: None,
         ready: there.is_some(),
+        refused,
         problem,
         help,
         install: install.map(str::to_owned),
@@ -225,7 +224,7 @@ fn row(loaders: &Loaders, family: Family, choice: LoaderChoice, condition: Strin
 fn describe(list: &LoaderList) -> String {
     let mut table = output::table(["loader", "for", "file", "size", "package", "state", "used by"]);
     for row in &list.loaders {
-        let state = match (&row.install, row.ready, row.problem.contains("is not served")) {
+        let state = match (&row.install, row.ready, row.refused) {
             (_, true, _) => output::level_cell(Level::Ok, "ready"),
             (Some(package), ..) => output::level_cell(Level::Retry, format!("missing: install {package}")),
             (None, _, true) => output::level_cell(Level::Error, "refused"),
