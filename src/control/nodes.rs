@@ -78,8 +78,7 @@ pub(super) fn wrong_address_of(context: &Shared, node: &Node, subnet: &Subnet) -
     if !subnet.dhcp.is_of_another_server() {
         return None;
     }
-    let mut cards = node.hwaddrs.iter();
-    let has = cards.find_map(|card| context.firmware.address_of(*card))?;
+    let has = context.firmware.last_address_of(&node.hwaddrs)?;
     (has != node.ipaddr).then(|| wrong_address(&node.name, has, node.ipaddr))
 }
 

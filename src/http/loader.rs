@@ -82,6 +82,9 @@ pub async fn script(
         .is_some_and(|node| !node.hwaddrs.contains(&hwaddr));
     if let Decision::Node(decision) = &decision {
         service.open_without_dhcp(&world, decision, *peer);
+        if decision.subnet.dhcp.is_of_another_server() && decision.node.ipaddr == peer.ipv4() {
+            service.firmware.note_address(hwaddr, peer.ipv4());
+        }
     }
     let text = match decision {
         _ if speaks_for_another => {
@@ -99,6 +102,11 @@ pub async fn script(
                 DhcpPart::Proxy => service.firmware.address_of(hwaddr) == Some(peer.ipv4()),
                 _ => decision.subnet.network.contains(&peer.ipv4()),
             };
+            // Heartbeats come from the node's own address: while it sends them, somebody else asks in its name.
+            let own = own
+                && !service
+                    .boots
+                    .is_alive(&decision.node.name, world.site.limits.heartbeat_secs);
             if own {
                 service.firmware.note_address(hwaddr, peer.ipv4());
             }
@@ -270,6 +278,7 @@ impl Service {
         if let Some(owner) = &screen.owner {
             return self.leave(hwaddr, owner);
         }
+        let without_dhcp = subnet.dhcp == DhcpPart::Off;
         let (name, hint) = match screen.suggestion {
             Some(next) => (next, "it boots without a further command".to_owned()),
             None => {
@@ -278,16 +287,21 @@ impl Service {
                 (example, hint)
             }
         };
+        // No DHCP exchange tells discovery of a machine in such a subnet, so that it cannot be accepted.
+        let command = match without_dhcp {
+            true => format!("add it with: rackstrap node add {name} --hwaddr {hwaddr}"),
+            false => format!("rack it with: rackstrap discover accept {hwaddr} {name}"),
+        };
         let mut message = vec![
             format!("unknown machine {hwaddr} - waiting to be racked"),
-            format!("rack it with: rackstrap discover accept {hwaddr} {name}"),
+            command,
             hint,
         ];
         message.extend(screen.remarks);
         let event = Event::new(Timestamp::now(), EventKind::Script, Level::Ok, "waits to be racked");
         self.recorder.record(Subject::Machine(hwaddr), event);
         // A machine that discovery does not know cannot be racked. A DHCP exchange makes it known again.
-        let ask_dhcp = !at_home || (again && screen.forgotten);
+        let ask_dhcp = !without_dhcp && (!at_home || (again && screen.forgotten));
         self.wait(&base_url(&world.site, subnet.server), hwaddr, &message, ask_dhcp)
     }
 

@@ -4,9 +4,9 @@ mod types;
 
 pub use types::{ARCH_TYPES, ArchType, arch_type, name, name_and_number, names_of, near_name, numbers_of};
 
-use crate::{sync::lock, text::one_line};
+use crate::{clock::monotonic, sync::lock, text::one_line};
 use rackstrap_wire::HwAddr;
-use std::{collections::HashMap, net::Ipv4Addr, sync::Mutex};
+use std::{collections::HashMap, net::Ipv4Addr, sync::Mutex, time::Instant};
 
 /// A loader that firmware gets if the site file names none for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +111,8 @@ pub struct Firmwares(Mutex<HashMap<HwAddr, Seen>>);
 #[derive(Clone, Debug, Default)]
 struct Seen {
     said: Option<Firmware>,
-    address: Option<Ipv4Addr>,
+    /// With the time at which it was noted.
+    address: Option<(Instant, Ipv4Addr)>,
 }
 
 impl Firmwares {
@@ -142,12 +143,19 @@ impl Firmwares {
 
     /// Another DHCP server gave that address to the card of a node.
     pub fn note_address(&self, hwaddr: HwAddr, address: Ipv4Addr) {
-        self.change(hwaddr, |seen| seen.address = Some(address));
+        self.change(hwaddr, |seen| seen.address = Some((monotonic(), address)));
     }
 
     /// The address that another DHCP server gave to it; none if that was not seen since the daemon started.
     pub fn address_of(&self, hwaddr: HwAddr) -> Option<Ipv4Addr> {
-        lock(&self.0).get(&hwaddr)?.address
+        lock(&self.0).get(&hwaddr)?.address.map(|(_, address)| address)
+    }
+
+    /// The address that another DHCP server gave last to one of a node's cards; none if that was not seen since the daemon started.
+    pub fn last_address_of(&self, cards: &[HwAddr]) -> Option<Ipv4Addr> {
+        let known = lock(&self.0);
+        let noted = cards.iter().filter_map(|card| known.get(card)?.address);
+        noted.max_by_key(|(at, _)| *at).map(|(_, address)| address)
     }
 
     fn change(&self, hwaddr: HwAddr, change: impl FnOnce(&mut Seen)) {
@@ -228,6 +236,11 @@ mod tests {
             (seen.address_of(other), seen.said(other)),
             (Some(Ipv4Addr::LOCALHOST), None)
         );
+        assert_eq!(seen.last_address_of(&[HwAddr([6; 6])]), None);
+        seen.note_address(card, Ipv4Addr::BROADCAST);
+        for cards in [[card, other], [other, card]] {
+            assert_eq!(seen.last_address_of(&cards), Some(Ipv4Addr::BROADCAST));
+        }
     }
 
     #[test]
