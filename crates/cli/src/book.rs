@@ -2,7 +2,7 @@
 //!
 //! If a page is renamed or a file is moved, the links and paths to it break, and no reader notices before they are needed.
 
-use super::named::{code_and_prose, documents, files, quoted};
+use super::named::{code_and_prose, documents, files, quoted, root};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -19,10 +19,6 @@ const FOLDERS: &[&str] = &[
     "bootscripts/",
     "images/",
 ];
-
-fn root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
-}
 
 /// The targets of a page's links, without those to other sites.
 fn links(text: &str) -> Vec<String> {

@@ -204,9 +204,14 @@ pub(super) fn code_and_prose(text: &str) -> (String, String) {
     (code, prose)
 }
 
+/// The project's top folder, two above this package's.
+pub(super) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap()
+}
+
 /// The paths and texts of the pages that people read.
 pub(super) fn documents() -> Vec<(String, String)> {
-    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    let root = root();
     let mut found: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
         .map(|name| root.join(name))
         .to_vec();
@@ -320,7 +325,7 @@ fn options_that_documents_promise_exist() {
 
 #[test]
 fn commands_that_texts_name_exist() {
-    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    let root = root();
     let mut found = Vec::new();
     for path in READ {
         files(root.join(path), &mut found);
