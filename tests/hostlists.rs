@@ -239,7 +239,7 @@ fn exports_are_what_other_programs_read() {
     assert!(
         daemon
             .says("dnsmasq")
-            .contains("dhcp-host=52:54:00:00:01:01,10.5.1.1,r01n01\n")
+            .contains("dhcp-host=52:54:00:00:01:01,set:rackstrap0,10.5.1.1,r01n01\n")
     );
     assert!(daemon.says("export genders").contains("r01n02 even\n"));
     let slurm = daemon.says("export slurm");

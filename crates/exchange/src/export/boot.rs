@@ -16,7 +16,7 @@ pub(super) const HTTP: &str = "HTTPClient";
 /// Bytes of the field `file` of a DHCP message, without the NUL at its end (RFC 2131 section 2). A longer URL has room in option 67 only.
 pub(super) const FILE_FIELD: usize = 127;
 
-/// The architecture type of a BIOS. rackstrap counts firmware that sends none as one.
+/// The architecture type of a BIOS. Firmware that sends none counts as one here.
 pub(super) const BIOS: u16 = 0;
 
 /// A file that firmware loads first.
