@@ -2,7 +2,10 @@
 
 mod types;
 
-pub use types::{ARCH_TYPES, ArchType, arch_type, name, name_and_number, names_of, near_name, numbers_of};
+pub use types::{
+    ARCH_TYPES, ArchType, DISCOVERY_CONTROL, HTTP_CLIENT, PXE_CLIENT, arch_type, name, name_and_number, names_of,
+    near_name, numbers_of,
+};
 
 use crate::{clock::monotonic, sync::lock, text::one_line};
 use rackstrap_wire::HwAddr;

@@ -176,7 +176,7 @@ fn rows(site: &Site, loaders: &Loaders, family: Family, machines: &[api::Firmwar
         })
         .collect();
     for machine in machines {
-        let who = machine.node.clone().unwrap_or_else(|| machine.hwaddr.to_string());
+        let who = machine.name();
         // A section may have the name of a default loader: of the two, the daemon's answer means the one with the file.
         let fits = |row: &&mut LoaderRow| {
             Some(&row.name) == machine.loader.as_ref() && machine.file.as_ref().is_none_or(|file| *file == row.file)
@@ -191,10 +191,7 @@ fn rows(site: &Site, loaders: &Loaders, family: Family, machines: &[api::Firmwar
 }
 
 fn row(loaders: &Loaders, family: Family, choice: LoaderChoice, condition: String, arch: Vec<u16>) -> LoaderRow {
-    let there = choice
-        .files
-        .iter()
-        .find_map(|file| Some((file.clone(), loaders.find(file)?)));
+    let there = loaders.first_of(&choice);
     let (problem, help) = match there {
         Some(_) => Default::default(),
         None => loaders.lacks(&choice, family),
@@ -205,11 +202,9 @@ fn row(loaders: &Loaders, family: Family, choice: LoaderChoice, condition: Strin
         default: !choice.of_site,
         condition,
         arch,
-        file: there
-            .as_ref()
-            .map_or_else(|| choice.files[0].clone(), |(file, _)| file.clone()),
-        path: there.as_ref().map(|(_, content)| content.path.clone()),
-        size: there.as_ref().map(|(_, content)| content.bytes.len()),
+        file: there.map_or(choice.files[0].as_str(), |(file, _)| file).to_owned(),
+        path: there.map(|(_, content)| content.path.clone()),
+        size: there.map(|(_, content)| content.bytes.len()),
         package: None,
         ready: there.is_some(),
         refused,
@@ -273,7 +268,7 @@ fn narrow(condition: &str) -> String {
 fn grouped(unserved: &[api::FirmwareRow]) -> BTreeMap<&str, Vec<String>> {
     let mut all: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for machine in unserved {
-        let who = machine.node.clone().unwrap_or_else(|| machine.hwaddr.to_string());
+        let who = machine.name();
         all.entry(machine.problem.as_deref().unwrap_or_default())
             .or_default()
             .push(who);

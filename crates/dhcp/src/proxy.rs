@@ -148,8 +148,8 @@ fn file(loader: &Loader) -> &str {
     }
 }
 
-/// Answers a packet at port 4011: firmware has its address and asks for its file. The answer goes back to its sender, so that
-/// nobody else can be sent packets through it.
+/// Answers a packet at port 4011: firmware has its address and asks for its file. The answer goes only to the address
+/// that the packet came from. No field of the packet can name another one.
 pub(super) fn boot_server(
     request: &Request,
     from: Ingress<'_>,

@@ -9,7 +9,10 @@ use dhcproto::{
     Encodable, Encoder,
     v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption},
 };
-use rackstrap_base::subnet::Subnet;
+use rackstrap_base::{
+    firmware::{DISCOVERY_CONTROL, HTTP_CLIENT, PXE_CLIENT},
+    subnet::Subnet,
+};
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// Port of servers and relays.
@@ -27,9 +30,6 @@ const HEADERS: usize = 28;
 const DEFAULT_MAX: u16 = 576;
 /// Replies are never fragmented: PXE ROMs do not reassemble.
 const ETHERNET_MTU: u16 = 1500;
-
-/// Option 43 with PXE_DISCOVERY_CONTROL (tag 6) and its bit 3, and the end.
-const DISCOVERY_CONTROL: [u8; 4] = [6, 1, 8, 255];
 
 /// A reply and where it goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,10 +157,10 @@ pub fn boot_only(request: &Request, subnet: &Subnet, loader: &Loader, to: Option
     boot_file(&mut message, request, loader, subnet.server);
     let options = message.opts_mut();
     let http = request.http_client && !request.ipxe;
-    let class: &[u8] = if http { b"HTTPClient" } else { b"PXEClient" };
+    let class = if http { HTTP_CLIENT } else { PXE_CLIENT };
     // iPXE looks for it as well: without it an offer without an address is no ProxyDHCP offer (dhcp_discovery_rx() in its
     // src/net/udp/dhcp.c). It then takes `siaddr` and the file name from the offer.
-    options.insert(DhcpOption::ClassIdentifier(class.to_vec()));
+    options.insert(DhcpOption::ClassIdentifier(class.into()));
     let bios = !http && !request.ipxe && matches!(request.arch, None | Some(0));
     if bios && discover {
         // PXE 2.1, table 2-1, PXE_DISCOVERY_CONTROL, bit 3: load the file of this offer, ask no boot server. Only for a BIOS:
@@ -231,12 +231,12 @@ fn boot(message: &mut Message, request: &Request, loader: &Loader, next_server: 
         )));
     } else if request.http_client {
         // UEFI 2.10 section 24.7.3.1: only an offer that says so is an HTTP boot offer.
-        options.insert(DhcpOption::ClassIdentifier(b"HTTPClient".to_vec()));
+        options.insert(DhcpOption::ClassIdentifier(HTTP_CLIENT.into()));
     } else if request.pxe_client {
         // PXE 2.1 section 2.4.5: an offer of class PXEClient without discovery control (tag 6) makes the ROM look for a boot
         // server on port 4011; bit 3 says to load the boot file of this offer at once. Without either option
         // SeaBIOS and OVMF load it as well (captures), other ROMs do not take the offer for a PXE one.
-        options.insert(DhcpOption::ClassIdentifier(b"PXEClient".to_vec()));
+        options.insert(DhcpOption::ClassIdentifier(PXE_CLIENT.into()));
         options.insert(DhcpOption::VendorExtensions(DISCOVERY_CONTROL.to_vec()));
         echo_uuid(message, request);
     }

@@ -192,8 +192,8 @@ impl Request {
                 || matches!(options.get(code::USER_CLASS).as_deref(), Some(b"iPXE" | b"\x04iPXE")),
             // Feature 19 (0x13) is HTTP, 20 HTTPS, in iPXE's src/include/ipxe/features.h.
             ipxe_without_http: ipxe_options.is_some_and(|o| sub_option(&o, 19).is_none() && !o.is_empty()),
-            pxe_client: vendor_class.starts_with(b"PXEClient"),
-            http_client: vendor_class.starts_with(b"HTTPClient"),
+            pxe_client: vendor_class.starts_with(firmware::PXE_CLIENT.as_bytes()),
+            http_client: vendor_class.starts_with(firmware::HTTP_CLIENT.as_bytes()),
             boot_item: match options.get(code::VENDOR).as_deref().and_then(|o| sub_option(o, 71)) {
                 Some([a, b, ..]) => Some(u16::from_be_bytes([*a, *b])).filter(|item| *item != 0),
                 _ => None,

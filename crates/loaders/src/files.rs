@@ -104,9 +104,9 @@ impl Default for Trust {
 }
 
 impl Trust {
-    /// Reads `path` in the loader directory `top`; both begin with the canonical path of that directory. All regular files that are reached
-    /// without leaving the directory are loaders, whoever's they are: the administrator gave this directory. Outside of it only links of
-    /// root's to root's files of packages are followed.
+    /// Reads `path` in the loader directory `top`; both begin with the canonical path of that directory. Every regular file below
+    /// this directory is a loader, whatever its owner, because the administrator named the directory. Links that lead out of it are followed
+    /// only if root owns them, and only to files of packages that root owns.
     pub fn read_below(&self, top: &Path, path: &Path) -> Result<Vec<u8>, Refused> {
         let real = path.canonicalize()?;
         match real.starts_with(top) {
@@ -128,8 +128,8 @@ impl Trust {
         self.read_public(&target)
     }
 
-    /// The file at the end of the links of `path`, an absolute path. All links on the way are root's, also those to directories. Nobody else
-    /// can change the directories of the links and of the file, except those below `top`.
+    /// Follows the links of `path`, an absolute path, and returns the file. Root must own every link, also links to directories. Only root
+    /// may be able to write to the directories of the links and of the file. Directories below `top` are exempt.
     fn follow(&self, path: &Path, top: Option<&Path>) -> Result<PathBuf, Refused> {
         let given = |dir: &Path| top.is_some_and(|top| dir.starts_with(top));
         let mut rest = names(path);

@@ -196,8 +196,8 @@ impl Loaders {
     /// No loader is made for this firmware, or its file does not exist or is refused. The text names the remedy.
     pub fn offer(&self, arch: Option<u16>, choice: &Result<LoaderChoice, String>) -> Result<String, String> {
         let choice = choice.as_ref().map_err(String::clone)?;
-        if let Some(file) = choice.files.iter().find(|file| self.find(file).is_some()) {
-            return Ok(file.clone());
+        if let Some((file, _)) = self.first_of(choice) {
+            return Ok(file.to_owned());
         }
         let (what, remedy) = self.lacks(choice, Family::of_this_machine());
         Err(format!(
@@ -209,8 +209,14 @@ impl Loaders {
     /// The name by which firmware asks for its loader. A loader whose file is missing is named, too, so that the machine shows the name on
     /// its screen.
     pub fn name_of<'a>(&self, choice: &'a LoaderChoice) -> Option<&'a str> {
-        let there = choice.files.iter().find(|file| self.find(file).is_some());
-        there.or(choice.files.first()).map(String::as_str)
+        let there = self.first_of(choice).map(|(file, _)| file);
+        there.or(choice.files.first().map(String::as_str))
+    }
+
+    /// The first file of a choice that exists, by its name; none if all are missing.
+    pub fn first_of<'a>(&self, choice: &'a LoaderChoice) -> Option<(&'a str, &LoaderContent)> {
+        let mut files = choice.files.iter();
+        files.find_map(|file| Some((file.as_str(), self.find(file)?)))
     }
 
     /// Why no file of a choice is served, and the remedy.

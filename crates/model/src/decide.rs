@@ -98,7 +98,7 @@ pub enum Decision {
     Node(Box<NodeDecision>),
     /// The machine is not a node.
     Unknown {
-        /// The loader for its firmware; `Err` says why there is none.
+        /// The loader for its firmware, or why there is none.
         loader: Result<LoaderChoice, String>,
         /// How the decision was made, one line for each step.
         why: Vec<String>,
@@ -106,7 +106,7 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// The loader for the machine's firmware; `Err` says why there is none.
+    /// The loader for the machine's firmware, or why there is none.
     pub fn loader(&self) -> &Result<LoaderChoice, String> {
         match self {
             Decision::Node(node) => &node.loader,
@@ -122,9 +122,9 @@ pub struct NodeDecision {
     pub node: Arc<Node>,
     /// The subnet of its address.
     pub subnet: Subnet,
-    /// The image version; `Err` says why there is none.
+    /// The image version, or why there is none.
     pub image: Result<Arc<ImageVersion>, String>,
-    /// The loader for its firmware; `Err` says why there is none.
+    /// The loader for its firmware, or why there is none.
     pub loader: Result<LoaderChoice, String>,
     /// The plan for the disk; none if disks are left alone.
     pub disk: Option<DiskPlan>,

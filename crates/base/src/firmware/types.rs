@@ -5,6 +5,15 @@
 
 use crate::words::closest;
 
+/// How the vendor class (option 60) of firmware begins that loads by TFTP (PXE 2.1 table 2-1).
+pub const PXE_CLIENT: &str = "PXEClient";
+/// How that of firmware begins that loads by HTTP (UEFI 2.10 section 24.7.3.1).
+pub const HTTP_CLIENT: &str = "HTTPClient";
+
+/// Option 43 for the firmware of a BIOS: PXE_DISCOVERY_CONTROL (PXE 2.1, table 2-1, tag 6), bit 3: load the boot file, ask no
+/// boot server. The last byte is the end of the option's own list.
+pub const DISCOVERY_CONTROL: [u8; 4] = [6, 1, 8, 255];
+
 /// One row of the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArchType {
@@ -22,10 +31,14 @@ impl ArchType {
         self.name.ends_with("-http")
     }
 
+    /// [`PXE_CLIENT`] or [`HTTP_CLIENT`].
+    pub fn client(&self) -> &'static str {
+        if self.is_http() { HTTP_CLIENT } else { PXE_CLIENT }
+    }
+
     /// How its vendor class (option 60) begins: `PXEClient:Arch:00007` (PXE 2.1 table 2-1).
     pub fn class(&self) -> String {
-        let client = if self.is_http() { "HTTPClient" } else { "PXEClient" };
-        format!("{client}:Arch:{:05}", self.number)
+        format!("{}:Arch:{:05}", self.client(), self.number)
     }
 }
 

@@ -23,3 +23,10 @@ pub struct FirmwareRow {
     /// Why it gets no loader, with the remedy; none if it gets one.
     pub problem: Option<String>,
 }
+
+impl FirmwareRow {
+    /// What people read for it: the node, or the hardware address of an unknown machine.
+    pub fn name(&self) -> String {
+        self.node.clone().unwrap_or_else(|| self.hwaddr.to_string())
+    }
+}

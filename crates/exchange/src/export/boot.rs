@@ -2,16 +2,8 @@
 
 use super::ExportNode;
 use ipnet::Ipv4Net;
+pub(super) use rackstrap_base::firmware::{DISCOVERY_CONTROL, HTTP_CLIENT as HTTP, PXE_CLIENT as PXE};
 use std::{collections::BTreeSet, net::Ipv4Addr};
-
-/// Option 43 for the firmware of a BIOS: PXE_DISCOVERY_CONTROL (PXE 2.1, table 2-1, tag 6), bit 3: load the boot file, ask no
-/// boot server.
-pub(super) const DISCOVERY_CONTROL: [u8; 4] = [6, 1, 8, 255];
-
-/// How the vendor class of firmware begins that loads by TFTP.
-pub(super) const PXE: &str = "PXEClient";
-/// How the vendor class of firmware begins that loads by HTTP.
-pub(super) const HTTP: &str = "HTTPClient";
 
 /// Bytes of the field `file` of a DHCP message, without the NUL at its end (RFC 2131 section 2). A longer URL has room in option 67 only.
 pub(super) const FILE_FIELD: usize = 127;

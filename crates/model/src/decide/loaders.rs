@@ -2,7 +2,7 @@
 
 use super::Requester;
 use rackstrap_base::firmware::{
-    ARCH_TYPES, ArchType, arch_type, default_loader, name, name_and_number, names_of, or_bios,
+    ARCH_TYPES, ArchType, PXE_CLIENT, arch_type, default_loader, name, name_and_number, names_of, or_bios,
 };
 use rackstrap_site::{LoaderRule, Site};
 use std::collections::BTreeSet;
@@ -62,8 +62,7 @@ pub fn loaders_of(site: &Site, profiles: &[String]) -> Vec<(String, u16, LoaderC
     archs.extend(rules.clone().flat_map(|rule| rule.archs.iter().copied()));
     let mut all = Vec::new();
     for arch in archs {
-        let http = arch_type(arch).is_some_and(ArchType::is_http);
-        let kind = if http { "HTTPClient" } else { "PXEClient" };
+        let kind = arch_type(arch).map_or(PXE_CLIENT, ArchType::client);
         let longer = rules.clone().map(|rule| rule.vendor_class.as_str());
         let longer = longer.filter(|class| class.starts_with(kind));
         // Sorted: a class comes after those that it begins with.
