@@ -163,6 +163,87 @@ fn paths_that_pages_name_exist() {
     assert!(wrong.is_empty(), "{}", wrong.into_iter().collect::<Vec<_>>().join("\n"));
 }
 
+/// The path of the module in the file at `path` as the test runner shows it: `vm::uefi` for tests/vm/uefi.rs, `dhcp::tests::boot` for
+/// crates/dhcp/src/tests/boot.rs. `mod.rs` and `lib.rs` belong to their directory.
+fn module_of(path: &Path) -> String {
+    let path = path.with_extension("");
+    let words = path.iter().filter_map(|part| part.to_str());
+    // A test's own folder is the only `tests` that is not a module.
+    let words: Vec<String> = words
+        .enumerate()
+        .filter(|(at, word)| !matches!(*word, "crates" | "src" | "mod" | "lib") && (*at, *word) != (0, "tests"))
+        .map(|(_, word)| word.replace('-', "_"))
+        .collect();
+    words.join("::")
+}
+
+/// The names of the tests in a file: functions with `#[test]`, and rows `name => …` of a table of tests.
+fn tests_in(text: &str) -> BTreeSet<&str> {
+    let mut found = BTreeSet::new();
+    let mut lines = text.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        let name = match line {
+            "#[test]" => lines
+                .find_map(|line| line.strip_prefix("fn "))
+                .and_then(|rest| rest.split('(').next()),
+            row => row.split_once(" => ").map(|(name, _)| name),
+        };
+        found.extend(name.filter(|name| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')));
+    }
+    found
+}
+
+/// All tests of the project, such as `vm::unknown::an_unknown_machine_waits`. `mod tests` in a file is left out.
+fn tests() -> BTreeSet<String> {
+    let mut sources = Vec::new();
+    for folder in ["tests", "src", "crates"] {
+        files(root().join(folder), &mut sources);
+    }
+    sources.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let mut all = BTreeSet::new();
+    for path in sources {
+        let module = module_of(path.strip_prefix(root()).unwrap());
+        let text = fs::read_to_string(&path).unwrap();
+        all.extend(tests_in(&text).into_iter().map(|name| format!("{module}::{name}")));
+    }
+    all
+}
+
+/// Readers trust this page about what is tested, so a test that is renamed or removed must not stay there.
+#[test]
+fn tests_that_the_page_about_firmware_names_exist() {
+    let page = fs::read_to_string(root().join("docs/reference/firmware.md")).unwrap();
+    let all = tests();
+    let named: Vec<&str> = quoted(&page)
+        .filter(|code| code.contains("::") && !code.ends_with(':'))
+        .collect();
+    assert!(named.len() > 12, "only {named:?} were found");
+    let wrong: Vec<&&str> = named.iter().filter(|name| !all.contains(**name)).collect();
+    assert!(wrong.is_empty(), "these are not tests: {wrong:?}");
+    // Each row of a table says what tests it, or that nothing does.
+    for row in page
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.contains("Tested by"))
+    {
+        assert!(row.contains("::") || row.contains("| nothing |"), "{row}");
+    }
+}
+
+#[test]
+fn tests_are_found_by_the_names_that_the_runner_shows() {
+    for (path, module) in [
+        ("tests/vm/uefi.rs", "vm::uefi"),
+        ("tests/netns/mod.rs", "netns"),
+        ("crates/dhcp/src/tests/boot.rs", "dhcp::tests::boot"),
+        ("crates/lease-file/src/lib.rs", "lease_file"),
+    ] {
+        assert_eq!(module_of(Path::new(path)), module);
+    }
+    let text =
+        "#[test]\n#[ignore]\nfn one() {\n}\nfn two() {\n    match x {\n        three => 3,\n        Some(_) => 4,\n";
+    assert_eq!(tests_in(text), BTreeSet::from(["one", "three"]));
+}
+
 #[test]
 fn wrong_links_and_paths_are_found() {
     let text = "# One `[two]`: three\n\nSee [a](b.md#c), [`[x](y)`](#one-two-three), [site](https://example.org/)\n\n```\n[no](link)\n# no heading\n```\n\n## Twice\n\n## Twice\n\n`src/none.rs -v` and `other/none.rs`\n";
