@@ -155,28 +155,45 @@ pub(super) async fn begin(
     let begun = move || {
         let wish = Wish::from(asked.wish);
         let rollout = context.rollouts.begin(&wish, &by, Timestamp::now())?.into();
-        let warnings = lacking_modules(&context, &wish);
+        let warnings = lacking(&context, &wish);
         Ok::<_, RolloutError>(api::RolloutBegun { rollout, warnings })
     };
     Ok(Json(blocking(begun).await??))
 }
 
-/// Kernel modules that nodes' hardware used at their last boots and that the version lacks, with the nodes.
-fn lacking_modules(context: &Shared, wish: &Wish) -> Vec<String> {
+/// Architectures of nodes at their last boots for which the version has no variant, and kernel modules that their hardware used then
+/// and that the version lacks, with the nodes.
+fn lacking(context: &Shared, wish: &Wish) -> Vec<String> {
     let world = context.world.load_full();
     let Some(version) = world.images.get(&wish.image) else {
         return Vec::new();
     };
-    let kernel = match KernelModules::read(version) {
-        Ok(kernel) => kernel,
-        Err(error) => return vec![format!("which kernel modules {} has is unknown: {error}", wish.image)],
-    };
+    // Of each variant: its kernel's modules.
+    let mut kernels: BTreeMap<String, KernelModules> = BTreeMap::new();
+    for variant in version.variants() {
+        let name = variant.export_name();
+        match KernelModules::read(variant) {
+            Ok(kernel) => kernels.insert(variant.variant.clone(), kernel),
+            Err(error) => return vec![format!("which kernel modules {name} has is unknown: {error}")],
+        };
+    }
+    let mut without: BTreeMap<String, NodeSet> = BTreeMap::new();
     let mut lacking: BTreeMap<String, NodeSet> = BTreeMap::new();
     for node in &wish.nodes {
         let boots = context.boots.of_node(node);
+        let last = boots.iter().find_map(|boot| world.images.of_plan(&boot.plan));
+        let machine = last.and_then(|variant| variant.architecture());
+        let Some(kernel) = version
+            .variant_for(machine)
+            .and_then(|variant| kernels.get(&variant.variant))
+        else {
+            let name = machine.map(|machine| machine.to_string()).unwrap_or_default();
+            without.entry(name).or_default().insert(node.as_str());
+            continue;
+        };
         let hardware = boots.iter().find_map(|boot| boot.hardware.as_ref());
         for module in hardware
-            .map(|hardware| missing_modules(hardware, &kernel))
+            .map(|hardware| missing_modules(hardware, kernel))
             .unwrap_or_default()
         {
             lacking.entry(module).or_default().insert(node.as_str());
@@ -189,7 +206,15 @@ fn lacking_modules(context: &Shared, wish: &Wish) -> Vec<String> {
             nodes.fold()
         )
     };
-    lacking.into_iter().map(line).collect()
+    let no_variant = without.into_iter().map(|(machine, nodes)| {
+        format!(
+            "{image} has no variant for {machine}, which {} had at its last boot; nodes without a variant do not boot; add it with: \
+             rackstrap image import {image} --arch {machine} --from TREE",
+            nodes.fold(),
+            image = wish.image,
+        )
+    });
+    no_variant.chain(lacking.into_iter().map(line)).collect()
 }
 
 pub(super) async fn promote(

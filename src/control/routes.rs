@@ -414,7 +414,7 @@ async fn images_in_use(State(context): State<Shared>) -> Json<Vec<api::ImageUse>
     images.extend(holds.keys().cloned());
     let uses = images.into_iter().map(|image| {
         let nodes = world.inventory.iter().map(|node| node.name.clone());
-        let nodes = nodes.filter(|name| context.boots.may_mount(name, &image)).collect();
+        let nodes = nodes.filter(|name| context.boots.uses(name, &image)).collect();
         let reasons = holds.remove(&image).unwrap_or_default();
         api::ImageUse { image, nodes, reasons }
     });

@@ -18,6 +18,7 @@ use rackstrap_base::{
     subnet::{DhcpPart, wrong_address},
     text::quoted,
 };
+use rackstrap_catalog::export_name;
 use rackstrap_image::permissive_args;
 use rackstrap_model::decide::{Decision, NodeDecision, Requester, World, decide};
 use rackstrap_registries::{
@@ -205,13 +206,13 @@ impl Service {
         };
         let origin = Origin {
             uuid: self.discovery.uuid_of(hwaddr),
-            privileged: (world.images.get(&plan.image)).is_some_and(|version| version.asks_from_privileged_ports()),
+            privileged: (world.images.of_plan(&plan)).is_some_and(|version| version.asks_from_privileged_ports()),
             doubted,
         };
         let boot = self.boots.open_on(Timestamp::now(), origin, move |_| plan).await;
         let boot = boot.map_err(|e| Problem::unavailable(e.to_string()))?;
         // Files on an NFS root have no labels, so if the policy is enforced, logins fail.
-        let version = world.images.get(boot.image());
+        let version = world.images.of_plan(&boot.plan);
         let permissive = version.is_some_and(|version| version.enforces_selinux);
         let kernel_args = match permissive {
             true => permissive_args(&decision.kernel_args),
@@ -234,7 +235,13 @@ impl Service {
                     self.rollouts.opened(&boot, Timestamp::now());
                 }
                 let how = if permissive { ", SELinux permissive" } else { "" };
-                self.record(&boot, kind, Level::Ok, format!("boots {}{how}", boot.plan.image), None);
+                self.record(
+                    &boot,
+                    kind,
+                    Level::Ok,
+                    format!("boots {}{how}", boots_what(&boot)),
+                    None,
+                );
                 Ok(text)
             }
             Err(problem) => {
@@ -341,6 +348,11 @@ impl Service {
     }
 }
 
+/// `debian@3`, and `debian@3/arm64` for a further variant.
+fn boots_what(boot: &Boot) -> String {
+    export_name(&boot.plan.image, &boot.plan.variant)
+}
+
 /// `GET|HEAD /boot/{id}/kernel` and `/boot/{id}/initramfs`: the files of the pinned version, even if another one is current
 /// now.
 pub async fn boot_file(
@@ -358,10 +370,12 @@ pub async fn boot_file(
             return Err(Problem::not_found(Reason::UnknownPath, text));
         }
     };
-    let image = boot.image().clone();
     let world = service.snapshot();
-    let version = world.images.get(&image).ok_or_else(|| {
-        let detail = format!("image {image} is gone; the machine has to ask for a new boot");
+    let version = world.images.of_plan(&boot.plan).ok_or_else(|| {
+        let detail = format!(
+            "image {} is gone; the machine has to ask for a new boot",
+            boots_what(&boot)
+        );
         service.record(&boot, requested.kind(false), Level::Error, detail.clone(), None);
         Problem::not_found(Reason::UnknownBoot, detail)
     })?;

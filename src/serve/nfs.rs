@@ -2,7 +2,7 @@
 
 use super::Shared;
 use rackstrap_base::{clock::Timestamp, rare::Rare, sync::lock};
-use rackstrap_catalog::Catalog;
+use rackstrap_catalog::{Catalog, ImageVersion, export_name};
 use rackstrap_nfs::{ExportId, ExportRoot, Exports, NfsEvent, Refusal};
 use rackstrap_registries::timeline::{Event, EventKind, Level, Subject};
 use rackstrap_wire::{FIRST_USER_PORT, ImageRef};
@@ -36,8 +36,8 @@ impl ImageExports {
     /// Closes the exports of versions that are no longer in `images`, or have another tree there. Otherwise their files could
     /// not be freed, and would take the place of files of current exports.
     pub fn retain(&self, images: &Catalog) {
-        let is_there: HashSet<_> = (images.iter())
-            .map(|version| (export_id(&version.manifest.image), version.manifest.created))
+        let is_there: HashSet<_> = all_variants(images)
+            .map(|variant| (export_id(&variant.export_name()), variant.manifest.created))
             .collect();
         let mut open = lock(&self.open);
         let dropped: Vec<_> = open
@@ -62,13 +62,14 @@ impl ImageExports {
             .map(|node| node.name.clone())
     }
 
-    /// The export of `image`, if `peer` is a node that was told to boot it.
-    fn export(&self, peer: SocketAddr, image: &ImageRef) -> Result<Arc<ExportRoot>, Refusal> {
+    /// The export of that variant of `image`, if `peer` is a node that was told to boot it.
+    fn export(&self, peer: SocketAddr, image: &ImageRef, variant: &str) -> Result<Arc<ExportRoot>, Refusal> {
+        let name = export_name(image, variant);
         let node = self
             .node_of(peer)
             .ok_or_else(|| Refusal::NotYours(format!("{} is not a node", peer.ip())))?;
-        if !self.shared.boots.may_mount(&node, image) {
-            return Err(Refusal::NotYours(format!("{node} was not told to boot {image}")));
+        if !self.shared.boots.may_mount(&node, image, variant) {
+            return Err(Refusal::NotYours(format!("{node} was not told to boot {name}")));
         }
         let version = self
             .shared
@@ -76,9 +77,10 @@ impl ImageExports {
             .load()
             .images
             .get(image)
+            .and_then(|version| version.variant_named(variant))
             .cloned()
             .ok_or(Refusal::NoSuchExport)?;
-        let id = export_id(image);
+        let id = export_id(&name);
         let mut open = lock(&self.open);
         // The name may belong to another tree now: an image was renamed, and a new image got its name and number.
         if let Some((made, root)) = open.get(&id)
@@ -86,7 +88,7 @@ impl ImageExports {
         {
             return Ok(root.clone());
         }
-        let root = ExportRoot::open(&version.dir.join("root"), id, image.to_string())
+        let root = ExportRoot::open(&version.dir.join("root"), id, name)
             .map_err(|error| Refusal::Unavailable(error.to_string()))?;
         let root = Arc::new(root);
         open.insert(id, (version.manifest.created, root.clone()));
@@ -94,9 +96,13 @@ impl ImageExports {
     }
 }
 
-/// The identifier of a version in file handles; the same after each start.
-fn export_id(image: &ImageRef) -> ExportId {
-    let digest = blake3::hash(image.to_string().as_bytes());
+fn all_variants(images: &Catalog) -> impl Iterator<Item = &ImageVersion> {
+    images.iter().flat_map(|version| version.variants())
+}
+
+/// The identifier of a variant's export in file handles; the same after each start.
+fn export_id(name: &str) -> ExportId {
+    let digest = blake3::hash(name.as_bytes());
     let mut id = [0; 8];
     id.copy_from_slice(&digest.as_bytes()[..8]);
     ExportId(id)
@@ -109,21 +115,22 @@ impl Exports for ImageExports {
 
     fn mount(&self, peer: SocketAddr, path: &[u8]) -> Result<Arc<ExportRoot>, Refusal> {
         let text = std::str::from_utf8(path).map_err(|_| Refusal::NoSuchExport)?;
-        let image = text
-            .trim_start_matches('/')
-            .parse()
-            .map_err(|_| Refusal::NoSuchExport)?;
-        self.export(peer, &image)
+        let name = text.trim_start_matches('/');
+        let (image, variant) = match name.split_once('/') {
+            None => (name, ""),
+            // A path that ends with a slash names no variant.
+            Some((_, "")) => return Err(Refusal::NoSuchExport),
+            Some(both) => both,
+        };
+        let image = image.parse().map_err(|_| Refusal::NoSuchExport)?;
+        self.export(peer, &image, variant)
     }
 
     fn by_id(&self, peer: SocketAddr, id: ExportId) -> Result<Arc<ExportRoot>, Refusal> {
         let world = self.shared.world.load();
-        let image = world
-            .images
-            .iter()
-            .map(|v| &v.manifest.image)
-            .find(|image| export_id(image) == id);
-        self.export(peer, image.ok_or(Refusal::NoSuchExport)?)
+        let variant = all_variants(&world.images).find(|variant| export_id(&variant.export_name()) == id);
+        let variant = variant.ok_or(Refusal::NoSuchExport)?;
+        self.export(peer, &variant.manifest.image, &variant.variant)
     }
 
     fn list(&self, peer: SocketAddr) -> Vec<Vec<u8>> {
@@ -131,10 +138,10 @@ impl Exports for ImageExports {
             return Vec::new();
         };
         let world = self.shared.world.load();
-        let images = world.images.iter().map(|v| &v.manifest.image);
-        images
-            .filter(|image| self.shared.boots.may_mount(&node, image))
-            .map(|i| format!("/{i}").into_bytes())
+        let boots = &self.shared.boots;
+        all_variants(&world.images)
+            .filter(|variant| boots.may_mount(&node, &variant.manifest.image, &variant.variant))
+            .map(|variant| format!("/{}", variant.export_name()).into_bytes())
             .collect()
     }
 

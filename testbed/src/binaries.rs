@@ -1,15 +1,18 @@
 //! The programs under test, built by cargo.
 
-use crate::{Result, paths};
+use crate::{Result, foreign, packages, paths, process};
 use anyhow::{Context, ensure};
 use std::{
     env,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 /// Environment variable with the path of a daemon, which is then not built.
 pub const DAEMON: &str = "RACKSTRAP_TEST_DAEMON";
+
+/// Environment variable with the path of an agent for arm64, which is then not built.
+const AGENT_ARM64: &str = "RACKSTRAP_TEST_AGENT_ARM64";
 
 /// Environment variable with the path of an agent, which is then not built.
 pub const AGENT: &str = "RACKSTRAP_TEST_AGENT";
@@ -66,6 +69,82 @@ fn beside_the_test() -> Option<PathBuf> {
     Some(deps.parent()?.join("rackstrap"))
 }
 
+/// Rust's name of the target for arm64.
+const ARM64: &str = "aarch64-unknown-linux-gnu";
+/// The flags of the agent, as it is shipped: one file that needs no library and is not moved at its start.
+const STATIC: &str = "-C target-feature=+crt-static -C relocation-model=static";
+/// Debian's compiler, which is beside rustup's.
+const RUSTC: &str = "/usr/bin/rustc";
+
+/// Builds the daemon with the release profile.
+pub fn build_release() -> Result<PathBuf> {
+    cargo_build(&["--package", "rackstrap", "--bin", "rackstrap", "--release"], None).context("building the daemon")?;
+    Ok(paths::target_dir().join("release/rackstrap"))
+}
+
+/// The agent for arm64, built now unless [`AGENT_ARM64`] names one.
+pub fn arm64_agent(say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    match env::var_os(AGENT_ARM64) {
+        Some(path) => Ok(path.into()),
+        None => Cross::prepare(say)?.build_agent(),
+    }
+}
+
+/// The means to build for arm64, of [`packages::CROSS_ARM64`] and of the standard library that is fetched for them.
+#[derive(Debug)]
+pub struct Cross {
+    sysroot: PathBuf,
+    target_dir: PathBuf,
+}
+
+impl Cross {
+    /// Installs and fetches what is missing, on Debian with amd64.
+    pub fn prepare(say: &mut dyn FnMut(&str)) -> Result<Self> {
+        ensure!(
+            env::consts::ARCH == "x86_64",
+            "builds for arm64 work on a machine with amd64, and on one with arm64 with --arch of its own"
+        );
+        packages::ensure_these(packages::CROSS_ARM64, say)?;
+        // The library must be of the compiler's own build.
+        let version = process::output(Command::new(RUSTC).arg("--version"))?;
+        let library = foreign::unpacked("arm64-std", &["libstd-rust-web-dev"], version.trim(), say)?;
+        Ok(Cross {
+            sysroot: library.join("usr"),
+            // Two compilers cannot share a directory: each would build everything again.
+            target_dir: paths::target_dir().join("cross"),
+        })
+    }
+
+    /// Builds the agent as one static program.
+    pub fn build_agent(&self) -> Result<PathBuf> {
+        self.build(&["--package", "rackstrap-agent", "--profile", "agent"], STATIC)
+            .context("building the agent for arm64")?;
+        let agent = self.target_dir.join(ARM64).join("agent/rackstrap-agent");
+        expect_small(&agent)?;
+        Ok(agent)
+    }
+
+    /// Builds the daemon with the release profile, for Debian 12 or newer.
+    pub fn build_daemon(&self) -> Result<PathBuf> {
+        self.build(&["--package", "rackstrap", "--bin", "rackstrap", "--release"], "")
+            .context("building the daemon for arm64")?;
+        Ok(self.target_dir.join(ARM64).join("release/rackstrap"))
+    }
+
+    fn build(&self, arguments: &[&str], flags: &str) -> Result {
+        let flags = format!("--sysroot {} {flags}", self.sysroot.display());
+        let mut command = cargo_command(&[arguments, &["--target", ARM64]].concat(), Some(flags.trim()));
+        // Build scripts and macros run here, so `--target` keeps the flags from them.
+        command
+            .env("RUSTC", RUSTC)
+            .env("CARGO_TARGET_DIR", &self.target_dir)
+            .env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc")
+            .env("CC_aarch64_unknown_linux_gnu", "aarch64-linux-gnu-gcc")
+            .env("AR_aarch64_unknown_linux_gnu", "aarch64-linux-gnu-ar");
+        run(command, arguments)
+    }
+}
+
 /// Builds the daemon with the dev profile.
 pub fn build_daemon() -> Result<PathBuf> {
     cargo_build(&["--package", "rackstrap", "--bin", "rackstrap"], None).context("building the daemon")?;
@@ -74,13 +153,17 @@ pub fn build_daemon() -> Result<PathBuf> {
 
 /// Builds the agent as one static program. `--target` keeps the flags from build scripts and macros.
 pub fn build_agent() -> Result<PathBuf> {
-    let flags = "-C target-feature=+crt-static -C relocation-model=static";
     cargo_build(
         &["--package", "rackstrap-agent", "--profile", "agent", "--target", TARGET],
-        Some(flags),
+        Some(STATIC),
     )
     .context("building the agent")?;
     let agent = paths::target_dir().join(TARGET).join("agent/rackstrap-agent");
+    expect_small(&agent)?;
+    Ok(agent)
+}
+
+fn expect_small(agent: &Path) -> Result {
     let size = agent
         .metadata()
         .with_context(|| format!("looking at {}", agent.display()))?
@@ -89,11 +172,15 @@ pub fn build_agent() -> Result<PathBuf> {
         size <= AGENT_SIZE,
         "the agent has {size} bytes; at most {AGENT_SIZE} are allowed, because every node downloads it at every boot"
     );
-    Ok(agent)
+    Ok(())
 }
 
 /// Cargo's output goes to stderr, because on a fresh machine it builds for minutes.
 fn cargo_build(arguments: &[&str], flags: Option<&str>) -> Result {
+    run(cargo_command(arguments, flags), arguments)
+}
+
+fn cargo_command(arguments: &[&str], flags: Option<&str>) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .arg("build")
@@ -104,6 +191,10 @@ fn cargo_build(arguments: &[&str], flags: Option<&str>) -> Result {
     if let Some(flags) = flags {
         command.env("RUSTFLAGS", flags);
     }
+    command
+}
+
+fn run(mut command: Command, arguments: &[&str]) -> Result {
     let status = command.status().context("running cargo")?;
     ensure!(
         status.success(),

@@ -17,6 +17,7 @@
 
 pub mod binaries;
 pub mod disk;
+pub mod foreign;
 pub mod image;
 pub mod netns;
 pub mod networks;

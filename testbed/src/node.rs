@@ -21,6 +21,41 @@ pub enum Firmware {
     Bios,
     /// OVMF with its own PXE stack, because the card has no ROM.
     Uefi,
+    /// The same firmware on a machine with arm64 (AAVMF).
+    UefiArm64,
+}
+
+impl Firmware {
+    /// The program that emulates its machine.
+    fn qemu(self) -> &'static str {
+        match self {
+            Firmware::Bios | Firmware::Uefi => "qemu-system-x86_64",
+            Firmware::UefiArm64 => "qemu-system-aarch64",
+        }
+    }
+
+    /// QEMU's name of the machine. Its default processor for arm64, a Cortex-A15, has 32 bits and is set by [`Firmware::processor`].
+    fn machine(self) -> &'static str {
+        match self {
+            Firmware::Bios | Firmware::Uefi => "q35",
+            Firmware::UefiArm64 => "virt",
+        }
+    }
+
+    /// QEMU's name of the processor; none for the default one. Later ones than this have pointer authentication, whose emulation is
+    /// slow.
+    fn processor(self) -> Option<&'static str> {
+        (self == Firmware::UefiArm64).then_some("cortex-a57")
+    }
+
+    /// The files of UEFI: its code, and its variables as they are at first.
+    fn flash(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Firmware::Bios => None,
+            Firmware::Uefi => Some(("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd")),
+            Firmware::UefiArm64 => Some(("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd")),
+        }
+    }
 }
 
 /// The network card.
@@ -235,7 +270,7 @@ impl<'c> Node<'c> {
             Some(tap) => tap,
             None => self.cluster.namespace.tap()?,
         };
-        let mut command = self.cluster.namespace.command("qemu-system-x86_64");
+        let mut command = self.cluster.namespace.command(self.firmware.qemu());
         command.args([
             "-name",
             &self.name,
@@ -247,7 +282,7 @@ impl<'c> Node<'c> {
         ]);
         command.args([
             "-machine",
-            "q35",
+            self.firmware.machine(),
             "-accel",
             "tcg,thread=multi",
             "-smp",
@@ -255,6 +290,9 @@ impl<'c> Node<'c> {
             "-m",
             "768",
         ]);
+        if let Some(processor) = self.firmware.processor() {
+            command.args(["-cpu", processor]);
+        }
         // With this device, nothing waits for random numbers.
         command.args(["-device", "virtio-rng-pci"]);
         command.args(self.console.qemu_arguments());
@@ -270,7 +308,7 @@ impl<'c> Node<'c> {
             BootOrder::DiskAlone => "",
         };
         // Without a ROM, OVMF uses its own network stack, and SeaBIOS cannot use the card.
-        let rom = match self.firmware == Firmware::Uefi || self.order == BootOrder::DiskAlone {
+        let rom = match self.firmware != Firmware::Bios || self.order == BootOrder::DiskAlone {
             true => ",romfile=",
             false => "",
         };
@@ -289,15 +327,12 @@ impl<'c> Node<'c> {
         for (index, (bus, disk)) in self.disks.borrow().iter().enumerate() {
             command.args(disk_arguments(index, *bus, disk));
         }
-        if self.firmware == Firmware::Uefi {
+        if let Some((code, empty)) = self.firmware.flash() {
             let vars = self.dir.join("vars.fd");
             if !vars.exists() {
-                fs::copy("/usr/share/OVMF/OVMF_VARS_4M.fd", &vars).context("copying OVMF's variables")?;
+                fs::copy(empty, &vars).with_context(|| format!("copying {empty}"))?;
             }
-            command.args([
-                "-drive",
-                "if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
-            ]);
+            command.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={code}")]);
             command.args(["-drive", &format!("if=pflash,format=raw,file={}", vars.display())]);
         }
         let log = File::options()

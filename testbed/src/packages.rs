@@ -22,9 +22,16 @@ pub const DEMO: &[&str] = &[
     "util-linux",
 ];
 
+/// Packages for builds for arm64 on amd64: Debian's newer compiler, the only one for which Debian has a standard library of another
+/// architecture, and the C compiler and library for that one. `rustup target add` brings the same where it may download.
+pub const CROSS_ARM64: &[&str] = &["rustc-web", "gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"];
+
 /// Further packages for the tests.
 const TESTS: &[&str] = &[
     "ovmf",
+    // A machine with arm64; its agent is compiled with CROSS_ARM64.
+    "qemu-system-arm",
+    "qemu-efi-aarch64",
     // Trees with another init than systemd, and of another distribution.
     "busybox-static",
     "dnf",

@@ -2,7 +2,7 @@
 //! the operating system, because a full Debian takes most of a minute to start in an emulated machine.
 
 use crate::{
-    Result,
+    Result, foreign,
     image::{self, Kernel},
     process::output,
 };
@@ -98,6 +98,34 @@ pub fn tree(kernel: Kernel, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     image::tree("small", &depends, |part| make(part, &debian))
 }
 
+/// The same for arm64, without the programs: Debian's kernel for virtual machines and its busybox for that architecture.
+pub fn arm64(say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+    let packages = foreign::unpacked(
+        "arm64-packages",
+        &["linux-image-cloud-arm64", "busybox-static"],
+        "",
+        say,
+    )?;
+    // QEMU's machine has a PL011 as its serial line.
+    let inittab = INITTAB.replace("ttyS0", "ttyAMA0");
+    let recipe = format!("{}{inittab}{RC}{FOLDERS:?}{ABSENT_HARDWARE:?}", packages.display());
+    image::tree("small-arm64", &recipe, |part| {
+        for folder in FOLDERS {
+            fs::create_dir_all(part.join(folder))?;
+        }
+        for (from, to) in [("boot", "boot"), ("lib/modules", "lib/modules")] {
+            let mut copy = Command::new("cp");
+            output(
+                copy.args(["-a", "--reflink=auto"])
+                    .arg(packages.join(from))
+                    .arg(part.join(to)),
+            )?;
+        }
+        skeleton(part, &packages.join("bin/busybox"), &inittab, RC)?;
+        thin_out(part)
+    })
+}
+
 /// Removes the drivers of [`ABSENT_HARDWARE`] and of other network cards.
 fn thin_out(part: &Path) -> Result {
     for entry in fs::read_dir(part.join("lib/modules"))? {
@@ -151,12 +179,19 @@ pub fn busybox(part: &Path, debian: &Path, inittab: &str, rc: &str) -> Result {
                 .arg(part.join(to)),
         )?;
     }
-    fs::copy("/bin/busybox", part.join("bin/busybox")).context("copying busybox")?;
-    output(
-        Command::new("chroot")
-            .arg(part)
-            .args(["/bin/busybox", "--install", "-s", "/bin"]),
-    )?;
+    skeleton(part, Path::new("/bin/busybox"), inittab, rc)
+}
+
+/// The part of [`busybox`] that is not of Debian's tree, with this `busybox`. It may be for another machine, so it does not run: its names
+/// are those of this machine's, which is of the same release.
+fn skeleton(part: &Path, busybox: &Path, inittab: &str, rc: &str) -> Result {
+    fs::copy(busybox, part.join("bin/busybox")).context("copying busybox")?;
+    for name in output(Command::new("/bin/busybox").arg("--list"))?.lines() {
+        let link = part.join("bin").join(name);
+        if name != "busybox" {
+            symlink("busybox", &link).with_context(|| format!("linking {}", link.display()))?;
+        }
+    }
     symlink("bin", part.join("sbin"))?;
     fs::write(part.join("etc/inittab"), inittab)?;
     fs::write(part.join("etc/passwd"), "root::0:0:root:/root:/bin/sh\n")?;

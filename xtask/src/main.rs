@@ -4,6 +4,7 @@ mod attach;
 mod bench;
 mod demo;
 mod directions;
+mod dist;
 mod docs;
 mod suite;
 mod tidy;
@@ -26,6 +27,8 @@ enum Command {
     Demo(demo::Demo),
     /// Run all tests, including those with virtual machines
     Test(suite::Test),
+    /// Build the programs for machines of one architecture, below target/dist
+    Dist(dist::Dist),
     /// Compare an engine with others of its kind, on loopback
     Bench(bench::Bench),
     /// Check the rules of docs/contributing/architecture.md that a program can check
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(demo) => demo.run().map(|()| ExitCode::SUCCESS),
         Command::Test(test) => test.run(),
+        Command::Dist(dist) => dist.run().map(|()| ExitCode::SUCCESS),
         Command::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
         Command::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
         Command::Docs => docs::run().map(|()| ExitCode::SUCCESS),

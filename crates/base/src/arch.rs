@@ -43,6 +43,31 @@ impl Architecture {
         })
     }
 
+    /// With the name that people read: `arm64`.
+    pub fn of_name(name: &str) -> Option<Architecture> {
+        Architecture::ALL
+            .into_iter()
+            .find(|architecture| architecture.to_string() == name)
+    }
+
+    /// All that are known here.
+    pub const ALL: [Architecture; 5] = [
+        Architecture::Amd64,
+        Architecture::I386,
+        Architecture::Arm64,
+        Architecture::Arm,
+        Architecture::Riscv64,
+    ];
+
+    /// That of this program; none if it is not known here.
+    pub fn native() -> Option<Architecture> {
+        Architecture::of_machine(match std::env::consts::ARCH {
+            "x86" => "i686",
+            "arm" => "armv7l",
+            other => other,
+        })
+    }
+
     /// As `uname -m` names it.
     pub fn machine(self) -> &'static str {
         match self {
@@ -99,6 +124,10 @@ mod tests {
                 assert_eq!(Architecture::of_firmware(*number), Some(architecture), "{number}");
             }
         }
+        for architecture in Architecture::ALL {
+            assert_eq!(Architecture::of_name(&architecture.to_string()), Some(architecture));
+        }
+        assert_eq!(Architecture::of_name("x86_64"), None);
         assert_eq!(Architecture::of_firmware(2), None);
         assert_eq!(Architecture::of_machine(""), None);
     }

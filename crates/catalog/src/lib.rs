@@ -2,11 +2,11 @@
 //! `rackstrap-image` makes versions and reads them from disk.
 
 use rackstrap_base::{arch::Architecture, clock::Timestamp};
-use rackstrap_wire::ImageRef;
+use rackstrap_wire::{ImageRef, Plan};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-/// `images/NAME/VERSION/manifest.toml`.
+/// `images/NAME/VERSION/manifest.toml`, and the same file of each further variant, `images/NAME/VERSION/ARCHITECTURE/manifest.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Manifest {
@@ -118,22 +118,20 @@ pub struct PackageCounts {
     pub changed: u64,
 }
 
-/// The build of a version for machines of one architecture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Variant {
-    /// None if the manifest names an unknown machine: such a variant is offered to every machine.
-    pub architecture: Option<Architecture>,
-}
-
-/// A version on disk.
+/// A version on disk, or a further variant of one: the build of the same version for machines of another architecture. Each variant
+/// has a tree, a kernel, an initramfs and a manifest of its own.
 #[derive(Clone, Debug)]
 pub struct ImageVersion {
     /// Its manifest.
     pub manifest: Manifest,
-    /// `images/NAME/VERSION`; below it `root/`, `kernel`, `initramfs`, `manifest.toml`.
+    /// `images/NAME/VERSION`; below it `root/`, `kernel`, `initramfs`, `manifest.toml`. Of a further variant: the directory with the
+    /// name of its architecture below that.
     pub dir: PathBuf,
-    /// The builds of this version, one for each architecture; today only that of its manifest.
-    variants: Vec<Variant>,
+    /// Empty for the variant with which the version was made; else the name of the architecture (`arm64`), which is also that of the
+    /// directory.
+    pub variant: String,
+    /// The further variants of this version, by name. A variant has none of its own.
+    further: Vec<Arc<ImageVersion>>,
     /// True if its tree enforces SELinux, which a node cannot do. It is read from the tree, so it is known of older versions too.
     pub enforces_selinux: bool,
 }
@@ -141,37 +139,76 @@ pub struct ImageVersion {
 impl ImageVersion {
     /// The version in the directory `dir`, of a tree that does not enforce SELinux.
     pub fn new(manifest: Manifest, dir: PathBuf) -> Self {
-        let variant = Variant {
-            architecture: Architecture::of_machine(&manifest.arch),
-        };
         ImageVersion {
-            variants: vec![variant],
+            variant: String::new(),
+            further: Vec::new(),
             manifest,
             dir,
             enforces_selinux: false,
         }
     }
 
-    /// Its variants, at least one.
-    pub fn variants(&self) -> &[Variant] {
-        &self.variants
+    /// The same version with these further variants. Their [`ImageVersion::variant`] becomes the name of their architecture.
+    #[must_use]
+    pub fn with_variants(mut self, further: impl IntoIterator<Item = ImageVersion>) -> Self {
+        let named = further.into_iter().map(|variant| {
+            Arc::new(ImageVersion {
+                variant: variant.architecture_name(),
+                ..variant
+            })
+        });
+        self.further = named.collect();
+        self.further.sort_by(|a, b| a.variant.cmp(&b.variant));
+        self
     }
 
-    /// The variant for machines of that architecture; any variant if the architecture is not known.
-    pub fn variant_for(&self, machine: Option<Architecture>) -> Option<&Variant> {
-        self.variants.iter().find(|variant| {
-            let both = variant.architecture.zip(machine);
-            both.is_none_or(|(built, machine)| built.runs_on(machine))
+    /// The architecture of its own tree; none if the manifest names an unknown machine. Such a variant is offered to every machine.
+    pub fn architecture(&self) -> Option<Architecture> {
+        Architecture::of_machine(&self.manifest.arch)
+    }
+
+    /// The same for people. An unknown machine has the name from the manifest.
+    pub fn architecture_name(&self) -> String {
+        match self.architecture() {
+            Some(architecture) => architecture.to_string(),
+            None => self.manifest.arch.clone(),
+        }
+    }
+
+    /// All variants: the one with which the version was made, then the further ones.
+    pub fn variants(&self) -> impl Iterator<Item = &ImageVersion> {
+        std::iter::once(self).chain(self.further.iter().map(|variant| &**variant))
+    }
+
+    /// The variant for machines of that architecture: the one that was built for it, else one that also runs there. If the
+    /// architecture is not known, it is the one with which the version was made.
+    pub fn variant_for(self: &Arc<Self>, machine: Option<Architecture>) -> Option<&Arc<ImageVersion>> {
+        let all = || std::iter::once(self).chain(&self.further);
+        let exact = all().find(|variant| variant.architecture().is_some_and(|built| Some(built) == machine));
+        exact.or_else(|| {
+            all().find(|variant| {
+                let both = variant.architecture().zip(machine);
+                both.is_none_or(|(built, machine)| built.runs_on(machine))
+            })
         })
     }
 
-    /// The architectures of its variants, for people: `amd64`. An unknown machine has the name from the manifest.
+    /// The variant with that [`ImageVersion::variant`].
+    pub fn variant_named(self: &Arc<Self>, name: &str) -> Option<&Arc<ImageVersion>> {
+        std::iter::once(self)
+            .chain(&self.further)
+            .find(|variant| variant.variant == name)
+    }
+
+    /// The architectures of its variants, for people: `amd64, arm64`.
     pub fn architectures(&self) -> String {
-        let names = self.variants.iter().map(|variant| match variant.architecture {
-            Some(architecture) => architecture.to_string(),
-            None => self.manifest.arch.clone(),
-        });
+        let names = self.variants().map(ImageVersion::architecture_name);
         names.collect::<Vec<_>>().join(", ")
+    }
+
+    /// `debian@3`, and `debian@3/arm64` for a further variant: its name in an NFS export.
+    pub fn export_name(&self) -> String {
+        export_name(&self.manifest.image, &self.variant)
     }
 
     /// True if its agent sends requests from ports that only root can use.
@@ -179,6 +216,14 @@ impl ImageVersion {
         self.manifest
             .wire
             .is_some_and(|wire| wire >= rackstrap_wire::PRIVILEGED_PORTS)
+    }
+}
+
+/// The name of a variant: `debian@3` for the one with which the version was made, else `debian@3/arm64`.
+pub fn export_name(image: &ImageRef, variant: &str) -> String {
+    match variant {
+        "" => image.to_string(),
+        variant => format!("{image}/{variant}"),
     }
 }
 
@@ -202,6 +247,11 @@ impl Catalog {
     /// The version with that name and number.
     pub fn get(&self, image: &ImageRef) -> Option<&Arc<ImageVersion>> {
         self.versions.get(image)
+    }
+
+    /// The variant that a boot with this plan has as its root.
+    pub fn of_plan(&self, plan: &Plan) -> Option<&Arc<ImageVersion>> {
+        self.get(&plan.image)?.variant_named(&plan.variant)
     }
 
     /// The newest version of an image.
@@ -263,20 +313,45 @@ mod tests {
         ImageVersion::new(manifest, PathBuf::new())
     }
 
+    fn alone(arch: &str) -> Arc<ImageVersion> {
+        Arc::new(version(arch))
+    }
+
     #[test]
     fn a_variant_is_found_by_the_architecture_of_the_machine() {
-        let amd64 = version("x86_64");
+        let amd64 = alone("x86_64");
         assert_eq!(amd64.architectures(), "amd64");
         assert!(amd64.variant_for(Some(Architecture::Amd64)).is_some());
         assert!(amd64.variant_for(Some(Architecture::Arm64)).is_none());
         assert!(amd64.variant_for(None).is_some(), "any variant fits an unknown machine");
-        assert!(version("aarch64").variant_for(Some(Architecture::Amd64)).is_none());
-        assert!(version("i686").variant_for(Some(Architecture::Amd64)).is_some());
-        let strange = version("s390x");
+        assert!(alone("aarch64").variant_for(Some(Architecture::Amd64)).is_none());
+        assert!(alone("i686").variant_for(Some(Architecture::Amd64)).is_some());
+        let strange = alone("s390x");
         assert_eq!(strange.architectures(), "s390x");
         assert!(
             strange.variant_for(Some(Architecture::Arm64)).is_some(),
             "a variant for an unknown machine fits every machine"
         );
+    }
+
+    #[test]
+    fn each_machine_gets_the_variant_that_was_built_for_it() {
+        let both = Arc::new(version("i686").with_variants([version("x86_64"), version("aarch64")]));
+        assert_eq!(both.architectures(), "i386, amd64, arm64");
+        let of = |machine| both.variant_for(machine).map(|variant| variant.export_name());
+        assert_eq!(of(Some(Architecture::Amd64)).as_deref(), Some("debian@1/amd64"));
+        assert_eq!(of(Some(Architecture::Arm64)).as_deref(), Some("debian@1/arm64"));
+        assert_eq!(of(Some(Architecture::I386)).as_deref(), Some("debian@1"));
+        assert_eq!(of(None).as_deref(), Some("debian@1"));
+        assert_eq!(of(Some(Architecture::Riscv64)), None);
+        assert_eq!(both.variant_named("arm64").unwrap().manifest.arch, "aarch64");
+        assert!(both.variant_named("i386").is_none(), "the first variant has no name");
+        let mut plan = rackstrap_wire::testing::plan("n").build();
+        let catalog = Catalog::new([ImageVersion::clone(&both)]);
+        assert_eq!(catalog.of_plan(&plan).unwrap().manifest.arch, "i686");
+        plan.variant = "arm64".to_owned();
+        assert_eq!(catalog.of_plan(&plan).unwrap().manifest.arch, "aarch64");
+        plan.variant = "arm".to_owned();
+        assert!(catalog.of_plan(&plan).is_none());
     }
 }

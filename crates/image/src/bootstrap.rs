@@ -7,6 +7,7 @@ use super::{
     root::RootDir,
     rpm,
 };
+use rackstrap_base::arch::Architecture;
 use std::{
     collections::VecDeque,
     fs,
@@ -77,20 +78,34 @@ pub(super) fn expect_program(recipe: &Recipe) -> Result<()> {
 }
 
 /// Makes the tree in `target`, an empty directory. The caller removes `scratch` after the import.
-pub(super) fn bootstrap(recipe: &Recipe, target: &Path, scratch: &Path, progress: &mut dyn Progress) -> Result<()> {
+pub(super) fn bootstrap(
+    recipe: &Recipe,
+    architecture: Option<Architecture>,
+    target: &Path,
+    scratch: &Path,
+    progress: &mut dyn Progress,
+) -> Result<()> {
     match recipe {
         Recipe::Debian(recipe) => {
             let mut mmdebstrap = contained(&[RUN]);
-            mmdebstrap.arg("mmdebstrap").args(recipe.args(target, None));
+            mmdebstrap
+                .arg("mmdebstrap")
+                .args(recipe.args(architecture, target, None));
             let (key, value) = NO_INITRAMFS;
             mmdebstrap.env(key, value);
             run(mmdebstrap, "mmdebstrap", progress)
         }
-        Recipe::Dnf(recipe) => dnf(recipe, target, &scratch.join("dnf"), progress),
+        Recipe::Dnf(recipe) => dnf(recipe, architecture, target, &scratch.join("dnf"), progress),
     }
 }
 
-fn dnf(recipe: &Dnf, target: &Path, scratch: &Path, progress: &mut dyn Progress) -> Result<()> {
+fn dnf(
+    recipe: &Dnf,
+    architecture: Option<Architecture>,
+    target: &Path,
+    scratch: &Path,
+    progress: &mut dyn Progress,
+) -> Result<()> {
     let doing = || format!("writing dnf's configuration to {}", scratch.display());
     for dir in ["repos", "vars", "log", "cache"] {
         fs::create_dir_all(scratch.join(dir)).doing(doing)?;
@@ -105,7 +120,7 @@ fn dnf(recipe: &Dnf, target: &Path, scratch: &Path, progress: &mut dyn Progress)
     command.arg(target).arg(scratch).arg(name.path());
     command
         .arg("dnf")
-        .args(recipe.args(target, name.path()))
+        .args(recipe.args(architecture, target, name.path()))
         .env("HOME", scratch);
     run(command, "dnf", progress)?;
     for line in &recipe.run {

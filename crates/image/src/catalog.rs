@@ -1,6 +1,7 @@
 //! Reads the directory of images.
 
 use super::{Catalog, ImageVersion, Manifest, root::RootDir, selinux::enforces_selinux, versions::version_number};
+use rackstrap_base::arch::Architecture;
 use rackstrap_wire::ImageRef;
 use std::{
     fmt, io,
@@ -57,7 +58,7 @@ pub fn load_catalog(images_dir: &Path) -> (Catalog, Vec<CatalogProblem>) {
                 name: name.to_owned(),
                 version,
             };
-            match load_version(&path, &image) {
+            match load_version(&path, &image, &mut problems) {
                 Ok(version) => found.push(version),
                 Err(what) => problems.push(CatalogProblem { path, what }),
             }
@@ -97,7 +98,36 @@ pub(crate) fn entries(dir: &Path, problems: &mut Vec<CatalogProblem>) -> Vec<std
     }
 }
 
-fn load_version(dir: &Path, image: &ImageRef) -> Result<ImageVersion, String> {
+/// The version `image` in `dir` with its variants. A variant that is not usable becomes one of `problems`.
+pub(crate) fn load_version(
+    dir: &Path,
+    image: &ImageRef,
+    problems: &mut Vec<CatalogProblem>,
+) -> Result<ImageVersion, String> {
+    let first = load_variant(dir, image)?;
+    let mut further = Vec::new();
+    for architecture in Architecture::ALL {
+        let path = dir.join(architecture.to_string());
+        // A link would lead out of the version.
+        if !std::fs::symlink_metadata(&path).is_ok_and(|data| data.is_dir()) {
+            continue;
+        }
+        match load_variant(&path, image) {
+            Ok(variant) if variant.architecture() == Some(architecture) => further.push(variant),
+            Ok(variant) => problems.push(CatalogProblem {
+                path,
+                what: format!(
+                    "its manifest is of a tree for {}; variants are made by `rackstrap image import {image}`, not by copying directories",
+                    variant.architecture_name()
+                ),
+            }),
+            Err(what) => problems.push(CatalogProblem { path, what }),
+        }
+    }
+    Ok(first.with_variants(further))
+}
+
+fn load_variant(dir: &Path, image: &ImageRef) -> Result<ImageVersion, String> {
     let text = read_manifest(&dir.join("manifest.toml"))
         .map_err(|e| format!("manifest.toml cannot be read: {e}; import the image again"))?;
     let manifest: Manifest =

@@ -169,7 +169,7 @@ pub fn rename_image(
         ));
     }
     let mut locked = Vec::new();
-    for version in versions {
+    for version in versions.flat_map(|version| version.variants()) {
         let dir = open_dir(&version.dir).doing(|| format!("opening {}", version.dir.display()))?;
         let dir = try_lock(dir, false, &version.dir)?
             .map_err(|pids| held(&format!("{} is being read", version.manifest.image), &pids))?;

@@ -1,9 +1,10 @@
 //! Imports a tree as a sealed version of an image.
 
 use super::{
+    agents::Agents,
     bootstrap::{bootstrap, expect_program},
     error::{Doing, ImportError, Result},
-    initramfs,
+    foreign::expect_runs,
     inspect::inspect,
     locks::open_dir,
     oci::{OciImage, OciOptions},
@@ -13,9 +14,9 @@ use super::{
     root::RootDir,
     tar,
     tree::{Id, Remarks, SpaceGuard, copy_tree, count_tree, flatten, make_root},
-    versions::Incoming,
+    versions::{Images, Incoming, Place, free_variant},
 };
-use rackstrap_base::clock::Timestamp;
+use rackstrap_base::{arch::Architecture, clock::Timestamp};
 use rackstrap_wire::ImageRef;
 use rustix::fs as rfs;
 use std::{fs::File, io::Read, os::fd::AsFd, path::PathBuf};
@@ -25,15 +26,18 @@ use std::{fs::File, io::Read, os::fd::AsFd, path::PathBuf};
 pub struct ImportRequest {
     /// `STATE/images`.
     pub images_dir: PathBuf,
-    /// Name of the image.
+    /// Name of the image, or version that gets the tree as a further variant (`debian@3`).
     pub name: String,
+    /// The architecture for which the tree has to be, and for which recipes make it; none for any. Recipes then make one for this
+    /// machine.
+    pub architecture: Option<Architecture>,
     /// A directory, an archive (tar, also compressed by gzip, xz or zstd), a recipe (`.toml`), or a container image:
     /// `oci:DIR`, `oci-archive:FILE`, `docker://…`.
     pub source: PathBuf,
     /// How a container image is fetched.
     pub oci: OciOptions,
-    /// The agent's binary.
-    pub agent: PathBuf,
+    /// Where the agent's binary is.
+    pub agents: Agents,
     /// A remark for people; may be empty.
     pub message: String,
     /// Name of the user who imports it.
@@ -53,30 +57,54 @@ enum Source {
     Oci(Box<OciImage>),
 }
 
-/// Imports a tree as the next version of an image. A failure leaves nothing behind.
+/// Imports a tree as the next version of an image, or as a further variant of a version. A failure leaves nothing behind.
 ///
 /// Needs root, because owners, devices and capabilities are part of a tree.
 pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<ImageRef> {
-    check_name(&request.name)?;
+    let place = Place::parse(&request.name)?;
     check_root("importing an image")?;
     let source = open_source(request)?;
+    // Refuse what can be refused before anything is copied.
+    let version = match &place {
+        Place::Variant(image) => Some(Images::open(&request.images_dir)?.version(image)?),
+        Place::Next(_) => None,
+    };
+    let fits = |arch: &str| match &version {
+        Some(version) => free_variant(version, arch).map(drop),
+        None => Ok(()),
+    };
+    let target = match &source {
+        Source::Oci(image) => image.architecture(),
+        _ => request.architecture.or_else(Architecture::native),
+    };
     if let Source::Recipe(recipe) = &source {
         expect_program(recipe)?;
+        target.map_or(Ok(()), |target| expect_runs(target, "the packages' scripts"))?;
     }
-    // Refuse what can be refused before anything is copied.
-    if let Source::Dir(tree) = &source {
-        let seen = inspect(tree, request.kernel.as_deref()).map_err(ImportError::Refused)?;
-        initramfs::read_agent(&request.agent, &seen.arch)?;
-    } else if !request.agent.is_file() {
-        initramfs::read_agent(&request.agent, std::env::consts::ARCH)?;
+    match (&source, target) {
+        (Source::Dir(tree), _) => {
+            let seen = inspect(tree, request.kernel.as_deref()).map_err(ImportError::Refused)?;
+            expect_architecture(request, &seen.arch)?;
+            fits(&seen.arch)?;
+            request.agents.read(&seen.arch)?;
+        }
+        // An archive shows its architecture only when it is unpacked.
+        (Source::Archive(_), Some(_)) if request.architecture.is_none() => {}
+        (_, Some(target)) => {
+            fits(target.machine())?;
+            request.agents.read(target.machine())?;
+        }
+        (_, None) => {}
     }
-    let incoming = Incoming::create(&request.images_dir, &request.name)?;
+    let incoming = Incoming::create_for(&request.images_dir, place)?;
     let path = incoming.path();
     let mut space = SpaceGuard::new(incoming.dir(), &request.images_dir, None)?;
     let mut remarks = Remarks::default();
     progress.reached("made");
     let made = fill(request, &source, &incoming, &mut space, &mut remarks, progress);
     let prepared = made.map_err(|e| full(e, &space))?;
+    expect_architecture(request, &prepared.seen.arch)?;
+    fits(&prepared.seen.arch)?;
     for remark in remarks.into_lines().iter().chain(&prepared.seen.remarks) {
         progress.remark(remark);
     }
@@ -101,6 +129,20 @@ pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<Im
     sealed.map_err(|e| full(e, &space))
 }
 
+/// Fails if the tree is for another architecture than the one that was asked for.
+fn expect_architecture(request: &ImportRequest, arch: &str) -> Result<()> {
+    let found = Architecture::of_machine(arch);
+    match request.architecture {
+        Some(wanted) if found != Some(wanted) => {
+            let found = found.map_or_else(|| arch.to_owned(), |found| found.to_string());
+            Err(ImportError::Request(format!(
+                "the tree is for {found}, and --arch asks for {wanted}"
+            )))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Fails if the text is not a valid name of an image or a working copy.
 pub(crate) fn check_name(name: &str) -> Result<()> {
     match ImageRef::valid_name(name) {
@@ -123,7 +165,7 @@ pub(crate) fn check_root(doing: &str) -> Result<()> {
 
 fn open_source(request: &ImportRequest) -> Result<Source> {
     let path = request.source.as_path();
-    if let Some(image) = OciImage::parse(path.as_os_str(), &request.oci) {
+    if let Some(image) = OciImage::parse(path.as_os_str(), &request.oci, request.architecture) {
         return Ok(Source::Oci(Box::new(image?)));
     }
     request.oci.check_unused()?;
@@ -185,14 +227,14 @@ fn fill(
         }
         Source::Recipe(recipe) => {
             progress.begin(Step::Bootstrap, None);
-            bootstrap(recipe, &root_path, &path, progress)?;
+            bootstrap(recipe, request.architecture, &root_path, &path, progress)?;
             None
         }
     };
     flatten(&root_path, space, remarks, progress)?;
     progress.reached("copied");
     let choices = Choices {
-        agent: &request.agent,
+        agents: &request.agents,
         kernel: request.kernel.as_deref(),
         modules: &request.modules,
     };
@@ -206,3 +248,5 @@ fn fill(
 
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod variant_tests;

@@ -221,7 +221,7 @@ fn find_kernel(tree: &RootDir, wanted: Option<&str>) -> Result<Kernel, String> {
 }
 
 /// The machine of the init's program, or else of the shell's.
-fn find_machine(tree: &RootDir, init: &Path) -> Option<&'static str> {
+pub(crate) fn find_machine(tree: &RootDir, init: &Path) -> Option<&'static str> {
     use std::io::Read;
     [init, Path::new("bin/sh"), Path::new("usr/bin/env")]
         .into_iter()

@@ -5,6 +5,7 @@
 //! tree) and in `versions`, which gives the version its number by one rename. `tree` copies directories, `tar` extracts archives,
 //! `oci` reads container images. The daemon reads images with [`load_catalog`].
 
+mod agents;
 mod bootstrap;
 mod catalog;
 mod delete;
@@ -12,6 +13,7 @@ mod diff;
 mod digest;
 mod enter;
 mod error;
+mod foreign;
 mod image_list;
 mod import;
 mod initramfs;
@@ -37,6 +39,7 @@ mod verify;
 mod versions;
 mod work;
 
+pub use agents::Agents;
 pub use catalog::{CatalogProblem, load_catalog, needs_root};
 pub use delete::{Verdict, collect_leftovers, delete_versions, gc_plan, rename_image};
 pub use diff::{Became, FileChange, diff_trees};

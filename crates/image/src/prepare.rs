@@ -2,6 +2,7 @@
 
 use super::{
     Manifest, Packages,
+    agents::Agents,
     digest::{Digested, digest_file, digest_tree},
     error::{Doing, ImportError, Result},
     image_list::make_list,
@@ -29,8 +30,8 @@ pub(crate) const PACKAGES: &str = "packages.json";
 
 /// The choices of a person.
 pub(crate) struct Choices<'a> {
-    /// The agent's binary.
-    pub agent: &'a Path,
+    /// Where the agent's binary is.
+    pub agents: &'a Agents,
     /// Release of the kernel to boot; none for the newest one.
     pub kernel: Option<&'a str>,
     /// Names of further modules for the initramfs.
@@ -71,7 +72,7 @@ pub(crate) fn prepare(
     let root_path = path.join("root");
     let tree = RootDir::open(&root_path).doing(|| format!("opening {}", root_path.display()))?;
     let seen = inspect(&tree, choices.kernel).map_err(ImportError::Refused)?;
-    let agent = initramfs::read_agent(choices.agent, &seen.arch)?;
+    let agent = choices.agents.read(&seen.arch)?;
     let doing = || "copying the kernel";
     let mut kernel = tree.open_file(&seen.kernel).doing(doing)?;
     io::copy(&mut kernel, &mut create(&path.join("kernel"))?).doing(doing)?;

@@ -1,15 +1,16 @@
 //! Seals a working copy as the next version, by a rename without a copy.
 
 use super::{
+    agents::Agents,
     error::{Doing, ImportError, Result},
-    import::{check_name, check_root},
+    import::check_root,
     leftovers::remove_if_there,
     locks::{open_dir, try_lock},
     placeholders::remove_placeholders,
     prepare::{Choices, MADE, Origin, full, prepare},
     progress::{Progress, Step},
     tree::{Copied, Remarks, SpaceGuard, flatten},
-    versions::Images,
+    versions::{Images, Place, free_variant},
     work::{LockedCopy, PARENT_PACKAGES, WORK, WORK_FILE, lock_copy},
 };
 use rackstrap_base::clock::Timestamp;
@@ -27,10 +28,10 @@ pub struct SealRequest {
     pub images_dir: PathBuf,
     /// The working copy.
     pub work: String,
-    /// Name of the image; none for that of its parent.
+    /// Name of the image, or version that gets it as a further variant (`debian@4`); none for the name of its parent.
     pub name: Option<String>,
-    /// The agent's binary.
-    pub agent: PathBuf,
+    /// Where the agent's binary is.
+    pub agents: Agents,
     /// A remark for people; may be empty.
     pub message: String,
     /// Name of the user who seals it.
@@ -52,9 +53,7 @@ pub struct SealRequest {
 /// Invalid names, missing rights, a tree that cannot boot, a process that works in it, missing space, and system calls.
 pub fn seal(request: &SealRequest, progress: &mut dyn Progress) -> Result<ImageRef> {
     check_root("sealing an image")?;
-    if let Some(name) = &request.name {
-        check_name(name)?;
-    }
+    let place = request.name.as_deref().map(Place::parse).transpose()?;
     let held = lock_copy(&request.images_dir, &request.work, false, "cannot seal")?;
     let images = Images::open(&request.images_dir)?;
     let path = &held.copy.dir;
@@ -76,17 +75,14 @@ pub fn seal(request: &SealRequest, progress: &mut dyn Progress) -> Result<ImageR
         progress.remark(&remark);
     }
     progress.reached("begun");
-    let name = request
-        .name
-        .clone()
-        .unwrap_or_else(|| held.copy.info.parent.name.clone());
-    let sealed = seal_held(request, &held, &images, &name, dir.as_fd(), progress);
+    let place = place.unwrap_or_else(|| Place::Next(held.copy.info.parent.name.clone()));
+    let sealed = seal_held(request, &held, &images, &place, dir.as_fd(), progress);
     let image = sealed.map_err(|e| {
         if let Err(left) = clear(dir.as_fd()) {
             tracing::warn!(dir = %path.display(), error = %left, "files of the failed seal could not be removed");
         }
         if let Ok(_lock) = images.lock() {
-            images.tidy(&name);
+            images.tidy(place.name());
         }
         full(e, &space)
     })?;
@@ -115,7 +111,7 @@ fn seal_held(
     request: &SealRequest,
     held: &LockedCopy,
     images: &Images,
-    name: &str,
+    place: &Place,
     dir: BorrowedFd<'_>,
     progress: &mut dyn Progress,
 ) -> Result<ImageRef> {
@@ -129,7 +125,7 @@ fn seal_held(
             .cloned(),
     );
     let choices = Choices {
-        agent: &request.agent,
+        agents: &request.agents,
         kernel: request.kernel.as_deref(),
         modules: &modules,
     };
@@ -141,6 +137,11 @@ fn seal_held(
     let prepared = prepare(&copy.dir, dir, &choices, before.as_ref(), Some(size), progress)?;
     for remark in &prepared.seen.remarks {
         progress.remark(remark);
+    }
+    match place {
+        // Refuse before the copy is written to disk.
+        Place::Variant(image) => drop(free_variant(&images.version(image)?, &prepared.seen.arch)?),
+        Place::Next(name) => remark_other_variants(images, &copy.info.parent, name, &prepared.seen.arch, progress),
     }
     progress.begin(Step::Sync, None);
     let origin = Origin {
@@ -155,7 +156,21 @@ fn seal_held(
     let from = open_dir(&from_path).doing(|| format!("opening {}", from_path.display()))?;
     let entry = CString::new(copy.name.as_str()).expect("names hold no NUL");
     let manifest = |image| prepared.manifest(image, origin);
-    images.publish(name, (from.as_fd(), &entry), dir, manifest, progress)
+    images.publish(place, (from.as_fd(), &entry), dir, manifest, progress)
+}
+
+/// Remarks that the new version of `name` has one variant, where the version that was copied has several.
+fn remark_other_variants(images: &Images, parent: &ImageRef, name: &str, arch: &str, progress: &mut dyn Progress) {
+    let Ok(version) = images.version(parent) else { return };
+    let others = version.variants().filter(|variant| variant.manifest.arch != arch);
+    let others: Vec<String> = others.map(|variant| variant.architecture_name()).collect();
+    if parent.name == name && !others.is_empty() {
+        let others = others.join(" and ");
+        progress.remark(&format!(
+            "{parent} also has a variant for {others}, and the new version has none yet; make a working copy of it \
+             (rackstrap image clone {parent} --arch ARCH), and seal that with --as {name}@VERSION"
+        ));
+    }
 }
 
 /// Removes the files that sealing makes next to the tree.

@@ -20,7 +20,7 @@ pub fn keep_version(version: &ImageVersion) -> Result<Locked> {
         .map_err(|pids| held(&format!("{} is being deleted", version.manifest.image), &pids))
 }
 
-/// Compares tree, kernel and initramfs with their digests. Returns one line for each difference.
+/// Compares tree, kernel and initramfs of one variant with their digests. Returns one line for each difference.
 ///
 /// # Errors
 /// The version has no digests, or cannot be read.

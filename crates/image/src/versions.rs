@@ -1,13 +1,16 @@
 //! The directory of versions: `images/NAME/VERSION`. A version is made as `.incoming-…` and renamed when it is complete.
 
 use super::{
-    Manifest,
+    ImageVersion, Manifest,
+    catalog::load_version,
     error::{Doing, ImportError, Result},
+    import::check_name,
     leftovers::{INCOMING, remove_leftovers},
     locks::{lock_dir, open_dir},
     progress::Progress,
     tree::remove_tree,
 };
+use rackstrap_base::arch::Architecture;
 use rackstrap_wire::ImageRef;
 use rustix::{
     fs::{self as rfs, AtFlags, FlockOperation, Mode, OFlags, RenameFlags},
@@ -98,30 +101,38 @@ impl Images {
         rfs::fsync(&self.fd).doing(|| format!("writing {} to disk", self.path.display()))
     }
 
-    /// Makes `dir`, which is `entry` in `from`, the next version of `name`: everything is written to disk first, and then one rename
-    /// makes it visible.
+    /// Makes `dir`, which is `entry` in `from`, what `place` says: everything is written to disk first, and then one rename makes it
+    /// visible.
     pub fn publish(
         &self,
-        name: &str,
+        place: &Place,
         (from, entry): (BorrowedFd<'_>, &CStr),
         dir: BorrowedFd<'_>,
         manifest: impl FnOnce(ImageRef) -> Manifest,
         progress: &mut dyn Progress,
     ) -> Result<ImageRef> {
+        let name = place.name();
         rfs::syncfs(dir).doing(|| format!("writing the tree of {name} to disk"))?;
         let _lock = self.lock()?;
-        let parent_path = self.path.join(name);
-        let parent = self.of(name)?;
-        let image = ImageRef {
-            name: name.to_owned(),
-            version: next_version(&parent_path)?,
+        let (parent, image) = match place {
+            Place::Next(name) => {
+                let parent = self.of(name)?;
+                let version = next_version(&self.path.join(name))?;
+                let name = name.clone();
+                (Some(parent), ImageRef { name, version })
+            }
+            Place::Variant(image) => (None, image.clone()),
         };
-        let text = toml::to_string(&manifest(image.clone()))
+        let manifest = manifest(image.clone());
+        let (parent, number) = match parent {
+            Some(parent) => (parent, image.version.to_string()),
+            None => self.of_variant(&image, &manifest.arch)?,
+        };
+        let text = toml::to_string(&manifest)
             .map_err(|e| ImportError::Request(format!("the manifest of {image} cannot be written as TOML: {e}")))?;
         write_new(dir, c"manifest.toml", text.as_bytes()).doing(|| format!("writing the manifest of {image}"))?;
         rfs::fsync(dir).doing(|| format!("writing the manifest of {image} to disk"))?;
         progress.reached("manifest");
-        let number = image.version.to_string();
         rfs::renameat_with(from, entry, &parent, number.as_str(), RenameFlags::NOREPLACE)
             .doing(|| format!("naming it {image}"))?;
         progress.reached("named");
@@ -131,6 +142,26 @@ impl Images {
             tracing::warn!(image = %image, error = %e, "a power cut in the next seconds could undo the new version");
         }
         Ok(image)
+    }
+
+    /// The open directory of `image`, and the name of a new variant for `arch` in it.
+    fn of_variant(&self, image: &ImageRef, arch: &str) -> Result<(OwnedFd, String)> {
+        let version = self.version(image)?;
+        let variant = free_variant(&version, arch)?;
+        let dir = open_dir(&version.dir).doing(|| format!("opening {}", version.dir.display()))?;
+        Ok((dir, variant.to_string()))
+    }
+
+    /// The version `image`, as it is on disk now.
+    pub fn version(&self, image: &ImageRef) -> Result<ImageVersion> {
+        let dir = self.path.join(&image.name).join(image.version.to_string());
+        if !dir.is_dir() {
+            return Err(ImportError::Request(format!(
+                "{image} does not exist, so that it cannot get a further variant; see: rackstrap image list"
+            )));
+        }
+        load_version(&dir, image, &mut Vec::new())
+            .map_err(|why| ImportError::Request(format!("{}: {why}", dir.display())))
     }
 
     /// Records that `name` had version `version`, before it is deleted.
@@ -145,6 +176,59 @@ impl Images {
         rfs::renameat(&dir, c".last.new", &dir, LAST).doing(doing)?;
         rfs::fsync(&dir).doing(doing)
     }
+}
+
+/// What a complete directory becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The next version of the image with this name.
+    Next(String),
+    /// A further variant of this version.
+    Variant(ImageRef),
+}
+
+impl Place {
+    /// Reads `debian` (the next version) or `debian@3` (a further variant of that version).
+    pub fn parse(text: &str) -> Result<Self> {
+        if !text.contains('@') {
+            return check_name(text).map(|()| Place::Next(text.to_owned()));
+        }
+        match text.parse() {
+            Ok(image) => Ok(Place::Variant(image)),
+            Err(error) => Err(ImportError::Request(format!(
+                "{error}; write NAME for the image's next version, or NAME@VERSION for a further variant of that version"
+            ))),
+        }
+    }
+
+    /// Name of the image.
+    pub fn name(&self) -> &str {
+        match self {
+            Place::Next(name) => name,
+            Place::Variant(image) => &image.name,
+        }
+    }
+}
+
+/// The architecture `arch` (as `uname -m` names it), if `version` has no variant for it.
+pub(crate) fn free_variant(version: &ImageVersion, arch: &str) -> Result<Architecture> {
+    let image = &version.manifest.image;
+    let Some(architecture) = Architecture::of_machine(arch) else {
+        return Err(ImportError::Request(format!(
+            "the tree is for {arch}, an architecture of which {image} can have no further variant; import it as an image of its own"
+        )));
+    };
+    if version
+        .variants()
+        .any(|variant| variant.architecture() == Some(architecture))
+    {
+        return Err(ImportError::Request(format!(
+            "{image} has a variant for {architecture} already; a version never changes, so import the tree as the next version \
+             ({}), and the trees for other architectures as its variants",
+            image.name
+        )));
+    }
+    Ok(architecture)
 }
 
 /// Creates a file with `content`. The content is on disk when this returns, the file's name is not.
@@ -163,7 +247,7 @@ pub(crate) fn write_new(dir: BorrowedFd<'_>, name: &CStr, content: &[u8]) -> std
 #[derive(Debug)]
 pub(crate) struct Incoming {
     images: Images,
-    name: String,
+    place: Place,
     parent: OwnedFd,
     entry: CString,
     /// Open and locked: if another process can lock it, its maker is dead.
@@ -181,6 +265,12 @@ impl Incoming {
 
     /// Makes a directory for the next version of `name` below `images`, and removes the leftovers of interrupted processes there.
     pub fn create(images_path: &Path, name: &str) -> Result<Self> {
+        Incoming::create_for(images_path, Place::Next(name.to_owned()))
+    }
+
+    /// The same for any place.
+    pub fn create_for(images_path: &Path, place: Place) -> Result<Self> {
+        let name = place.name();
         let images = Images::open(images_path)?;
         let _lock = images.lock()?;
         remove_leftovers(images_path, &mut |_, _| ())?;
@@ -195,7 +285,7 @@ impl Incoming {
         drop(_lock);
         Ok(Incoming {
             images,
-            name: name.to_owned(),
+            place,
             parent,
             entry: CString::new(entry).expect("hex digits"),
             dir,
@@ -206,7 +296,7 @@ impl Incoming {
     /// Its path.
     pub fn path(&self) -> PathBuf {
         let entry = std::ffi::OsStr::from_bytes(self.entry.to_bytes());
-        self.images.path.join(&self.name).join(entry)
+        self.images.path.join(self.place.name()).join(entry)
     }
 
     /// The open directory.
@@ -214,7 +304,7 @@ impl Incoming {
         self.dir.as_fd()
     }
 
-    /// Gives it the next number and makes it a version.
+    /// Gives it its number or its architecture as a name, and so makes it a version or a variant.
     pub fn seal(
         mut self,
         manifest: impl FnOnce(ImageRef) -> Manifest,
@@ -223,7 +313,7 @@ impl Incoming {
         let from = (self.parent.as_fd(), self.entry.as_c_str());
         let image = self
             .images
-            .publish(&self.name, from, self.dir.as_fd(), manifest, progress)?;
+            .publish(&self.place, from, self.dir.as_fd(), manifest, progress)?;
         self.release();
         Ok(image)
     }
@@ -258,7 +348,7 @@ impl Drop for Incoming {
             tracing::warn!(dir = %self.path().display(), error = %e, "an unfinished directory could not be removed");
         }
         if let Ok(_lock) = self.images.lock() {
-            self.images.tidy(&self.name);
+            self.images.tidy(self.place.name());
         }
     }
 }

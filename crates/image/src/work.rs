@@ -14,7 +14,7 @@ use super::{
     verify::keep_version,
     versions::{Images, Incoming, write_new},
 };
-use rackstrap_base::clock::Timestamp;
+use rackstrap_base::{arch::Architecture, clock::Timestamp};
 use rackstrap_wire::ImageRef;
 use rustix::fs as rfs;
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,8 @@ pub struct CloneRequest {
     pub images_dir: PathBuf,
     /// The version.
     pub parent: ImageRef,
+    /// The architecture whose variant is copied; none for the one with which the version was made.
+    pub architecture: Option<Architecture>,
     /// Name of the copy.
     pub name: String,
     /// Name of the user who makes it.
@@ -261,8 +263,26 @@ pub fn clone_version(request: &CloneRequest, progress: &mut dyn Progress) -> Res
             request.name
         )));
     }
+    let variant = match request.architecture {
+        None => Some(parent),
+        Some(wanted) => parent
+            .variant_for(Some(wanted))
+            .filter(|variant| variant.architecture() == Some(wanted)),
+    };
+    let Some(variant) = variant else {
+        return Err(ImportError::Request(format!(
+            "image {} has no variant for {}; it has {}",
+            request.parent,
+            request
+                .architecture
+                .map(|wanted| wanted.to_string())
+                .unwrap_or_default(),
+            parent.architectures()
+        )));
+    };
     // The parent is held until the copy is complete, so that no process deletes it meanwhile.
     let _kept = keep_version(parent)?;
+    let parent = variant;
     let from_path = parent.dir.join("root");
     let from = open_dir(&from_path).doing(|| format!("opening {}", from_path.display()))?;
     let incoming = Incoming::create(&request.images_dir, WORK)?;

@@ -122,7 +122,7 @@ pub struct NodeDecision {
     pub node: Arc<Node>,
     /// The subnet of its address.
     pub subnet: Subnet,
-    /// The image version, or why there is none.
+    /// The variant of the image version for this machine, or why there is none.
     pub image: Result<Arc<ImageVersion>, String>,
     /// The loader for its firmware, or why there is none.
     pub loader: Result<LoaderChoice, String>,
@@ -191,7 +191,7 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
         why.push(format!("profile {profile} is not in the site file: it is ignored"));
     });
     let image = choose_image(world, &node.name, settings.text(|p| &p.image), &mut why)
-        .and_then(|version| fits(&node.name, version, requester.architecture()))
+        .and_then(|version| choose_variant(&node.name, &version, requester.architecture(), &mut why))
         .inspect_err(|problem| why.push(problem.clone()));
     let disk = choose_disk(&world.site, &settings, &mut why);
     let required_mounts = world.site.required_mounts(&node.profiles);
@@ -250,7 +250,7 @@ impl NodeDecision {
 
     /// The plan of a boot of this node, or why it cannot boot.
     pub fn plan(&self, site: &Site, hwaddr: HwAddr, id: &str) -> Result<Plan, String> {
-        let image = self.image.clone()?.manifest.image.clone();
+        let version = self.image.clone()?;
         Ok(Plan {
             wire: WIRE_VERSION,
             id: id.to_owned(),
@@ -266,10 +266,11 @@ impl NodeDecision {
             root: Root::Nfs(NfsRoot {
                 server: self.subnet.server,
                 port: site.server.nfs_port,
-                export: format!("/{image}"),
+                export: format!("/{}", version.export_name()),
                 options: ROOT_OPTIONS.to_owned(),
             }),
-            image,
+            image: version.manifest.image.clone(),
+            variant: version.variant.clone(),
             init: self.init.clone(),
             disk: self.disk.clone(),
             ram_size: self.ram_size.clone(),
@@ -323,20 +324,32 @@ fn choose_image(
     })
 }
 
-/// The version, if a machine of that architecture can run it.
-fn fits(node: &str, version: Arc<ImageVersion>, machine: Option<Architecture>) -> Result<Arc<ImageVersion>, String> {
-    if version.variant_for(machine).is_some() {
-        return Ok(version);
+/// The version's variant for a machine of that architecture.
+fn choose_variant(
+    node: &str,
+    version: &Arc<ImageVersion>,
+    machine: Option<Architecture>,
+    why: &mut Vec<String>,
+) -> Result<Arc<ImageVersion>, String> {
+    if let Some(variant) = version.variant_for(machine) {
+        if version.variants().nth(1).is_some() {
+            why.push(match machine {
+                Some(machine) => format!("its variant {} for an {machine} machine", variant.architecture_name()),
+                None => format!(
+                    "its variant {}, because the firmware has not reported the machine's architecture",
+                    variant.architecture_name()
+                ),
+            });
+        }
+        return Ok(variant.clone());
     }
     let (image, machine) = (
         &version.manifest.image,
         machine.map(|m| m.to_string()).unwrap_or_default(),
     );
-    let name = format!("{}-{machine}", image.name);
     Err(format!(
-        "image {image} is for {}, and node {node} is an {machine} machine; import a tree for {machine} (rackstrap image import \
-         {name} --from TREE --agent AGENT), and give the node a profile with image = \"{name}\" (rackstrap node set {node} \
-         --profile PROFILE)",
+        "image {image} has no variant for {machine}, and node {node} is an {machine} machine; it has {}; add a variant with: \
+         rackstrap image import {image} --arch {machine} --from TREE",
         version.architectures(),
     ))
 }

@@ -104,13 +104,15 @@ pub fn lacking(site: &Site, images: &Catalog) -> Vec<String> {
         let Some(image) = image_of(site, images, profiles) else {
             continue;
         };
-        let Ok(root) = RootDir::open(&image.dir.join("root")) else {
-            continue;
-        };
         let (mounts, _) = mounts::of_node(site, profiles);
-        for lack in mounts::lacking(&mounts, &image.manifest.image.to_string(), |path| root.exists(path)) {
-            if !all.contains(&lack) {
-                all.push(lack);
+        for variant in image.variants() {
+            let Ok(root) = RootDir::open(&variant.dir.join("root")) else {
+                continue;
+            };
+            for lack in mounts::lacking(&mounts, &variant.export_name(), |path| root.exists(path)) {
+                if !all.contains(&lack) {
+                    all.push(lack);
+                }
             }
         }
     }

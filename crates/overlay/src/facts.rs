@@ -39,7 +39,7 @@ pub(super) fn facts(
         server: BTreeMap::from([("ipaddr", server)]),
         net: plan.net.clone(),
         image: plan.image.clone(),
-        image_digest: (world.images.get(&plan.image))
+        image_digest: (world.images.of_plan(plan))
             .map(|version| version.manifest.digest.clone())
             .unwrap_or_default(),
         disk,

@@ -221,9 +221,10 @@ impl Renderer {
             Err(_) => world.images.newest(name),
         });
         let held = running.iter().filter_map(|(_, _, image)| world.images.get(image));
-        let images: BTreeMap<&ImageRef, &ImageVersion> = named
+        let images: BTreeMap<String, &ImageVersion> = named
             .chain(held)
-            .map(|version| (&version.manifest.image, &**version))
+            .flat_map(|version| version.variants())
+            .map(|variant| (variant.export_name(), variant))
             .collect();
         let mut conflicts = Vec::new();
         for (name, version) in images {

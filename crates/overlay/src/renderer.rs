@@ -222,7 +222,7 @@ impl Renderer {
             .store
             .cluster_key("machine-id")
             .map_err(|e| format!("cluster key: {e}"))?;
-        let image = world.images.get(&plan.image).map(|image| &**image);
+        let image = world.images.of_plan(plan).map(|image| &**image);
         let made = self.made(world, &decision.node.profiles, image);
         let waits = mounts::waits(&made.mounts);
         let facts = facts(world, decision, plan, disk, ssh, &key, made.mounts);

@@ -5,6 +5,7 @@ mod confirmed;
 mod disks;
 mod kept;
 mod registry;
+mod roots;
 mod window;
 
 #[cfg(test)]

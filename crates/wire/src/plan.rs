@@ -17,6 +17,10 @@ pub struct Plan {
     pub net: NetPlan,
     /// The image version that is the node's root.
     pub image: ImageRef,
+    /// The variant of that version, as an architecture (`arm64`); empty for the one with which the version was made. The agent does
+    /// not need it; a server before the first variants wrote none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub variant: String,
     /// The source of the root.
     pub root: Root,
     /// Program to execute as PID 1, absolute inside the root; `/sbin/init` by default.

@@ -27,6 +27,7 @@ pub fn plan(node: &str) -> PlanOf {
             name: String::new(),
             version: 1,
         },
+        variant: String::new(),
         root: Root::Nfs(NfsRoot {
             server: Ipv4Addr::new(10, 5, 0, 1),
             port: 2049,

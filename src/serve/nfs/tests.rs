@@ -48,3 +48,38 @@ async fn exports_of_deleted_or_replaced_versions_are_closed() {
     assert!(kept.upgrade().is_none());
     assert_eq!(mount("rocky@1").unwrap().name(), "rocky@1");
 }
+
+#[tokio::test]
+async fn a_node_mounts_the_variant_of_its_boot_and_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let images = dir.path().join("images");
+    fake(&images, "debian@1", 5).unwrap();
+    // The same files as a further variant, which was sealed for another machine.
+    let variant = images.join("debian/1/arm64");
+    fake(&images, "debian@9", 6).unwrap();
+    fs::rename(images.join("debian/9"), &variant).unwrap();
+    let manifest = fs::read_to_string(variant.join("manifest.toml")).unwrap();
+    let manifest = manifest.replace("debian@9", "debian@1").replace("x86_64", "aarch64");
+    fs::write(variant.join("manifest.toml"), manifest).unwrap();
+    let shared = testkit::daemon(dir.path(), "");
+    shared.nodes.change(&[add("r01n01")], "test", Timestamp::now()).unwrap();
+    let mut told = plan("r01n01").build();
+    told.variant = "arm64".to_owned();
+    let boot = shared.boots.open(Timestamp::now(), move |_| told);
+    boot.await.unwrap();
+    let exports = ImageExports::new(shared);
+    let peer = "10.5.1.1:700".parse().unwrap();
+    let mount = |path: &str| exports.mount(peer, path.as_bytes());
+    let root = mount("/debian@1/arm64").unwrap();
+    assert_eq!(root.name(), "debian@1/arm64");
+    assert_eq!(exports.list(peer), [b"/debian@1/arm64".to_vec()]);
+    let found = exports.by_id(peer, export_id("debian@1/arm64")).unwrap();
+    assert!(Arc::ptr_eq(&root, &found), "a file handle leads to the same tree");
+    for other in ["/debian@1", "/debian@1/amd64"] {
+        assert!(matches!(mount(other), Err(Refusal::NotYours(_))), "{other}");
+    }
+    assert!(exports.by_id(peer, export_id("debian@1")).is_err());
+    for wrong in ["/debian@1/", "/debian@1/arm64/../arm64", "//", "/debian@1/arm64/"] {
+        assert!(mount(wrong).is_err(), "{wrong}");
+    }
+}

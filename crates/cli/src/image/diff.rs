@@ -3,6 +3,7 @@
 use super::{find, progress::Shown};
 use anyhow::{Context, Result};
 use clap::Args;
+use rackstrap_base::arch::Architecture;
 use rackstrap_catalog::Catalog;
 use rackstrap_image::{
     Became, Locked, PackageChange, Packages, diff_trees, find_working_copy, keep_version, load_catalog,
@@ -26,6 +27,9 @@ pub(super) struct DiffArgs {
     /// Compare only files
     #[arg(long)]
     files: bool,
+    /// Compare the variants for this architecture, such as arm64 [default: those with which the versions were made]
+    #[arg(long, value_name = "ARCH", value_parser = super::import::architecture)]
+    arch: Option<Architecture>,
     /// Print JSON, one line per difference
     #[arg(long)]
     json: bool,
@@ -40,7 +44,7 @@ struct Side {
     _kept: Option<Locked>,
 }
 
-fn side(images: &Path, catalog: &Catalog, name: &str) -> Result<Side> {
+fn side(images: &Path, catalog: &Catalog, name: &str, arch: Option<Architecture>) -> Result<Side> {
     let is_copy = !name.contains('@') && working_copies(images).0.iter().any(|copy| copy.name == name);
     if is_copy {
         let copy = find_working_copy(images, name)?;
@@ -54,6 +58,16 @@ fn side(images: &Path, catalog: &Catalog, name: &str) -> Result<Side> {
         });
     }
     let version = find(catalog, name)?;
+    let mut variants = version.variants();
+    let version = match arch {
+        None => version,
+        Some(arch) => variants
+            .find(|variant| variant.architecture() == Some(arch))
+            .with_context(|| {
+                let image = &version.manifest.image;
+                format!("{image} has no variant for {arch}; it has {}", version.architectures())
+            })?,
+    };
     Ok(Side {
         root: version.dir.join("root"),
         bytes: version.manifest.bytes,
@@ -65,8 +79,8 @@ fn side(images: &Path, catalog: &Catalog, name: &str) -> Result<Side> {
 pub(super) fn run(args: DiffArgs, images: &Path) -> Result<()> {
     let (catalog, _) = load_catalog(images);
     let (before, after) = (
-        side(images, &catalog, &args.before)?,
-        side(images, &catalog, &args.after)?,
+        side(images, &catalog, &args.before, args.arch)?,
+        side(images, &catalog, &args.after, args.arch)?,
     );
     let mut out = BufWriter::new(io::stdout().lock());
     if !args.files {

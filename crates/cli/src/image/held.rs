@@ -85,7 +85,7 @@ impl Uses {
         let assignments = stored(&store).with_context(what)?;
         let boots = Boots::load(store).with_context(what)?;
         for image in boots.images_in_use() {
-            let running = nodes.iter().filter(|node| boots.may_mount(node, &image));
+            let running = nodes.iter().filter(|node| boots.uses(node, &image));
             self.nodes.entry(image.clone()).or_default().extend(running.cloned());
         }
         Ok(assignments)

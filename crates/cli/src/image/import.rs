@@ -1,11 +1,11 @@
 //! `rackstrap image import`
 
 use super::{list::size_of, progress::Shown};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
-use rackstrap_base::clock::Timestamp;
+use rackstrap_base::{arch::Architecture, clock::Timestamp};
 use rackstrap_control::author;
-use rackstrap_image::{ImportRequest, OciOptions, import, load_catalog, show_bytes};
+use rackstrap_image::{Agents, ImportRequest, OciOptions, import, load_catalog, show_bytes};
 use rackstrap_wire::ImageRef;
 use std::{
     path::{Path, PathBuf},
@@ -14,8 +14,12 @@ use std::{
 
 #[derive(Args, Debug)]
 pub(super) struct ImportArgs {
-    /// Name of the image, such as debian; its version is the next number
+    /// Name of the image, such as debian, for its next version; or a version, such as debian@3, for a further variant of it
+    #[arg(value_name = "NAME|NAME@VERSION")]
     name: String,
+    /// Architecture of the tree (amd64, arm64) [default: that of the tree; this machine's for recipes and container images]
+    #[arg(long, value_name = "ARCH", value_parser = architecture, conflicts_with = "platform")]
+    arch: Option<Architecture>,
     /// A root directory, a tar archive (plain, gzip, xz, zstd), a recipe for mmdebstrap or dnf (.toml), or a container image:
     /// docker://REGISTRY/REPOSITORY[:TAG|@DIGEST], oci-archive:FILE[:TAG], oci:DIR[:TAG]
     #[arg(long, value_name = "DIR|TAR|RECIPE|IMAGE")]
@@ -30,7 +34,8 @@ pub(super) struct ImportArgs {
     /// Allow plain HTTP to a registry without TLS; always allowed on this machine
     #[arg(long)]
     insecure: bool,
-    /// Path of the agent's binary [default: rackstrap-agent beside this program, else in /usr/lib/rackstrap]
+    /// Path of the agent's binary [default: rackstrap-agent, for another architecture rackstrap-agent-ARCH, beside this program, else
+    /// in /usr/lib/rackstrap]
     #[arg(long, value_name = "PATH")]
     agent: Option<PathBuf>,
     /// Remark to keep with the version, such as 'security updates'
@@ -45,18 +50,18 @@ pub(super) struct ImportArgs {
 }
 
 pub(super) fn run(args: ImportArgs, images_dir: PathBuf) -> Result<String> {
-    let agent = agent(args.agent)?;
     let mut progress = Shown::new();
     let request = ImportRequest {
         images_dir,
         name: args.name,
+        architecture: args.arch,
         source: args.from,
         oci: OciOptions {
             platform: args.platform,
             credentials: args.credentials,
             insecure: args.insecure,
         },
-        agent,
+        agents: agents(args.agent),
         message: args.message,
         by: author::own(),
         kernel: args.kernel,
@@ -70,15 +75,22 @@ pub(super) fn run(args: ImportArgs, images_dir: PathBuf) -> Result<String> {
     made(&request.images_dir, &image, begun)
 }
 
-/// One line about a version that was just made.
+/// One line about a version or a variant that was just made.
 pub(super) fn made(images_dir: &Path, image: &ImageRef, begun: Instant) -> Result<String> {
     let (catalog, _) = load_catalog(images_dir);
     let version = catalog
         .get(image)
         .with_context(|| format!("reading {image} after it was made"))?;
+    // Of several variants, the one that was made last.
+    let newest = version.variants().max_by_key(|variant| variant.manifest.created);
+    let version = newest.unwrap_or(version);
     let manifest = &version.manifest;
+    let variant = match version.variant.as_str() {
+        "" => String::new(),
+        name => format!(", variant for {name}"),
+    };
     Ok(format!(
-        "{image}: {} files, {}, kernel {}, initramfs {}, in {:.1} s\n",
+        "{image}{variant}: {} files, {}, kernel {}, initramfs {}, in {:.1} s\n",
         manifest.files,
         show_bytes(manifest.bytes),
         manifest.kernel_release,
@@ -87,26 +99,16 @@ pub(super) fn made(images_dir: &Path, image: &ImageRef, begun: Instant) -> Resul
     ))
 }
 
-/// The path of the agent's binary: the one that was named, or the one that was installed with this program.
-pub(super) fn agent(named: Option<PathBuf>) -> Result<PathBuf> {
-    match named {
-        Some(agent) => Ok(agent),
-        None => find_agent(),
-    }
+/// The agent that was named, or those that were installed with this program.
+pub(super) fn agents(named: Option<PathBuf>) -> Agents {
+    named.map_or_else(Agents::installed, Agents::Named)
 }
 
-fn find_agent() -> Result<PathBuf> {
-    let me = std::env::current_exe().context("finding the path of this program")?;
-    let places = [
-        me.with_file_name("rackstrap-agent"),
-        "/usr/lib/rackstrap/rackstrap-agent".into(),
-    ];
-    match places.iter().find(|place| place.is_file()) {
-        Some(place) => Ok(place.clone()),
-        None => bail!(
-            "the agent's binary is neither at {} nor at {}\nhelp: name it with --agent PATH",
-            places[0].display(),
-            places[1].display()
-        ),
-    }
+/// Reads the name of an architecture.
+pub(super) fn architecture(text: &str) -> Result<Architecture, String> {
+    Architecture::of_name(text).ok_or_else(|| {
+        let known = Architecture::ALL.map(|architecture| architecture.to_string());
+        let (last, others) = known.split_last().expect("there are several");
+        format!("not an architecture; write {} or {last}", others.join(", "))
+    })
 }

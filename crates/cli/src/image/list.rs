@@ -158,6 +158,21 @@ pub(super) fn show(images: &Path, image: &str, json: bool) -> Result<String> {
         ("size", show_bytes(m.bytes)),
         ("directory", version.dir.display().to_string()),
     ];
+    let fields = fields.into_iter().chain(version.variants().skip(1).map(|variant| {
+        let m = &variant.manifest;
+        let about = format!(
+            "{}: {}, kernel {}, {} files, {}, from {}, in {}",
+            variant.variant,
+            show_time(m.created),
+            m.kernel_release,
+            m.files,
+            show_bytes(m.bytes),
+            m.source,
+            variant.dir.display()
+        );
+        ("variant", about)
+    }));
+    let fields: Vec<_> = fields.collect();
     let width = fields.iter().map(|(field, _)| field.len()).max().unwrap_or(0);
     let text: String = fields
         .iter()
@@ -204,6 +219,13 @@ fn show_time(time: Timestamp) -> String {
 }
 
 fn as_json(version: &ImageVersion) -> serde_json::Value {
+    let mut value = variant_as_json(version);
+    let further = version.variants().skip(1).map(variant_as_json);
+    value["variants"] = further.collect();
+    value
+}
+
+fn variant_as_json(version: &ImageVersion) -> serde_json::Value {
     let m = &version.manifest;
     serde_json::json!({
         "kind": "version",
@@ -220,7 +242,7 @@ fn as_json(version: &ImageVersion) -> serde_json::Value {
         "os": m.os,
         "kernel_release": m.kernel_release,
         "arch": m.arch,
-        "architectures": version.variants().iter().filter_map(|v| Some(v.architecture?.to_string())).collect::<Vec<_>>(),
+        "architectures": version.variants().filter_map(|v| Some(v.architecture()?.to_string())).collect::<Vec<_>>(),
         "init": m.init,
         "files": m.files,
         "bytes": m.bytes,

@@ -41,7 +41,8 @@ Examples:
   rackstrap image import rocky --from images/rocky.toml        (built by dnf)
   rackstrap image import debian --from docker://registry.example:5000/cluster/node:12
   rackstrap image import debian --from oci-archive:node.tar    (from docker save, buildah push or skopeo copy)
-  rackstrap image import debian --from oci:/srv/node:12        (an OCI layout directory, by tag)")]
+  rackstrap image import debian --from oci:/srv/node:12        (an OCI layout directory, by tag)
+  rackstrap image import debian@3 --arch arm64 --from images/debian.toml   (a further variant of that version)")]
     Import(import::ImportArgs),
     #[command(flatten)]
     Order(Order),
@@ -71,7 +72,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   rackstrap image clone debian@3                (the working copy is debian-work)
-  rackstrap image clone debian new-driver")]
+  rackstrap image clone debian new-driver
+  rackstrap image clone debian debian-arm --arch arm64")]
     Clone(work::CloneArgs),
     /// Run a command in a working copy, with its own mounts and processes
     #[command(after_help = "\
@@ -102,7 +104,8 @@ Example:
     #[command(after_help = "\
 Examples:
   rackstrap image seal debian-work --message 'security updates'
-  rackstrap image seal new-driver --as debian-gpu")]
+  rackstrap image seal new-driver --as debian-gpu
+  rackstrap image seal debian-arm --as debian@4    (a further variant of that version)")]
     Seal(work::SealArgs),
     /// Verify that versions have not changed since they were sealed
     #[command(after_help = "\
@@ -121,6 +124,7 @@ Examples:
   rackstrap image diff debian@3 debian@4
   rackstrap image diff debian@3 debian-work --packages
   rackstrap image diff debian@3 debian --files --json
+  rackstrap image diff debian@3 debian@4 --arch arm64
 
 + is only in the second, - only in the first, ~ differs. Times of files are not compared.")]
     Diff(diff::DiffArgs),

@@ -4,7 +4,7 @@ use super::{find, import, progress::Shown};
 use crate::output::{self, Format};
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use rackstrap_base::clock::Timestamp;
+use rackstrap_base::{arch::Architecture, clock::Timestamp};
 use rackstrap_catalog::ImageVersion;
 use rackstrap_control::author;
 use rackstrap_image::{
@@ -24,6 +24,9 @@ pub(super) struct CloneArgs {
     image: String,
     /// Name of the working copy [default: NAME-work]
     work: Option<String>,
+    /// Architecture of the variant to copy, such as arm64 [default: the one with which the version was made]
+    #[arg(long, value_name = "ARCH", value_parser = import::architecture)]
+    arch: Option<Architecture>,
 }
 
 pub(super) fn clone(args: CloneArgs, images_dir: PathBuf) -> Result<String> {
@@ -35,6 +38,7 @@ pub(super) fn clone(args: CloneArgs, images_dir: PathBuf) -> Result<String> {
     let request = CloneRequest {
         images_dir,
         parent,
+        architecture: args.arch,
         name,
         by: author::own(),
         now: Timestamp::now(),
@@ -63,10 +67,11 @@ pub(super) fn clone(args: CloneArgs, images_dir: PathBuf) -> Result<String> {
 pub(super) struct SealArgs {
     /// Working copy, such as debian-work
     work: String,
-    /// Name of the image [default: the image that was copied]
-    #[arg(long = "as", value_name = "NAME")]
+    /// Name of the image, or version that gets it as a further variant, such as debian@4 [default: the image that was copied]
+    #[arg(long = "as", value_name = "NAME|NAME@VERSION")]
     name: Option<String>,
-    /// Path of the agent's binary [default: rackstrap-agent beside this program, else in /usr/lib/rackstrap]
+    /// Path of the agent's binary [default: rackstrap-agent, for another architecture rackstrap-agent-ARCH, beside this program, else
+    /// in /usr/lib/rackstrap]
     #[arg(long, value_name = "PATH")]
     agent: Option<PathBuf>,
     /// Remark to keep with the version, such as 'security updates'
@@ -85,7 +90,7 @@ pub(super) fn run_seal(args: SealArgs, images_dir: PathBuf) -> Result<String> {
         images_dir,
         work: args.work,
         name: args.name,
-        agent: import::agent(args.agent)?,
+        agents: import::agents(args.agent),
         message: args.message,
         by: author::own(),
         kernel: args.kernel,
@@ -104,6 +109,8 @@ pub(super) fn run_seal(args: SealArgs, images_dir: PathBuf) -> Result<String> {
 #[derive(Serialize)]
 struct Verified {
     image: ImageRef,
+    /// The architecture of the variant.
+    arch: String,
     /// The digest of the sealed list of files.
     digest: String,
     /// What differs from the sealed version, one line each.
@@ -118,25 +125,30 @@ pub(super) fn run_verify(images: &[String], format: Format, images_dir: &Path) -
         .map(|image| find(&catalog, image))
         .collect::<Result<_>>()?;
     let mut checked = Vec::new();
-    for version in found {
-        let image = version.manifest.image.clone();
+    for variant in found.into_iter().flat_map(ImageVersion::variants) {
         let mut progress = Shown::new();
-        let differs = verify(version, &mut progress);
+        let differs = verify(variant, &mut progress);
         progress.end();
-        checked.push(Verified {
-            differs: differs.with_context(|| format!("checking {image}"))?,
-            digest: version.manifest.digest.to_string(),
-            image,
-        });
+        let name = variant.export_name();
+        checked.push((
+            name.clone(),
+            Verified {
+                image: variant.manifest.image.clone(),
+                arch: variant.architecture_name(),
+                differs: differs.with_context(|| format!("checking {name}"))?,
+                digest: variant.manifest.digest.to_string(),
+            },
+        ));
     }
     let (mut text, mut wrong) = (String::new(), Vec::new());
-    for Verified { image, digest, differs } in &checked {
+    for (name, Verified { digest, differs, .. }) in &checked {
         match differs.is_empty() {
-            true => text.push_str(&format!("{image}: unchanged since it was sealed, {digest}\n")),
-            false => wrong.extend(differs.iter().map(|what| format!("{image}: {what}"))),
+            true => text.push_str(&format!("{name}: unchanged since it was sealed, {digest}\n")),
+            false => wrong.extend(differs.iter().map(|what| format!("{name}: {what}"))),
         }
     }
     if format.json {
+        let checked: Vec<_> = checked.into_iter().map(|(_, verified)| verified).collect();
         text = serde_json::to_string_pretty(&checked)?;
     }
     if !wrong.is_empty() {

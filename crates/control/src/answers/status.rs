@@ -50,7 +50,7 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
 /// Whether the image of the boot enforces SELinux, and the nodes of the image boot permissive.
 fn boots_permissive(world: &World, node: &Node, boot: &Boot) -> bool {
     let enforces = |version: &Arc<ImageVersion>| version.enforces_selinux;
-    world.images.get(boot.image()).is_some_and(enforces) && {
+    world.images.of_plan(&boot.plan).is_some_and(enforces) && {
         let settings = Settings::of(&world.site, &node.profiles, |_| ());
         let given = settings.text(|p| &p.kernel_args).unwrap_or_default();
         permissive_args(given) != given

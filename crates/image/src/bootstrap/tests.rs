@@ -117,6 +117,7 @@ fn dnf_makes_a_tree_and_packages_are_listed() {
     let clone = CloneRequest {
         images_dir: images.clone(),
         parent: "test@1".parse().unwrap(),
+        architecture: None,
         name: "work".into(),
         by: String::new(),
         now: Timestamp(2),
@@ -130,7 +131,7 @@ fn dnf_makes_a_tree_and_packages_are_listed() {
         images_dir: images.clone(),
         work: "work".into(),
         name: None,
-        agent: request.agent.clone(),
+        agents: request.agents.clone(),
         message: String::new(),
         by: String::new(),
         kernel: None,

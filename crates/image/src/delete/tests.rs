@@ -136,6 +136,7 @@ fn an_image_is_renamed_with_all_its_versions() {
     let clone = CloneRequest {
         images_dir: images.clone(),
         parent: "test@1".parse().unwrap(),
+        architecture: None,
         name: "w".into(),
         by: String::new(),
         now: rackstrap_base::clock::Timestamp(1),

@@ -14,6 +14,7 @@ pub use inside::run_inside;
 use super::{
     bootstrap::NO_INITRAMFS,
     error::{Doing, ImportError, Result},
+    foreign::{expect_runs, tree_architecture},
     import::check_root,
     placeholders::{make_placeholders, remove_placeholders},
     work::{LockedCopy, lock_copy},
@@ -77,6 +78,9 @@ const PASSED_ON: [&str; 9] = [
 pub fn enter(request: &EnterRequest, own_arguments: &[&str]) -> Result<u8> {
     check_root("entering an image")?;
     let held = lock_copy(&request.images_dir, &request.work, true, "cannot enter")?;
+    if let Some(architecture) = tree_architecture(&held.copy.root()) {
+        expect_runs(architecture, "commands in it")?;
+    }
     make_placeholders(&held.copy.dir)?;
     let terminal = Terminal::now();
     // A thread of its own: only its children are in the new namespace.

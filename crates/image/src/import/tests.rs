@@ -10,7 +10,7 @@ use std::{
 };
 
 /// A program for this machine without a dynamic loader: only an ELF header.
-fn static_program() -> Vec<u8> {
+pub(crate) fn static_program() -> Vec<u8> {
     let mut elf = fs::read(std::env::current_exe().unwrap()).unwrap();
     elf.truncate(64);
     elf[32..64].fill(0);
@@ -89,7 +89,8 @@ impl Bench {
             name: "test".into(),
             source: self.path("tree"),
             oci: OciOptions::default(),
-            agent: self.path("agent"),
+            architecture: None,
+            agents: Agents::Named(self.path("agent")),
             message: "a remark".into(),
             by: "root".into(),
             kernel: None,
@@ -228,11 +229,17 @@ fn wrong_requests_are_refused_with_their_reason() {
             "neither a directory nor a file",
         ),
         (
-            Box::new(|r| r.agent = "/nonexistent".into()),
+            Box::new(|r| r.agents = Agents::Named("/nonexistent".into())),
             "reading the agent /nonexistent",
         ),
-        (Box::new(move |r| r.agent = dynamic.clone()), "linked dynamically"),
-        (Box::new(|r| r.agent = "/etc/passwd".into()), "not a program"),
+        (
+            Box::new(move |r| r.agents = Agents::Named(dynamic.clone())),
+            "linked dynamically",
+        ),
+        (
+            Box::new(|r| r.agents = Agents::Named("/etc/passwd".into())),
+            "not a program",
+        ),
         (Box::new(|r| r.kernel = Some("7.0".into())), "no kernel 7.0"),
         (Box::new(|r| r.modules = vec!["absent".into()]), "no module absent"),
     ];
@@ -365,7 +372,8 @@ fn import_as_a_process() {
         name: "test".into(),
         source: base.join("tree"),
         oci: OciOptions::default(),
-        agent: base.join("agent"),
+        architecture: None,
+        agents: Agents::Named(base.join("agent")),
         message: String::new(),
         by: String::new(),
         kernel: None,

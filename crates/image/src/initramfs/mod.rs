@@ -362,8 +362,8 @@ pub fn read_agent(path: &Path, arch: &str) -> Result<Vec<u8>> {
     let refuse = |why: String| Err(ImportError::Request(format!("the agent {} {why}", path.display())));
     match elf::machine(&agent) {
         None => refuse(format!(
-            "is not a program (ELF) for a known machine; build it with `cargo build --profile agent -p rackstrap-agent \
-             --target {arch}-unknown-linux-gnu`"
+            "is not a program (ELF) for a known machine; {}",
+            super::agents::how_to_build(arch)
         )),
         Some(machine) if machine != arch => refuse(format!(
             "is built for {machine}, but the tree is {arch}; give the right one with --agent"

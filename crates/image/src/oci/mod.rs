@@ -25,7 +25,7 @@ use super::{
 use choose::{Chosen, Layer, Place, Start, Wanted};
 use digest::Checked;
 use location::Location;
-use rackstrap_base::text::quoted;
+use rackstrap_base::{arch::Architecture, text::quoted};
 use spec::Descriptor;
 use std::{
     cell::{Cell, OnceCell},
@@ -38,7 +38,7 @@ use std::{
 /// How to fetch a container image.
 #[derive(Clone, Debug, Default)]
 pub struct OciOptions {
-    /// `linux/arm64`; none for this machine's.
+    /// `linux/arm64`; none for the one of [`super::ImportRequest::architecture`], or this machine's.
     pub platform: Option<String>,
     /// A file like Docker's config.json; none for Docker's own.
     pub credentials: Option<PathBuf>,
@@ -103,11 +103,12 @@ fn shown(text: &str) -> String {
 
 impl OciImage {
     /// Parses `oci:DIR`, `oci-archive:FILE`, `docker://…`. None if `source` has none of these prefixes.
-    pub fn parse(source: &OsStr, options: &OciOptions) -> Option<Result<Self>> {
+    pub fn parse(source: &OsStr, options: &OciOptions, architecture: Option<Architecture>) -> Option<Result<Self>> {
         let location = Location::parse(source)?;
-        let platform = match &options.platform {
-            Some(text) => text.parse(),
-            None => Ok(Platform::native()),
+        let platform = match (&options.platform, architecture) {
+            (Some(text), _) => text.parse(),
+            (None, Some(architecture)) => Ok(Platform::of(architecture)),
+            (None, None) => Ok(Platform::native()),
         };
         Some(location.and_then(|location| {
             Ok(OciImage {
@@ -117,6 +118,11 @@ impl OciImage {
                 taken: OnceCell::new(),
             })
         }))
+    }
+
+    /// The architecture of its platform; none if it is not known here.
+    pub fn architecture(&self) -> Option<Architecture> {
+        self.platform.architecture()
     }
 
     /// The source, with the digest of the image after it was read.

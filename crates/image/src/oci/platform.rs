@@ -1,6 +1,7 @@
 //! Compares the platforms of an image's variants with that of the nodes.
 
 use super::{Result, refused};
+use rackstrap_base::arch::Architecture;
 use serde::Deserialize;
 use std::{fmt, str::FromStr};
 
@@ -33,6 +34,27 @@ impl Platform {
             os: "linux".to_owned(),
             architecture: architecture.to_owned(),
             variant: None,
+        }
+    }
+
+    /// That of Linux on machines of this architecture.
+    pub fn of(architecture: Architecture) -> Self {
+        let name = match architecture {
+            Architecture::I386 => "386".to_owned(),
+            other => other.to_string(),
+        };
+        Platform {
+            os: "linux".to_owned(),
+            architecture: name,
+            variant: None,
+        }
+    }
+
+    /// The architecture of its machines; none if it is not known here.
+    pub fn architecture(&self) -> Option<Architecture> {
+        match self.architecture.as_str() {
+            "386" => Some(Architecture::I386),
+            name => Architecture::of_name(name),
         }
     }
 
@@ -123,5 +145,10 @@ mod tests {
             assert!(wrong.parse::<Platform>().is_err(), "{wrong}");
         }
         assert_eq!(Platform::native().rank(&Platform::native()), Some(0));
+        for architecture in Architecture::ALL {
+            assert_eq!(Platform::of(architecture).architecture(), Some(architecture));
+        }
+        assert_eq!(Platform::of(Architecture::I386), p("linux/386"));
+        assert_eq!(Some(Platform::native()), Architecture::native().map(Platform::of));
     }
 }

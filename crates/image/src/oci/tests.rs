@@ -142,7 +142,7 @@ impl Place {
         let (root, scratch) = (open(&self.at("root")), open(self.dir.path()));
         let mut space = SpaceGuard::new(root.as_fd(), self.dir.path(), None)?;
         let mut remarks = Remarks::default();
-        let image = OciImage::parse(OsStr::new(source), options).unwrap()?;
+        let image = OciImage::parse(OsStr::new(source), options, None).unwrap()?;
         image.extract(root.as_fd(), scratch.as_fd(), &mut space, &mut remarks, &mut Quiet)?;
         self.remarks.replace(remarks.into_lines());
         Ok(image.taken())

@@ -1,6 +1,7 @@
 //! Recipes for trees of Debian and its derivatives, by mmdebstrap.
 
 use super::{RecipeError, check, check_run, word};
+use rackstrap_base::arch::Architecture;
 use serde::Deserialize;
 use std::path::Path;
 
@@ -64,15 +65,24 @@ impl Debian {
     }
 
     /// Arguments for `mmdebstrap`, which makes the tree in `target` (absent or empty) from its default mirrors or from `mirror`.
-    pub fn args(&self, target: &Path, mirror: Option<&str>) -> Vec<String> {
+    pub fn args(&self, architecture: Option<Architecture>, target: &Path, mirror: Option<&str>) -> Vec<String> {
         let mut args = vec![
             "--mode=root".to_owned(),
             "--format=directory".to_owned(),
             format!("--variant={}", self.variant),
             format!("--components={}", self.components.join(",")),
         ];
-        if !self.packages.is_empty() {
-            args.push(format!("--include={}", self.packages.join(",")));
+        let mut packages = self.packages.clone();
+        if let Some(architecture) = architecture {
+            let name = debian_name(architecture);
+            args.push(format!("--architectures={name}"));
+            // Kernels are the packages that have an architecture in their names.
+            packages
+                .iter_mut()
+                .for_each(|package| *package = kernel_for(package, name));
+        }
+        if !packages.is_empty() {
+            args.push(format!("--include={}", packages.join(",")));
         }
         for command in &self.run {
             // mmdebstrap passes a hook with shell characters to sh -c, with the tree as $1.
@@ -83,6 +93,30 @@ impl Debian {
         args.push(target.display().to_string());
         args.extend(mirror.map(str::to_owned));
         args
+    }
+}
+
+/// Debian's name of an architecture. Its arm is `armhf`: kernels of the older `armel` are for boards that do not boot from a network.
+fn debian_name(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::Amd64 => "amd64",
+        Architecture::I386 => "i386",
+        Architecture::Arm64 => "arm64",
+        Architecture::Arm => "armhf",
+        Architecture::Riscv64 => "riscv64",
+    }
+}
+
+/// The name of the package for another architecture: `linux-image-arm64` for `linux-image-amd64`, so that one recipe makes the
+/// variants of a version. Debian has no such pairs for i386 and arm, whose kernels have further words in their names.
+fn kernel_for(package: &str, name: &str) -> String {
+    let pairs = ["amd64", "arm64", "riscv64"];
+    let own = pairs
+        .iter()
+        .find_map(|own| package.strip_suffix(own).filter(|begin| begin.ends_with('-')));
+    match own.filter(|begin| begin.starts_with("linux-image-") || begin.starts_with("linux-headers-")) {
+        Some(begin) if pairs.contains(&name) => format!("{begin}{name}"),
+        _ => package.to_owned(),
     }
 }
 
@@ -112,7 +146,7 @@ mod tests {
     fn arguments() {
         let recipe = Debian::parse("suite = 'sid'\npackages = ['a', 'b']\nrun = [\"echo 'x'\"]").unwrap();
         assert_eq!(
-            recipe.args(Path::new("/t"), Some("http://deb.debian.org/debian")),
+            recipe.args(None, Path::new("/t"), Some("http://deb.debian.org/debian")),
             [
                 "--mode=root",
                 "--format=directory",
@@ -125,6 +159,30 @@ mod tests {
                 "http://deb.debian.org/debian",
             ]
         );
+    }
+
+    #[test]
+    fn the_same_recipe_makes_the_variant_for_another_architecture() {
+        let recipe = Debian::parse(include_str!("../../../../images/debian.toml")).unwrap();
+        let args = recipe.args(Some(Architecture::Arm64), Path::new("/t"), None);
+        assert!(args.iter().any(|arg| arg == "--architectures=arm64"), "{args:?}");
+        let include = args.iter().find(|arg| arg.starts_with("--include=")).unwrap();
+        assert!(
+            include.contains("linux-image-arm64") && !include.contains("amd64"),
+            "{include}"
+        );
+        assert_eq!(
+            kernel_for("linux-image-cloud-amd64", "arm64"),
+            "linux-image-cloud-arm64"
+        );
+        for package in [
+            "linux-image-6.1-marvell",
+            "grub-efi-amd64",
+            "libamd64",
+            "openssh-server",
+        ] {
+            assert_eq!(kernel_for(package, "arm64"), package);
+        }
     }
 
     #[test]

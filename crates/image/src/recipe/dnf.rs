@@ -1,6 +1,7 @@
 //! Recipes for trees of Fedora and its derivatives, by dnf.
 
 use super::{RecipeError, check, check_run, word};
+use rackstrap_base::arch::Architecture;
 use serde::Deserialize;
 use std::{collections::BTreeMap, fmt::Write, path::Path};
 
@@ -139,13 +140,21 @@ impl Dnf {
 
     /// Arguments for `dnf`, which makes the tree in `target`. `dir` is a directory with [`Dnf::config`] in `dnf.conf`, and for dnf's
     /// downloads and logs. Paths on the command line are of this machine, not of the tree (dnf(8), `--installroot`).
-    pub fn args(&self, target: &Path, dir: &Path) -> Vec<String> {
+    pub fn args(&self, architecture: Option<Architecture>, target: &Path, dir: &Path) -> Vec<String> {
         let mut args = vec![
             "--assumeyes".to_owned(),
             format!("--config={}", dir.join("dnf.conf").display()),
             format!("--installroot={}", target.display()),
             format!("--releasever={}", self.releasever),
         ];
+        if let Some(architecture) = architecture {
+            // RPM's names are those of uname(2), but for 32-bit ARM.
+            let name = match architecture {
+                Architecture::Arm => "armv7hl",
+                other => other.machine(),
+            };
+            args.push(format!("--forcearch={name}"));
+        }
         for (option, name) in [
             ("cachedir", "cache"),
             ("logdir", "log"),
@@ -191,7 +200,9 @@ mod tests {
              tsflags=nodocs\n\n[a]\nname=a\nenabled=True\nbaseurl=file:///a\ngpgcheck=False\n\n[b]\nname=b\nenabled=True\n\
              mirrorlist=https://b/$basearch\ngpgcheck=True\ngpgkey=https://b/key\n"
         );
-        let args = recipe.args(Path::new("/t"), Path::new("/d"));
+        let other = recipe.args(Some(Architecture::Arm64), Path::new("/t"), Path::new("/d"));
+        assert_eq!(other[4], "--forcearch=aarch64");
+        let args = recipe.args(None, Path::new("/t"), Path::new("/d"));
         assert_eq!(
             args[1..4],
             ["--config=/d/dnf.conf", "--installroot=/t", "--releasever=9"]

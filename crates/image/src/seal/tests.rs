@@ -26,6 +26,7 @@ fn clone_request(import: &ImportRequest) -> CloneRequest {
     CloneRequest {
         images_dir: import.images_dir.clone(),
         parent: "test@1".parse().unwrap(),
+        architecture: None,
         name: "test-work".into(),
         by: "eve".into(),
         now: Timestamp(2),
@@ -37,7 +38,7 @@ fn seal_request(import: &ImportRequest) -> SealRequest {
         images_dir: import.images_dir.clone(),
         work: "test-work".into(),
         name: None,
-        agent: import.agent.clone(),
+        agents: import.agents.clone(),
         message: "sealed".into(),
         by: "adam".into(),
         kernel: None,
@@ -199,6 +200,7 @@ fn wrong_names_are_refused() {
         let request = CloneRequest {
             name: name.into(),
             parent: parent.parse().unwrap(),
+            architecture: None,
             ..clone_request(&request)
         };
         clone_version(&request, &mut Quiet).unwrap_err().to_string()
@@ -299,7 +301,8 @@ fn as_a_process() {
         images_dir: base.join("state/images"),
         source: base.join("tree"),
         oci: Default::default(),
-        agent: base.join("agent"),
+        architecture: None,
+        agents: Agents::Named(base.join("agent")),
         name: "test".into(),
         message: String::new(),
         by: String::new(),

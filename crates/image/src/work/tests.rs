@@ -27,6 +27,7 @@ fn clone(request: &ImportRequest, parent: &str, name: &str) -> Cloned {
     let request = CloneRequest {
         images_dir: request.images_dir.clone(),
         parent: parent.parse().unwrap(),
+        architecture: None,
         name: name.into(),
         by: String::new(),
         now: Timestamp(1),
@@ -39,7 +40,7 @@ fn seal_as(request: &ImportRequest, work: &str) -> ImageRef {
         images_dir: request.images_dir.clone(),
         work: work.into(),
         name: None,
-        agent: request.agent.clone(),
+        agents: request.agents.clone(),
         message: String::new(),
         by: String::new(),
         kernel: None,
@@ -234,6 +235,7 @@ fn unfinished_subvolumes_are_removed_at_the_next_start() {
     let request = CloneRequest {
         images_dir: images.clone(),
         parent: "test@1".parse().unwrap(),
+        architecture: None,
         name: "b".into(),
         by: String::new(),
         now: Timestamp(1),

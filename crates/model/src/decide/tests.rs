@@ -17,12 +17,16 @@ server = "10.5.0.1"
 image = "debian"
 "#;
 
-fn world(machine: &str) -> World {
-    let (site, _) = parse(SITE, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}"));
+fn version(machine: &str) -> ImageVersion {
     let manifest = Manifest {
         arch: machine.to_owned(),
         ..Manifest::bare("debian@1".parse().unwrap())
     };
+    ImageVersion::new(manifest, PathBuf::new())
+}
+
+fn world(version: ImageVersion) -> World {
+    let (site, _) = parse(SITE, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}"));
     let node = Node {
         name: "r01n01".to_owned(),
         hwaddrs: vec![hwaddr()],
@@ -34,7 +38,7 @@ fn world(machine: &str) -> World {
     World {
         site: Arc::new(site),
         inventory: Arc::new(Inventory::new([node])),
-        images: Arc::new(Catalog::new([ImageVersion::new(manifest, PathBuf::new())])),
+        images: Arc::new(Catalog::new([version])),
         assignments: Arc::default(),
         confirmed: None,
     }
@@ -45,12 +49,16 @@ fn hwaddr() -> HwAddr {
 }
 
 fn decided(machine: &str, arch: Option<u16>) -> NodeDecision {
+    decided_of(version(machine), arch)
+}
+
+fn decided_of(version: ImageVersion, arch: Option<u16>) -> NodeDecision {
     let requester = Requester {
         hwaddr: Some(hwaddr()),
         arch,
         ..Requester::default()
     };
-    match decide(&world(machine), &requester) {
+    match decide(&world(version), &requester) {
         Decision::Node(decision) => *decision,
         Decision::Unknown { why, .. } => panic!("{why:?}"),
     }
@@ -62,12 +70,11 @@ fn a_machine_boots_no_image_of_another_architecture() {
     let problem = decision.image.as_ref().unwrap_err();
     assert_eq!(
         problem,
-        "image debian@1 is for amd64, and node r01n01 is an arm64 machine; import a tree for arm64 (rackstrap image import \
-         debian-arm64 --from TREE --agent AGENT), and give the node a profile with image = \"debian-arm64\" (rackstrap node \
-         set r01n01 --profile PROFILE)"
+        "image debian@1 has no variant for arm64, and node r01n01 is an arm64 machine; it has amd64; add a variant with: \
+         rackstrap image import debian@1 --arch arm64 --from TREE"
     );
     assert!(decision.why.contains(problem), "{:?}", decision.why);
-    let plan = decision.plan(&world("x86_64").site, hwaddr(), "x");
+    let plan = decision.plan(&world(version("x86_64")).site, hwaddr(), "x");
     assert_eq!(plan.unwrap_err(), *problem);
 }
 
@@ -86,6 +93,43 @@ fn a_machine_boots_an_image_of_its_own_architecture_or_of_an_unknown_one() {
         assert!(decided(machine, arch).image.is_ok(), "{machine} on {arch:?}");
     }
     assert!(decided("aarch64", Some(0)).image.is_err(), "a BIOS is that of a PC");
+}
+
+#[test]
+fn each_machine_boots_the_variant_for_it() {
+    let both = || version("x86_64").with_variants([version("aarch64")]);
+    for (arch, variant, says) in [
+        (Some(7), "", "its variant amd64 for an amd64 machine"),
+        (Some(11), "arm64", "its variant arm64 for an arm64 machine"),
+        (Some(19), "arm64", "its variant arm64 for an arm64 machine"),
+        (
+            None,
+            "",
+            "its variant amd64, because the firmware has not reported the machine's architecture",
+        ),
+    ] {
+        let decision = decided_of(both(), arch);
+        assert_eq!(decision.image.as_ref().unwrap().variant, variant);
+        assert!(decision.why.iter().any(|why| why == says), "{:?}", decision.why);
+        let plan = decision.plan(&world(both()).site, hwaddr(), "x").unwrap();
+        assert_eq!(
+            (plan.image.to_string().as_str(), plan.variant.as_str()),
+            ("debian@1", variant)
+        );
+        let Root::Nfs(root) = plan.root;
+        assert_eq!(
+            root.export,
+            ["/debian@1", "/debian@1/arm64"][usize::from(!variant.is_empty())]
+        );
+    }
+    let why = decided_of(both(), Some(27)).image.unwrap_err();
+    assert!(
+        why.contains("has no variant for riscv64") && why.contains("it has amd64, arm64"),
+        "{why}"
+    );
+    // A version with one variant is explained as before.
+    let alone = decided("x86_64", Some(7));
+    assert!(alone.why.iter().all(|why| !why.contains("variant")), "{:?}", alone.why);
 }
 
 #[test]

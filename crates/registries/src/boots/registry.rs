@@ -18,9 +18,8 @@ use rackstrap_base::{
 };
 use rackstrap_model::inventory::Changed;
 use rackstrap_store::{Batch, Store, StoreError, Table};
-use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, OverlayRequest, Plan};
+use rackstrap_wire::{CheckResult, DiskState, Hardware, OverlayRequest, Plan};
 use std::{
-    collections::BTreeSet,
     sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
@@ -391,21 +390,6 @@ impl Boots {
         ids.iter().rev().filter_map(|id| state.by_id.get(id).cloned()).collect()
     }
 
-    /// Whether `node` may mount `image` as its root: it is the image of its running system or of a later boot.
-    pub fn may_mount(&self, node: &str, image: &ImageRef) -> bool {
-        let state = self.read();
-        state.live(node).any(|boot| boot.image() == image)
-    }
-
-    /// Images that nodes run from or boot into. These cannot be deleted.
-    pub fn images_in_use(&self) -> BTreeSet<ImageRef> {
-        let state = self.read();
-        let nodes = state.by_node.keys();
-        nodes
-            .flat_map(|node| state.live(node).map(|boot| boot.image().clone()))
-            .collect()
-    }
-
     /// Records that the boot's secrets are about to be sent, and what the agent reports of disk and machine. Succeeds once
     /// per boot, and is on disk when it returns, so that the secrets cannot be asked for again after a crash. From then on
     /// the node proves itself with `secret`, if its agent supports that.
@@ -572,7 +556,7 @@ impl Boots {
         })
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, State> {
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
         read(&self.state)
     }
 

@@ -87,7 +87,11 @@ async fn boots_of_a_backup_give_no_secrets_away() {
         boots.redeem(id, &request, None).await,
         Err(Refusal::Redeemed(_))
     ));
-    assert!(boots.may_mount("r01n01", boot.image()), "its root is still its own");
+    assert!(boots.may_mount("r01n01", boot.image(), ""), "its root is still its own");
+    assert!(
+        !boots.may_mount("r01n01", boot.image(), "arm64"),
+        "another variant is not"
+    );
 }
 
 #[tokio::test]
@@ -118,9 +122,9 @@ async fn old_boots_are_forgotten_but_never_the_running_one() {
         boots.authenticate(&running.plan.id, &running.token).is_ok(),
         "its heartbeats are still heard"
     );
-    assert!(boots.may_mount("r01n01", &"debian@1".parse().unwrap()));
-    assert!(boots.may_mount("r01n01", &"debian@2".parse().unwrap()));
-    assert!(!boots.may_mount("r01n01", &"alpine@7".parse().unwrap()));
+    assert!(boots.may_mount("r01n01", &"debian@1".parse().unwrap(), ""));
+    assert!(boots.may_mount("r01n01", &"debian@2".parse().unwrap(), ""));
+    assert!(!boots.may_mount("r01n01", &"alpine@7".parse().unwrap(), ""));
     let in_use: Vec<String> = boots.images_in_use().iter().map(ToString::to_string).collect();
     assert_eq!(in_use, ["alpine@7", "debian@1", "debian@2"]);
     // The node is up on the newer version, so the older image is no longer in use.
@@ -128,7 +132,7 @@ async fn old_boots_are_forgotten_but_never_the_running_one() {
         .mark_ready(&last.plan.id, &last.token, Timestamp(6))
         .await
         .unwrap();
-    assert!(!boots.may_mount("r01n01", &"debian@1".parse().unwrap()));
+    assert!(!boots.may_mount("r01n01", &"debian@1".parse().unwrap(), ""));
     boots.retain_nodes(|name| name != "r01n02");
     assert!(boots.get(&other.plan.id).is_none());
     store.flush().unwrap();

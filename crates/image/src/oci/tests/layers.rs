@@ -286,7 +286,7 @@ fn a_layer_that_does_not_fit_onto_the_disk_is_refused() {
     let root = open(&small);
     let mut space = SpaceGuard::new(root.as_fd(), &small, None).unwrap();
     let source = format!("oci:{}", place.at("layout").display());
-    let image = OciImage::parse(OsStr::new(&source), &OciOptions::default())
+    let image = OciImage::parse(OsStr::new(&source), &OciOptions::default(), None)
         .unwrap()
         .unwrap();
     let result = image.extract(
