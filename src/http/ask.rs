@@ -237,7 +237,13 @@ impl Service {
     async fn unsigned(&self, node: &str) -> Option<String> {
         let boot = self.boots.current(node)?;
         let image = boot.image().clone();
-        let path = self.world.load().images.get(&image)?.dir.join(BootFile::Kernel.name());
+        let path = self
+            .world
+            .load()
+            .images
+            .of_plan(&boot.plan)?
+            .dir
+            .join(BootFile::Kernel.name());
         let signed = tokio::task::spawn_blocking(move || kernel_is_signed(&path))
             .await
             .ok()??;

@@ -21,6 +21,8 @@ pub enum Firmware {
     Bios,
     /// OVMF with its own PXE stack, because the card has no ROM.
     Uefi,
+    /// The same with Microsoft's keys, and with Secure Boot enforced.
+    SecureBoot,
     /// The same firmware on a machine with arm64 (AAVMF).
     UefiArm64,
 }
@@ -29,7 +31,7 @@ impl Firmware {
     /// The program that emulates its machine.
     fn qemu(self) -> &'static str {
         match self {
-            Firmware::Bios | Firmware::Uefi => "qemu-system-x86_64",
+            Firmware::Bios | Firmware::Uefi | Firmware::SecureBoot => "qemu-system-x86_64",
             Firmware::UefiArm64 => "qemu-system-aarch64",
         }
     }
@@ -38,6 +40,8 @@ impl Firmware {
     fn machine(self) -> &'static str {
         match self {
             Firmware::Bios | Firmware::Uefi => "q35",
+            // OVMF protects its variables by SMM if it enforces Secure Boot.
+            Firmware::SecureBoot => "q35,smm=on",
             Firmware::UefiArm64 => "virt",
         }
     }
@@ -53,6 +57,10 @@ impl Firmware {
         match self {
             Firmware::Bios => None,
             Firmware::Uefi => Some(("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd")),
+            Firmware::SecureBoot => Some((
+                "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd",
+                "/usr/share/OVMF/OVMF_VARS_4M.ms.fd",
+            )),
             Firmware::UefiArm64 => Some(("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd")),
         }
     }
@@ -334,6 +342,11 @@ impl<'c> Node<'c> {
             }
             command.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={code}")]);
             command.args(["-drive", &format!("if=pflash,format=raw,file={}", vars.display())]);
+        }
+        if self.firmware == Firmware::SecureBoot {
+            command.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+            // OVMF of 64 bits with SMM refuses to start with ACPI's S3 (S3Verification() in OvmfPkg/PlatformPei/Platform.c).
+            command.args(["-global", "ICH9-LPC.disable_s3=1"]);
         }
         let log = File::options()
             .create(true)

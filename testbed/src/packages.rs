@@ -32,6 +32,10 @@ const TESTS: &[&str] = &[
     // A machine with arm64; its agent is compiled with CROSS_ARM64.
     "qemu-system-arm",
     "qemu-efi-aarch64",
+    // Secure Boot: the loaders that are signed, and what removes a kernel's signature.
+    "shim-signed",
+    "grub-efi-amd64-signed",
+    "sbsigntool",
     // Trees with another init than systemd, and of another distribution.
     "busybox-static",
     "dnf",

@@ -17,6 +17,7 @@ mod racking;
 mod retry;
 mod rig;
 mod rollout;
+mod secure_boot;
 mod several_disks;
 mod three_nodes;
 mod uefi;
