@@ -337,6 +337,91 @@ fn a_client_error_ends_a_transfer_and_its_port_is_free_for_the_next() {
     assert_eq!(server.end().outcome, Outcome::ClientError(0, String::new()));
 }
 
+/// The ERROR goes to the port of the transfer, the request to the server's: whichever is read first, the request is answered.
+#[test]
+fn a_request_right_behind_an_error_is_answered() {
+    let server = Server::with(&[("f", pattern(700))]);
+    let to = local(Ipv4Addr::LOCALHOST, server.port);
+    let asks = request("f", &[("tsize", "0")]);
+    for error_first in [true, false].repeat(25) {
+        let client = socket();
+        client.send_to(&asks, to).unwrap();
+        let (oack, from) = receive(&client);
+        assert_eq!(oack, b"\0\x06tsize\x00700\0");
+        match error_first {
+            true => {
+                client.send_to(b"\0\x05\0\x08not now\0", from).unwrap();
+                client.send_to(&asks, to).unwrap();
+            }
+            false => {
+                client.send_to(&asks, to).unwrap();
+                client.send_to(b"\0\x05\0\x08not now\0", from).unwrap();
+            }
+        }
+        // The answer comes from the same transfer or from another one.
+        client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        let mut last = from;
+        let mut buffer = [0; 1024];
+        loop {
+            let (len, from) = client.recv_from(&mut buffer).expect("the second request has no answer");
+            last = from;
+            client.send_to(&ack(0), last).unwrap();
+            if buffer[..len][..4] == [0, 3, 0, 1] {
+                break;
+            }
+        }
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.send_to(&ack(1), last).unwrap();
+        loop {
+            let (data, from) = receive(&client);
+            if from == last && data[..4] == [0, 3, 0, 2] {
+                break;
+            }
+        }
+        client.send_to(&ack(2), last).unwrap();
+        loop {
+            match server.end().outcome {
+                Outcome::Complete => break,
+                Outcome::ClientError(8, _) | Outcome::Replaced => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// Acknowledgements from another port belong to no transfer (RFC 1350, section 4). The first port's transfer goes on, and a client that
+/// lost its port begins again from the next one.
+#[test]
+fn a_client_that_changes_its_port_begins_again() {
+    let server = Server::with(&[("f", pattern(1500))]);
+    let to = local(Ipv4Addr::LOCALHOST, server.port);
+    let (first, second) = (socket(), socket());
+    let mut seen = Vec::new();
+    first.send_to(&request("f", &[]), to).unwrap();
+    let (data, from) = receive_new(&first, &mut seen);
+    assert_eq!(data[..4], [0, 3, 0, 1]);
+    for block in [1, 2, 3] {
+        second.send_to(&ack(block), from).unwrap();
+    }
+    second.send_to(b"\0\x05\0\0not mine\0", from).unwrap();
+    first.send_to(&ack(1), from).unwrap();
+    assert_eq!(receive_new(&first, &mut seen).0[..4], [0, 3, 0, 2]);
+    // On the request port it learns that there is no transfer.
+    second.send_to(&ack(2), to).unwrap();
+    assert_eq!(receive(&second).0[..4], [0, 5, 0, 5]);
+    second.send_to(&request("f", &[]), to).unwrap();
+    let (data, again) = receive(&second);
+    assert_eq!((&data[..4], again == from), (&[0, 3, 0, 1][..], false));
+    // The first port is closed: its transfer ends at once.
+    drop(first);
+    assert_eq!(server.end().outcome, Outcome::Unreachable);
+    second.send_to(b"\0\x05\0\0aborted in the middle\0", again).unwrap();
+    assert_eq!(
+        server.end().outcome,
+        Outcome::ClientError(0, "aborted in the middle".into())
+    );
+}
+
 #[test]
 fn a_repeated_request_starts_no_second_transfer() {
     let server = Server::with(&[("f", pattern(100))]);

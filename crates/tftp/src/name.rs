@@ -26,8 +26,9 @@ impl Refusal {
 /// Backslashes separate as slashes do (Windows boot managers write `\Boot\BCD`). Names that leave the root by `..`,
 /// that are empty, end in a separator, hold control characters or are not UTF-8 are refused.
 pub fn normalise(name: &[u8]) -> Result<String, Refusal> {
-    // Intel's older PXE ROMs take a DHCP boot file name past its end up to the option field's 255 end mark.
-    let name = name.strip_suffix(&[0xff]).unwrap_or(name);
+    // Intel's older PXE ROMs take a DHCP boot file name past its end up to the option field's 255 end mark. No UTF-8 has this byte.
+    let end = name.iter().rposition(|byte| *byte != 0xff).map_or(0, |last| last + 1);
+    let name = &name[..end];
     let text = std::str::from_utf8(name)
         .map_err(|_| Refusal::new(ErrorCode::NotFound, "the file name is not UTF-8, so no file has it"))?;
     if text.chars().any(char::is_control) {
@@ -74,6 +75,10 @@ mod tests {
             b"//undionly.kpxe",
             b"./undionly.kpxe",
             b"undionly.kpxe\xff",
+            b"undionly.kpxe\xff\xff",
+            b"\\undionly.kpxe",
+            b"\\\\undionly.kpxe\xff",
+            b".\\/undionly.kpxe",
         ] {
             assert_eq!(normalise(name).as_deref(), Ok("undionly.kpxe"));
         }
@@ -90,6 +95,12 @@ mod tests {
         for (name, code) in [
             (&b""[..], ErrorCode::NotFound),
             (b"/", ErrorCode::NotFound),
+            (b"\\", ErrorCode::NotFound),
+            (b"\xff", ErrorCode::NotFound),
+            (b"\\\xff", ErrorCode::NotFound),
+            (b"a\xffb", ErrorCode::NotFound),
+            (b"dir\\", ErrorCode::NotFound),
+            (b"\\..\\secret", ErrorCode::AccessViolation),
             (b".", ErrorCode::NotFound),
             (b"dir/", ErrorCode::NotFound),
             (b"dir/.", ErrorCode::NotFound),

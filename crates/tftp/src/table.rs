@@ -142,6 +142,14 @@ impl Ticket {
         }
     }
 
+    /// The client ended the transfer with an ERROR. True if it has sent the same request again since: the listener took that for a
+    /// repetition, as the ERROR goes to another socket and may be read later. From now on a request begins a transfer.
+    pub fn ended_by_client(&self) -> bool {
+        let _ports = self.table.lock();
+        self.link.answered.store(true, Relaxed);
+        self.link.repeated.swap(false, Relaxed)
+    }
+
     /// Returns when another transfer needs the place.
     pub async fn revoked(&self) {
         self.permit.revoked().await;
@@ -253,7 +261,11 @@ mod tests {
             table.admit(peer, ClientClass::Stranger, b"b"),
             Admission::Repeated
         ));
-        drop(third);
+        // The client ended the transfer before it sent that request; the next one needs no repetition.
+        assert!(third.ended_by_client());
+        assert!(!third.ended_by_client());
+        let fourth = begin(&table, "10.0.0.1:1", b"b");
+        drop((third, fourth));
         assert!(table.lock().by_port.is_empty());
     }
 }

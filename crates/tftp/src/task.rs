@@ -345,14 +345,20 @@ impl Transfer {
         let link: &Link = &self.ticket.link;
         // What was repeated while the file was being opened gets the first answer, which leaves now.
         link.repeated.store(false, Relaxed);
-        let mut session = Session::new(
-            Instant::now(),
-            file,
-            self.end.mode,
-            size,
-            options,
-            limits.retransmissions,
-        );
+        let begin = || {
+            let (file, options) = (file.clone(), options.clone());
+            Session::new(
+                Instant::now(),
+                file,
+                self.end.mode,
+                size,
+                options,
+                limits.retransmissions,
+            )
+        };
+        let mut session = begin();
+        // The client has sent its request again, and acknowledged nothing.
+        let mut asked_again = false;
         let mut timer = pin!(sleep_until(session.deadline().into()));
         // A token of its own: a thousand transfers that look at one would wait for each other at its lock.
         let cancel = cancel.child_token();
@@ -361,6 +367,14 @@ impl Transfer {
         loop {
             self.send(&socket, &mut session).await;
             if let Some(outcome) = session.outcome() {
+                // Firmware that sends ERROR and asks again at once, from the same port, waits for an answer to the second request.
+                let by_client = matches!(outcome, Outcome::ClientError(..)) && !session.answered();
+                if by_client && (self.ticket.ended_by_client() || asked_again) {
+                    asked_again = false;
+                    session = begin();
+                    timer.as_mut().reset(session.deadline().into());
+                    continue;
+                }
                 return (session.stats(), outcome.clone());
             }
             // A deadline nearly always moves on before it is reached: then the timer fires for nothing, and is moved on.
@@ -377,7 +391,7 @@ impl Transfer {
                         return (session.stats(), Outcome::Replaced);
                     }
                     if again {
-                        session.on_repeated_request();
+                        asked_again |= session.on_repeated_request();
                     }
                 }
                 () = self.ticket.revoked() => {
