@@ -86,7 +86,7 @@ fn row(context: &Context, node: Option<String>, hwaddr: HwAddr, said: Firmware) 
         let decision = decide(&context.world.load(), &requester);
         let offered = context.loaders.load().offer(row.arch, decision.loader());
         row.loader = decision.loader().as_ref().ok().map(|choice| choice.name.clone());
-        row.file = offered.as_ref().ok().cloned();
+        row.file = offered.as_ref().ok().filter(|file| !file.is_empty()).cloned();
         row.problem = offered.err();
     }
     row

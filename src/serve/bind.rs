@@ -1,9 +1,9 @@
 //! Binds all ports, with one clear line for a port that cannot be bound.
 
-use super::{InNamedTask, Shared, dhcp, nfs, tftp};
+use super::{InNamedTask, Shared, dhcp, nfs, rivals, tftp};
 use crate::{control::Counters, http};
 use anyhow::{Result, anyhow, bail};
-use rackstrap_base::{counters::ReadCounts, link::interfaces};
+use rackstrap_base::{clock::Timestamp, counters::ReadCounts, link::interfaces};
 use rackstrap_dhcp::LeaseKeeper;
 use rackstrap_site::Site;
 use socket2::{Domain, Socket, Type};
@@ -87,20 +87,22 @@ pub fn spawn_all(
     let task = rackstrap_ndp::serve(Box::new(interfaces), counted, cancel.clone());
     services.spawn(task.in_named_task("router solicitations"));
     let (looked, world, warnings) = (shared.world.clone(), shared.world.clone(), shared.warnings.clone());
-    let rivals = rackstrap_dhcp::Watch {
+    let heard = shared.rivals.clone();
+    let watch = rackstrap_dhcp::Watch {
         network: Box::new(move || {
             let site = looked.load().site.clone();
             let servers = site.subnets.iter().map(|subnet| subnet.server).collect();
-            (dhcp::searched(&site), servers)
+            (rivals::searched(&site), servers)
         }),
         tell: Box::new(move |rival| {
             // After a reload the interface is listened on for some seconds more.
-            if dhcp::searched(&world.load().site).contains(&rival.interface) {
-                dhcp::warn_of(&warnings, rival);
+            let site = world.load().site.clone();
+            if rivals::searched(&site).contains(&rival.interface) {
+                heard.hear(&warnings, &site, rival, Timestamp::now());
             }
         }),
     };
-    let task = rackstrap_dhcp::watch(rivals, asker, cancel.clone());
+    let task = rackstrap_dhcp::watch(watch, asker, cancel.clone());
     services.spawn(task.in_named_task("other DHCP servers"));
     let dns = spawn_dns(shared, &servers, cancel, services)?;
     services.spawn(dhcp.run(cancel.clone()));

@@ -1,18 +1,16 @@
 //! The site's answers for DHCP: which machine it is, which loader it gets, and where leases are stored.
 
-use super::{Shared, attempts::Attempts};
+use super::{Shared, attempts::Attempts, rivals::Rivals};
 use crate::http::{base_url, script::script_url};
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use rackstrap_base::{
     clock::Timestamp,
     firmware::{self, Firmware},
+    subnet::DhcpPart,
     sync::lock,
-    warnings::{DHCP_SERVER, SiteWarnings},
 };
-use rackstrap_dhcp::{
-    ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Kind, Lease, LeaseStore, Left, Loader, Network, Rival,
-};
+use rackstrap_dhcp::{Answer, AnswerKind, Ask, Authority, DhcpEvent, Kind, Lease, LeaseStore, Left, Loader, Network};
 use rackstrap_model::decide::{Decision, LoaderChoice, Requester, World, decide};
 use rackstrap_registries::{
     discovery::{Moved, NoRoom, Observation, Place, Places},
@@ -22,7 +20,6 @@ use rackstrap_site::Site;
 use rackstrap_store::{Batch, Store, Table};
 use rackstrap_wire::HwAddr;
 use std::{
-    collections::BTreeSet,
     net::Ipv4Addr,
     sync::{Arc, Mutex},
 };
@@ -36,6 +33,8 @@ pub struct DhcpAuthority {
     places: Mutex<Places>,
     /// Machines that got no loader.
     attempts: Attempts,
+    /// Other DHCP servers that were heard.
+    pub rivals: Rivals,
     /// The hardware address, of no real machine, with which other DHCP servers are searched.
     pub asker: HwAddr,
 }
@@ -44,11 +43,13 @@ impl DhcpAuthority {
     pub fn new(shared: Shared) -> Self {
         let site = shared.world.load().site.clone();
         let network = ArcSwap::from_pointee((site.clone(), Arc::new(network_of(&site))));
+        let rivals = shared.rivals.clone();
         DhcpAuthority {
             shared,
             network,
             places: Mutex::default(),
             attempts: Attempts::default(),
+            rivals,
             asker: rackstrap_dhcp::asker(),
         }
     }
@@ -128,45 +129,6 @@ fn requester(hwaddr: HwAddr, arch: Option<u16>, class: &str) -> Requester {
     }
 }
 
-/// Reports another DHCP server: in `status` and `explain` until it did not answer two requests, and once in the log.
-pub fn warn_of(warnings: &SiteWarnings, rival: &Rival) {
-    let Rival {
-        interface,
-        server,
-        hwaddr,
-    } = rival;
-    let message = format!(
-        "another DHCP server answers on {interface}: {server} at {hwaddr}; a node that takes its offer does not boot from here"
-    );
-    let help = format!(
-        "stop it, or remove it from this network; the switch's MAC table shows its port under {hwaddr}. If it must \
-         stay, exclude the nodes in its configuration"
-    );
-    let topic = format!("{DHCP_SERVER}{interface} {server} {hwaddr}");
-    if warnings.raise_for(Timestamp::now(), 2 * ASK_EVERY.as_secs() + 60, &topic, &message, &help) {
-        tracing::warn!("{message}; {help}");
-    }
-}
-
-/// The interfaces on which other DHCP servers are looked for.
-pub fn searched(site: &Site) -> BTreeSet<String> {
-    if !site.server.look_for_dhcp_servers {
-        return BTreeSet::new();
-    }
-    // Where another server gives the addresses, its offers are the intended ones.
-    let full = site.subnets.iter().filter(|subnet| !subnet.dhcp.is_of_another_server());
-    full.filter_map(|subnet| subnet.interface.clone()).collect()
-}
-
-/// Takes away what [`warn_of`] reported on interfaces where `site` does not look for other DHCP servers.
-pub fn forget_rivals(warnings: &SiteWarnings, site: &Site) {
-    let searched = searched(site);
-    warnings.retain_servers(|topic| {
-        let interface = topic.split(' ').next().unwrap_or_default();
-        searched.contains(interface)
-    });
-}
-
 fn network_of(site: &Site) -> Network {
     Network {
         subnets: site.subnets.clone(),
@@ -187,6 +149,9 @@ impl Authority for DhcpAuthority {
         let first = || self.first_loader(decision.loader());
         let loader = if who.ipxe && !who.ipxe_without_http {
             Some(Loader::Url(script_url(&base, who.hwaddr)))
+        } else if decision.loader().as_ref().is_ok_and(|choice| choice.files.is_empty()) {
+            let server = who.link.server;
+            Some(Loader::Own { server })
         } else if who.http_client {
             first().map(|file| Loader::Url(format!("{base}/loader/{file}")))
         } else {
@@ -260,7 +225,15 @@ impl Authority for DhcpAuthority {
             AnswerKind::Nak => Level::Retry,
             _ => Level::Ok,
         };
-        let detail = describe(event);
+        let mut detail = describe(event);
+        let other = taken_from(event, &world.site);
+        if let Some(server) = other {
+            detail = detail.replacen(&server.to_string(), &self.rivals.name_of(server), 1);
+        }
+        if event.booting && !doubted && subject_is_node(&subject) && takes_an_offer(event) {
+            let server = other.map(|server| self.rivals.name_of(server));
+            self.shared.firmware.note_server(event.hwaddr, server);
+        }
         tracing::debug!(hwaddr = %event.hwaddr, interface = %event.interface, %step, %detail, "dhcp");
         let sender = if event.ipxe { Sender::Ipxe } else { Sender::Firmware };
         let told = Event::new(event.at, step, level, detail).sent_by(sender);
@@ -311,6 +284,26 @@ impl Authority for DhcpAuthority {
         let node = world.inventory.by_ipaddr(address);
         node.is_some_and(|node| node.hwaddrs.contains(&hwaddr))
     }
+}
+
+fn subject_is_node(subject: &Subject) -> bool {
+    matches!(subject, Subject::Node(_))
+}
+
+/// Whether it chose a server.
+fn takes_an_offer(event: &DhcpEvent) -> bool {
+    matches!(event.message, Kind::Selecting { .. }) && event.part == DhcpPart::Full
+}
+
+/// The other DHCP server whose offer the machine took, where this one gives the addresses; none if it took this one's.
+fn taken_from(event: &DhcpEvent, site: &Site) -> Option<Ipv4Addr> {
+    let Kind::Selecting { server, .. } = event.message else {
+        return None;
+    };
+    let ours = site.subnets.iter().any(|subnet| subnet.server == server);
+    // A relay may name itself as the server (RFC 5107): such a request is answered.
+    let other = !ours && event.answer == AnswerKind::Silent && event.part == DhcpPart::Full;
+    other.then_some(server)
 }
 
 /// The name of the packet on a timeline.
@@ -439,7 +432,6 @@ impl LeaseStore for StoredLeases {
 mod tests {
     use super::*;
     use crate::testkit;
-    use rackstrap_base::subnet::DhcpPart;
     use rackstrap_model::testing::card;
     use rackstrap_registries::testing::add;
 

@@ -11,6 +11,7 @@ mod dns;
 mod nfs;
 mod nightly;
 mod reload;
+mod rivals;
 mod tftp;
 
 use crate::{control, http, preflight};
@@ -65,6 +66,8 @@ pub struct Shared {
     rollouts: Rollouts,
     restarts: Restarts,
     firmware: Arc<Firmwares>,
+    /// Other DHCP servers that were heard.
+    rivals: rivals::Rivals,
     loaders: Arc<ArcSwap<Loaders>>,
     scripts: Arc<ArcSwap<http::script::Scripts>>,
     templates: Arc<ArcSwap<Templates>>,
@@ -257,6 +260,7 @@ pub fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
         restarts,
         windows: Arc::default(),
         firmware: Arc::default(),
+        rivals: rivals::Rivals::default(),
         recorder,
         nodes,
         discovery,

@@ -1,6 +1,6 @@
 //! Accepts a changed site file or image directory while everything runs.
 
-use super::{Shared, dhcp, nfs::ImageExports, tell_findings};
+use super::{Shared, nfs::ImageExports, tell_findings};
 use crate::{http::script::Scripts, preflight};
 use anyhow::{Context, Result, bail};
 use rackstrap_base::{clock::Timestamp, sync::lock};
@@ -85,7 +85,7 @@ impl Reloader {
             confirmed: None,
             ..World::clone(world)
         });
-        dhcp::forget_rivals(&self.shared.warnings, &site);
+        self.shared.rivals.forget(&self.shared.warnings, &site);
         self.exports.retain(&images);
         tell_findings(&self.shared);
         self.shared.reloaded.notify_one();

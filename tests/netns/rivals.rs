@@ -17,7 +17,11 @@ const NODE_MAC: &str = "52:54:00:00:01:01";
 
 /// dnsmasq as a forgotten server: it offers addresses of the same network to all machines.
 fn start_rival(server: &Namespace) -> Result<Running> {
-    server.ip(&["address", "add", &format!("{RIVAL}/16"), "dev", "eth0"])?;
+    start_server(server, RIVAL)
+}
+
+fn start_server(server: &Namespace, address: &str) -> Result<Running> {
+    server.ip(&["address", "add", &format!("{address}/16"), "dev", "eth0"])?;
     dnsmasq(
         server,
         &[
@@ -76,6 +80,8 @@ fn another_dhcp_server_is_reported_and_the_nodes_it_answers_are_not_absent() -> 
         Ok(told.then_some(row))
     })?;
     let row = row.unwrap_or_default();
+    let told = row["last_error"].as_str().unwrap_or_default();
+    assert!(told.contains(&format!("{RIVAL} at {RIVAL_MAC}")), "{told}");
     assert_eq!(
         (&row["node"], &row["state"]),
         (&"r01n01".into(), &"loading".into()),
@@ -97,6 +103,42 @@ fn another_dhcp_server_is_reported_and_the_nodes_it_answers_are_not_absent() -> 
         "the probe itself is listed as a machine"
     );
     drop(rival);
+    cluster.daemon.stop()
+}
+
+/// Beside the site's own DHCP server: that one is expected, and a second one is named together with it.
+#[test]
+fn a_second_server_beside_the_sites_own_is_named() -> Result {
+    const OWN: &str = "10.5.0.8";
+    const OWN_MAC: &str = "52:54:00:00:09:08";
+    let mut site = Site::demo();
+    site.subnets[0].pool = None;
+    site.subnets[0].dhcp = Some("proxy".to_owned());
+    let cluster = Cluster::start(site)?;
+    let own = cluster.namespace.client(OWN_MAC)?;
+    let other = cluster.namespace.client(RIVAL_MAC)?;
+    let host = cluster.namespace.client(NODE_MAC)?;
+    let own_server = start_server(&own, OWN)?;
+    // The own server answers until the second one is there: no warning before.
+    let counted = || -> Result<Vec<Value>> {
+        send(&host, 1, &[])?;
+        rival_warnings(&cluster)
+    };
+    for _ in 0..5 {
+        assert_eq!(counted()?, Vec::<Value>::new(), "the site's own server");
+    }
+    let rival = start_server(&other, RIVAL)?;
+    let heard = poll(PATIENCE, || {
+        let warnings = counted()?;
+        Ok((warnings.len() == 2).then_some(warnings))
+    })?;
+    let heard = heard.unwrap_or_default();
+    for (server, hwaddr) in [(OWN, OWN_MAC), (RIVAL, RIVAL_MAC)] {
+        let named = format!("another DHCP server answers on br0: {server} at {hwaddr}; 2 servers answer there");
+        let is_it = |w: &Value| w["message"].as_str().is_some_and(|text| text.starts_with(&named));
+        assert!(heard.iter().any(is_it), "{server}: {heard:?}");
+    }
+    drop((own_server, rival));
     cluster.daemon.stop()
 }
 

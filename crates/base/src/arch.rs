@@ -36,7 +36,8 @@ impl Architecture {
         Some(match arch {
             0 | 7 | 9 | 16 | 20 => Architecture::Amd64,
             6 | 15 => Architecture::I386,
-            11 | 19 | 22 | 24 => Architecture::Arm64,
+            // Raspberry Pi 3 and later have processors of 64 bits, and no earlier one boots by itself from a network.
+            11 | 19 | 22 | 24 | 41 => Architecture::Arm64,
             10 | 18 | 21 | 23 => Architecture::Arm,
             27 | 28 => Architecture::Riscv64,
             _ => return None,
@@ -111,7 +112,7 @@ mod tests {
         for (numbers, machine, name) in [
             (&[0u16, 7, 9, 16, 20][..], "x86_64", "amd64"),
             (&[6, 15], "i686", "i386"),
-            (&[11, 19, 22, 24], "aarch64", "arm64"),
+            (&[11, 19, 22, 24, 41], "aarch64", "arm64"),
             (&[10, 18, 21, 23], "armv7l", "arm"),
             (&[27, 28], "riscv64", "riscv64"),
         ] {

@@ -1,8 +1,12 @@
 //! What firmware says of itself: its architecture, the loader that it gets by default, and what was last seen of each node's.
 
+mod boards;
 mod chain;
 mod types;
 
+pub use boards::{
+    RASPBERRY_PI, RASPBERRY_PI_MENU, U_BOOT, is_raspberry_pi, is_raspberry_pi_card, is_u_boot, loads_itself,
+};
 pub use chain::{COMPANIONS, Companion, chain_of, companions_of, language_of};
 pub use types::{
     ARCH_TYPES, ArchType, DISCOVERY_CONTROL, HTTP_CLIENT, PXE_CLIENT, arch_type, name, name_and_number, names_of,
@@ -118,6 +122,8 @@ struct Seen {
     said: Option<Firmware>,
     /// With the time at which it was noted.
     address: Option<(Instant, Ipv4Addr)>,
+    /// The other DHCP server whose offer it took last.
+    server: Option<String>,
 }
 
 impl Firmwares {
@@ -154,6 +160,19 @@ impl Firmwares {
     /// The address that another DHCP server gave to it; none if that was not seen since the daemon started.
     pub fn address_of(&self, hwaddr: HwAddr) -> Option<Ipv4Addr> {
         lock(&self.0).get(&hwaddr)?.address.map(|(_, address)| address)
+    }
+
+    /// The card of a node took an offer: of that other DHCP server, for people; none = of this one.
+    pub fn note_server(&self, hwaddr: HwAddr, server: Option<String>) {
+        let known = lock(&self.0).get(&hwaddr).is_some_and(|seen| seen.server.is_some());
+        if known || server.is_some() {
+            self.change(hwaddr, |seen| seen.server = server);
+        }
+    }
+
+    /// The other DHCP server whose offer it took last, `10.5.0.9 at 52:54:00:00:09:09`; none if it took this one's.
+    pub fn server_of(&self, hwaddr: HwAddr) -> Option<String> {
+        lock(&self.0).get(&hwaddr)?.server.clone()
     }
 
     /// The address that another DHCP server gave last to one of a node's cards; none if that was not seen since the daemon started.
@@ -242,6 +261,11 @@ mod tests {
             (Some(Ipv4Addr::LOCALHOST), None)
         );
         assert_eq!(seen.last_address_of(&[HwAddr([6; 6])]), None);
+        assert_eq!(seen.server_of(card), None);
+        for server in [Some("10.5.0.9".to_owned()), None] {
+            seen.note_server(card, server.clone());
+            assert_eq!(seen.server_of(card), server);
+        }
         seen.note_address(card, Ipv4Addr::BROADCAST);
         for cards in [[card, other], [other, card]] {
             assert_eq!(seen.last_address_of(&cards), Some(Ipv4Addr::BROADCAST));

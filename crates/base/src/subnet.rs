@@ -67,6 +67,8 @@ pub struct Subnet {
     pub server: Ipv4Addr,
     /// Which part of DHCP the daemon answers.
     pub dhcp: DhcpPart,
+    /// The DHCP servers that give the addresses where the daemon does not; empty if the site file names none.
+    pub dhcp_servers: Vec<Ipv4Addr>,
     /// Default router, if any.
     pub router: Option<Ipv4Addr>,
     /// Name servers: with `[dns]`, the daemon itself where the site file names none.

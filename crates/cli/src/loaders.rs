@@ -64,6 +64,7 @@ pub fn run(config: &Path, args: LoadersArgs) -> Result<ExitCode> {
     }
     let list = LoaderList {
         daemon: machines.is_some(),
+        load_themselves: load_themselves(machines.as_deref().unwrap_or_default()),
         unserved: unserved(machines.unwrap_or_default()),
         loaders: rows,
     };
@@ -87,6 +88,8 @@ struct LoaderList {
     loaders: Vec<LoaderRow>,
     /// Machines that get no loader.
     unserved: Vec<api::FirmwareRow>,
+    /// Machines whose firmware needs none: U-Boot and Raspberry Pi ask for names of their own.
+    load_themselves: Vec<api::FirmwareRow>,
 }
 
 /// A loader.
@@ -174,6 +177,16 @@ fn unserved(machines: Vec<api::FirmwareRow>) -> Vec<api::FirmwareRow> {
         .into_iter()
         .filter(|machine| machine.problem.is_some())
         .collect()
+}
+
+fn load_themselves(machines: &[api::FirmwareRow]) -> Vec<api::FirmwareRow> {
+    let all = machines.iter();
+    let mut found: Vec<_> = all
+        .filter(|machine| machine.loader.is_some() && machine.file.is_none() && machine.problem.is_none())
+        .cloned()
+        .collect();
+    found.sort_by_key(|machine| machine.name());
+    found
 }
 
 fn rows(site: &Site, loaders: &Loaders, family: Family, machines: &[api::FirmwareRow]) -> Vec<LoaderRow> {
@@ -291,6 +304,9 @@ fn describe(list: &LoaderList) -> String {
     for (problem, who) in grouped(&list.unserved) {
         text += &format!("\n{}: {problem}", who.join(", "));
     }
+    for machine in &list.load_themselves {
+        text += &format!("\n{}: needs no loader: {}", machine.name(), machine.firmware);
+    }
     if !list.daemon {
         text += "\nno daemon answers, so the machines that use each loader are not known";
     }
@@ -387,7 +403,7 @@ mod tests {
             firmware: rackstrap_base::firmware::name(arch),
             vendor_class: "PXEClient".to_owned(),
             loader: loader.map(str::to_owned),
-            file: None,
+            file: loader.filter(|name| name.ends_with("-efi")).map(|_| "snponly.efi".to_owned()),
             problem: problem.map(str::to_owned),
         }
     }
@@ -408,6 +424,7 @@ mod tests {
         LoaderList {
             daemon: machines.is_some(),
             loaders: rows(&site, &loaders, Family::Debian, machines.as_deref().unwrap_or_default()),
+            load_themselves: load_themselves(machines.as_deref().unwrap_or_default()),
             unserved: unserved(machines.unwrap_or_default()),
         }
     }
@@ -435,6 +452,7 @@ mod tests {
         let machines = vec![
             machine(Some("n01"), 7, Some("x86_64-efi"), None),
             machine(Some("n02"), 7, Some("x86_64-efi"), None),
+            machine(Some("n03"), 22, Some("u-boot"), None),
             machine(
                 None,
                 10,
@@ -448,6 +466,7 @@ mod tests {
                 .find(|line| line.starts_with(name))
                 .unwrap_or_else(|| panic!("{text}"))
         };
+        assert!(line("n03:").ends_with("needs no loader: arm64 U-Boot"), "{text}");
         assert!(line("bios *").contains("missing: install ipxe"), "{text}");
         assert!(
             line("x86_64-efi *").contains("ready") && text.contains("n01 +1"),

@@ -4,6 +4,7 @@ use super::{pool::Lease, proxy::Left, request::Kind};
 use ipnet::Ipv4Net;
 use rackstrap_base::{
     clock::Timestamp,
+    firmware::RASPBERRY_PI,
     subnet::{DhcpPart, Subnet},
 };
 use rackstrap_wire::HwAddr;
@@ -132,6 +133,11 @@ pub enum Loader {
     },
     /// A URL: a script for iPXE, an EFI program for HTTP boot.
     Url(String),
+    /// Nothing that is named here: U-Boot and Raspberry Pi ask TFTP for names of their own.
+    Own {
+        /// Address of the TFTP server (`siaddr`).
+        server: Ipv4Addr,
+    },
 }
 
 /// One well-formed packet and how it ended.
@@ -195,6 +201,11 @@ impl DhcpEvent {
     pub fn completes_boot(&self) -> bool {
         self.booting
             && match self.part {
+                // The ROM of a Raspberry Pi 3 takes the address of an OFFER without a REQUEST, and the REQUEST of a Raspberry Pi 4 may say
+                // nothing of a boot. The address of a node is its own in either case.
+                DhcpPart::Full if self.arch == Some(RASPBERRY_PI) => {
+                    matches!(self.answer, AnswerKind::Offer | AnswerKind::Ack)
+                }
                 DhcpPart::Full => self.answer == AnswerKind::Ack,
                 DhcpPart::Proxy => self.answer == AnswerKind::Offer,
                 DhcpPart::Off => false,

@@ -87,6 +87,12 @@ pub(super) fn proxy(request: &Request, from: Ingress<'_>, subnets: &[&Subnet], a
         let reason = "not a network boot; the other DHCP server gives it an address";
         return (left(part, Left::NotABoot, reason), None, known);
     }
+    if request.u_boot {
+        // U-Boot takes the first offer, also one without an address (dhcp_handler() in its net/bootp.c).
+        let reason =
+            "U-Boot takes no ProxyDHCP offer: set next-server of the DHCP server that gives its address to this server";
+        return (left(part, Left::NotABoot, reason), None, known);
+    }
     let Some(loader) = loader else {
         return (no_loader(request), None, known);
     };
@@ -145,6 +151,7 @@ fn file(loader: &Loader) -> &str {
     match loader {
         Loader::Tftp { file, .. } => file,
         Loader::Url(url) => url,
+        Loader::Own { .. } => "its own files",
     }
 }
 

@@ -10,7 +10,7 @@ use dhcproto::{
     v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption},
 };
 use rackstrap_base::{
-    firmware::{DISCOVERY_CONTROL, HTTP_CLIENT, PXE_CLIENT},
+    firmware::{DISCOVERY_CONTROL, HTTP_CLIENT, PXE_CLIENT, RASPBERRY_PI, RASPBERRY_PI_MENU},
     subnet::Subnet,
 };
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -168,6 +168,9 @@ pub fn boot_only(request: &Request, subnet: &Subnet, loader: &Loader, to: Option
         // keeps an offer of the type ProxyPxe10 only as a second one). Without option 43 the offer counts as ProxyBinl, and
         // UEFI sends a REQUEST to port 4011 of `siaddr` for the file.
         options.insert(DhcpOption::VendorExtensions(DISCOVERY_CONTROL.to_vec()));
+    } else if request.raspberry_pi {
+        // "(optional) Receive DHCP proxy reply" in the documentation of its network boot.
+        options.insert(DhcpOption::VendorExtensions(RASPBERRY_PI_MENU.to_vec()));
     }
     if !request.ipxe {
         echo_uuid(&mut message, request);
@@ -229,6 +232,10 @@ fn boot(message: &mut Message, request: &Request, loader: &Loader, next_server: 
             OptionCode::from(code::IPXE),
             data,
         )));
+    } else if request.arch == Some(RASPBERRY_PI) {
+        options.insert(DhcpOption::ClassIdentifier(PXE_CLIENT.into()));
+        options.insert(DhcpOption::VendorExtensions(RASPBERRY_PI_MENU.to_vec()));
+        echo_uuid(message, request);
     } else if request.http_client {
         // UEFI 2.10 section 24.7.3.1: only an offer that says so is an HTTP boot offer.
         options.insert(DhcpOption::ClassIdentifier(HTTP_CLIENT.into()));
@@ -269,6 +276,14 @@ fn boot_file(message: &mut Message, request: &Request, loader: &Loader, next_ser
                 name.push(0);
             }
             message.opts_mut().insert(DhcpOption::BootfileName(name));
+        }
+        Loader::Own { server } => {
+            // U-Boot takes `siaddr`. A Raspberry Pi takes option 66 where it is, an address in text without NUL
+            // (github.com/raspberrypi/firmware issue 871), or else the server identifier.
+            message.set_siaddr(*server);
+            message
+                .opts_mut()
+                .insert(DhcpOption::TFTPServerName(server.to_string().into_bytes()));
         }
         Loader::Url(url) => {
             // Unused by the URL itself, but iPXE scripts know it as ${next-server}.

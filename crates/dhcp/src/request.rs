@@ -44,7 +44,7 @@ pub struct Request {
     pub client_id: Option<Vec<u8>>,
     /// Relay agent information, echoed byte for byte (RFC 3046).
     pub relay_info: Option<Vec<u8>>,
-    /// Client architecture: the first value of option 93 (RFC 4578), or else the one in the vendor class.
+    /// Client architecture: of option 93 (RFC 4578), or else the one in the vendor class.
     pub arch: Option<u16>,
     /// Vendor class (option 60) by [`firmware::class_text`]; empty if it was not sent.
     pub vendor_class: String,
@@ -58,6 +58,10 @@ pub struct Request {
     pub pxe_client: bool,
     /// Vendor class begins with `HTTPClient` (UEFI 2.10 section 24.7).
     pub http_client: bool,
+    /// The boot ROM or EEPROM of a Raspberry Pi sent it. The architecture is 41 then.
+    pub raspberry_pi: bool,
+    /// U-Boot sent it.
+    pub u_boot: bool,
     /// Type of the entry of a boot menu (PXE 2.1, table 2-1, PXE_BOOT_ITEM: option 43, tag 71) that the client chose; none if
     /// it saw no menu, or chose the entry 0, which is the first one of each menu.
     pub boot_item: Option<u16>,
@@ -115,6 +119,24 @@ impl fmt::Display for Kind {
     }
 }
 
+/// The architecture of option 93 and the vendor class.
+///
+/// Firmware that runs several types names the one that it prefers first (RFC 5970 section 3.3), in one option or in several: the first
+/// type of the registry counts, or else the first one. PXE 2.1 wants option 93 and the class; some UEFI firmware and proxies send
+/// the class only, or an option 93 of one byte.
+fn arch_of(option: Option<&[u8]>, class: &[u8]) -> Option<u16> {
+    let types = || {
+        option
+            .unwrap_or_default()
+            .chunks_exact(2)
+            .map(|b| u16::from_be_bytes([b[0], b[1]]))
+    };
+    let known = types().find(|number| firmware::arch_type(*number).is_some());
+    known
+        .or_else(|| types().next())
+        .or_else(|| firmware::arch_of_class(class))
+}
+
 fn address(bytes: &[u8]) -> Ipv4Addr {
     Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3])
 }
@@ -155,7 +177,21 @@ impl Request {
             Some(_) => return Err(Malformed::BadMessageType),
         };
         let vendor_class = options.get(code::VENDOR_CLASS).unwrap_or_default();
+        let class_text = firmware::class_text(&vendor_class);
+        let hwaddr = HwAddr([bytes[28], bytes[29], bytes[30], bytes[31], bytes[32], bytes[33]]);
+        // RFC 4578 section 2.3 wants type 0 and 16 bytes. Some boards send another length, or leave it out.
+        let guid: Option<[u8; 16]> = match options.get(code::MACHINE_ID).as_deref() {
+            Some([0, guid @ ..]) => guid.try_into().ok(),
+            _ => None,
+        };
         let ipxe_options = options.get(code::IPXE);
+        // RFC 3004 wants length-prefixed items, iPXE sends its bare name; both are seen.
+        let ipxe =
+            ipxe_options.is_some() || matches!(options.get(code::USER_CLASS).as_deref(), Some(b"iPXE" | b"\x04iPXE"));
+        let said = arch_of(options.get(code::ARCHITECTURE).as_deref(), &vendor_class);
+        let raspberry_pi = !ipxe && firmware::is_raspberry_pi(hwaddr, said, &class_text, guid.as_ref());
+        // The REQUEST of a Raspberry Pi 4 may have nothing by which it is told from one of a running system. Either can use the answer.
+        let like_raspberry_pi = said.is_none() && class_text.is_empty() && firmware::is_raspberry_pi_card(hwaddr);
         let owned = |code| options.get(code).map(|v| v.into_owned());
         Ok(Request {
             kind,
@@ -165,7 +201,7 @@ impl Request {
             ciaddr,
             giaddr: address(&bytes[24..]),
             hops: bytes[3],
-            hwaddr: HwAddr([bytes[28], bytes[29], bytes[30], bytes[31], bytes[32], bytes[33]]),
+            hwaddr,
             server_id,
             requested,
             max_size: match options.get(code::MAX_SIZE).as_deref() {
@@ -175,21 +211,15 @@ impl Request {
             parameters: owned(code::PARAMETERS),
             client_id: owned(code::CLIENT_ID),
             relay_info: owned(code::RELAY_INFO).filter(|v| !v.is_empty()),
-            arch: match options.get(code::ARCHITECTURE).as_deref() {
-                Some([a, b, ..]) => Some(u16::from_be_bytes([*a, *b])),
-                // PXE 2.1 wants both; some UEFI firmware and proxies send the class only, or an option 93 of one byte. Of several values
-                // the first counts: firmware that runs several types names the one it prefers first (RFC 5970 section 3.3).
-                _ => firmware::arch_of_class(&vendor_class),
+            arch: match raspberry_pi || (like_raspberry_pi && !ipxe) {
+                true => Some(firmware::RASPBERRY_PI),
+                false => said,
             },
-            vendor_class: firmware::class_text(&vendor_class),
-            // RFC 4578 section 2.3 wants type 0 and 16 bytes. Some boards send another length, or leave it out.
-            uuid: match options.get(code::MACHINE_ID).as_deref() {
-                Some([0, uuid @ ..]) => Uuid::from_slice(uuid).ok(),
-                _ => None,
-            },
-            // RFC 3004 wants length-prefixed items, iPXE sends its bare name; both are seen.
-            ipxe: ipxe_options.is_some()
-                || matches!(options.get(code::USER_CLASS).as_deref(), Some(b"iPXE" | b"\x04iPXE")),
+            u_boot: !ipxe && firmware::is_u_boot(said, &class_text),
+            raspberry_pi,
+            vendor_class: class_text,
+            uuid: guid.map(Uuid::from_bytes),
+            ipxe,
             // Feature 19 (0x13) is HTTP, 20 HTTPS, in iPXE's src/include/ipxe/features.h.
             ipxe_without_http: ipxe_options.is_some_and(|o| sub_option(&o, 19).is_none() && !o.is_empty()),
             pxe_client: vendor_class.starts_with(firmware::PXE_CLIENT.as_bytes()),
@@ -206,7 +236,7 @@ impl Request {
 
     /// True for firmware and loaders that boot from the network, by what they say of themselves.
     pub fn is_network_boot(&self) -> bool {
-        self.ipxe || self.pxe_client || self.http_client
+        self.ipxe || self.pxe_client || self.http_client || self.raspberry_pi || self.u_boot
     }
 
     /// True if the client cannot take unicast before it has its address (RFC 2131 section 4.1).
@@ -250,13 +280,15 @@ impl Request {
 /// True if `uuid` can tell machines apart. QEMU without `-uuid` says all zeros (seen in our captures), boards that
 /// nobody programmed say their BIOS vendor's sample.
 pub fn trustworthy(uuid: &Uuid) -> bool {
-    const SAMPLES: [u128; 5] = [
+    const SAMPLES: [u128; 6] = [
         // American Megatrends' sample, in wire and in printed byte order.
         0x0002_0003_0004_0005_0006_0007_0008_0009,
         0x0300_0200_0400_0500_0006_0007_0008_0009,
         0x1234_5678_1234_5678_90ab_cdde_efaa_bbcc,
         0x7856_3412_3412_7856_90ab_cdde_efaa_bbcc,
         0xfefe_fefe_fefe_fefe_fefe_fefe_fefe_fefe,
+        // Of each Raspberry Pi 3 (a capture in the documentation of its network boot).
+        0x4444_4444_4444_4444_4444_4444_4444_4444,
     ];
     let bits = uuid.as_u128();
     bits != 0 && bits != u128::MAX && !SAMPLES.contains(&bits)

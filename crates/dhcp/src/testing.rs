@@ -10,6 +10,7 @@ use super::{
 };
 use rackstrap_base::{
     clock::Timestamp,
+    firmware::loads_itself,
     subnet::{DhcpPart, Subnet},
 };
 use rackstrap_wire::HwAddr;
@@ -52,6 +53,7 @@ pub fn subnet(network: &str, interface: Option<&str>, server: &str, pool: Option
         interface: interface.map(str::to_owned),
         server: ip(server),
         dhcp: DhcpPart::Full,
+        dhcp_servers: vec![],
         router: Some(ip(server)),
         dns: vec![ip(server)],
         ntp: vec![ip(server)],
@@ -129,6 +131,7 @@ impl Authority for World {
             _ if who.ipxe && !who.ipxe_without_http => {
                 Some(Loader::Url(format!("http://{server}/boot/{}", who.hwaddr)))
             }
+            _ if loads_itself(who.arch, who.vendor_class).is_some() => Some(Loader::Own { server }),
             _ if who.http_client => Some(Loader::Url(format!("http://{server}/snponly.efi"))),
             // A loader for one vendor's machines only.
             _ if who.vendor_class.starts_with("PXEClient:Arch:00007:UNDI:009") => Some(file("loader.own/own.efi")),

@@ -29,7 +29,7 @@ const PACKAGE_DIRS: [&str; 9] = [
 ];
 
 /// Directories below [`PACKAGE_DIRS`] in which a file that the site file names without a path is searched for, after `loader-dirs`.
-pub const FURTHER_DIRS: [&str; 9] = [
+pub const FURTHER_DIRS: [&str; 11] = [
     "/usr/share/ipxe/x86_64",
     "/usr/lib/shim",
     "/usr/lib/grub/x86_64-efi-signed",
@@ -37,6 +37,8 @@ pub const FURTHER_DIRS: [&str; 9] = [
     "/usr/lib/PXELINUX",
     "/usr/lib/SYSLINUX.EFI/efi64",
     "/usr/lib/syslinux",
+    "/usr/lib/syslinux/modules/bios",
+    "/usr/lib/syslinux/bios",
     "/usr/share/syslinux",
     "/usr/lib/systemd/boot/efi",
 ];

@@ -228,12 +228,15 @@ impl Loaders {
         dirs.join(", ")
     }
 
-    /// The name by which firmware of type `arch` gets its loader.
+    /// The name by which firmware of type `arch` gets its loader; empty if it asks for names of its own.
     ///
     /// # Errors
     /// No loader is made for this firmware, or its file does not exist or is refused. The text names the remedy.
     pub fn offer(&self, arch: Option<u16>, choice: &Result<LoaderChoice, String>) -> Result<String, String> {
         let choice = choice.as_ref().map_err(String::clone)?;
+        if choice.files.is_empty() {
+            return Ok(String::new());
+        }
         if let Some((file, _)) = self.first_of(choice) {
             return Ok(file.to_owned());
         }
@@ -470,6 +473,23 @@ mod tests {
         // The administrator's own one comes first.
         put("grubaa64.efi");
         assert_eq!(of("shimaa64.efi").0.get("grubaa64.efi").unwrap(), "grubaa64.efi");
+    }
+
+    #[test]
+    fn pxelinux_is_served_with_what_it_loads() {
+        let dir = tempfile::tempdir().unwrap();
+        let (tftp, package) = (dir.path().join("tftp"), dir.path().join("package"));
+        fs::create_dir_all(&tftp).unwrap();
+        fs::create_dir_all(&package).unwrap();
+        fs::write(package.join("pxelinux.0"), "core").unwrap();
+        fs::write(tftp.join("ldlinux.c32"), "ldlinux").unwrap();
+        let lines = format!("[loader.bios]\nfile = \"{}/pxelinux.0\"\narch = [0]\n", package.display());
+        let loaders = Loaders::load_as(&site(&[tftp], &lines), &own()).unwrap();
+        assert_eq!(loaders.get("loader.bios/ldlinux.c32").unwrap(), "ldlinux");
+        let wanted = Ok(choice("bios", true, &["loader.bios/pxelinux.0"]));
+        assert_eq!(loaders.offer(Some(0), &wanted).unwrap(), "loader.bios/pxelinux.0");
+        // U-Boot and Raspberry Pi need no file.
+        assert_eq!(loaders.offer(Some(22), &Ok(choice("u-boot", false, &[]))).unwrap(), "");
     }
 
     #[test]

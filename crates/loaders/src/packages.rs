@@ -19,7 +19,7 @@ pub enum Family {
 
 /// Packages by the file that they have, for Debian, Fedora and Arch; empty where the distribution has none. Debian 12's ipxe has
 /// no loader for arm64.
-const PACKAGES: [(&str, [&str; 3]); 14] = [
+const PACKAGES: [(&str, [&str; 3]); 18] = [
     ("undionly.kpxe", ["ipxe", "ipxe-bootimgs-x86", "ipxe"]),
     ("ipxe.lkrn", ["ipxe", "ipxe-bootimgs-x86", "ipxe"]),
     ("snponly.efi", ["ipxe", "", "ipxe"]),
@@ -33,6 +33,10 @@ const PACKAGES: [(&str, [&str; 3]); 14] = [
     ("grubnetx64.efi.signed", ["grub-efi-amd64-signed", "", ""]),
     ("grubnetaa64.efi.signed", ["grub-efi-arm64-signed", "", ""]),
     ("pxelinux.0", ["pxelinux", "syslinux-nonlinux", "syslinux"]),
+    ("lpxelinux.0", ["pxelinux", "syslinux-nonlinux", "syslinux"]),
+    ("ldlinux.c32", ["syslinux-common", "syslinux-nonlinux", "syslinux"]),
+    ("libcom32.c32", ["syslinux-common", "syslinux-nonlinux", "syslinux"]),
+    ("reboot.c32", ["syslinux-common", "syslinux-nonlinux", "syslinux"]),
     ("syslinux.efi", ["syslinux-efi", "syslinux-efi64", "syslinux"]),
 ];
 

@@ -80,6 +80,13 @@ impl Requester {
             class => format!(", vendor class {class}"),
         };
         Some(match loader {
+            Ok(choice) if choice.files.is_empty() => {
+                format!(
+                    "its firmware is {} (architecture {arch}{class}): {}",
+                    firmware::name(arch),
+                    choice.why
+                )
+            }
             Ok(choice) => format!(
                 "its firmware is {} (architecture {arch}{class}), which loads {}: {}",
                 firmware::name(arch),

@@ -40,6 +40,7 @@ pub(super) const KEYS: [(&str, &[&str]); 13] = [
             "relayed",
             "server",
             "dhcp",
+            "dhcp-servers",
             "router",
             "dns",
             "ntp",

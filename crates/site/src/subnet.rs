@@ -69,6 +69,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
         all
     };
     let (dns, ntp) = (servers(report, "dns"), servers(report, "ntp"));
+    let dhcp_servers = servers(report, "dhcp-servers");
     let lease_secs = section
         .seconds(report, "lease-time", 60..=30 * 86400, "12h")
         .unwrap_or(12 * 3600);
@@ -118,6 +119,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
             interface,
             server: server.into_inner(),
             dhcp,
+            dhcp_servers: plain(&dhcp_servers),
             router: router.map(Spanned::into_inner),
             dns: plain(&dns),
             ntp: plain(&ntp),
@@ -149,6 +151,14 @@ fn read_dhcp(report: &mut Report<'_>, section: &Section<'_>) -> DhcpPart {
     });
     let part = part.map(Spanned::into_inner).unwrap_or_default();
     if !part.is_of_another_server() {
+        if section.get("dhcp-servers").is_some() {
+            report.error(
+                section.key_at("dhcp-servers"),
+                "with dhcp = \"full\" rackstrap itself gives the addresses, so 'dhcp-servers' cannot be used"
+                    .to_owned(),
+                "remove it; or write dhcp = \"proxy\" or \"off\", if your DHCP server gives the addresses",
+            );
+        }
         return part;
     }
     if section.get("pool").is_some() {

@@ -151,6 +151,7 @@ impl World {
             interface: interfaces.contains(&interface).then(|| interface.to_owned()),
             server: Ipv4Addr::new(10, second, 0, 1),
             dhcp: DhcpPart::Full,
+            dhcp_servers: vec![],
             router: Some(Ipv4Addr::new(10, second, 0, 1)),
             dns: vec![Ipv4Addr::new(10, second, 0, 1)],
             ntp: vec![],

@@ -17,11 +17,19 @@ pub struct Companion {
 
 /// shim asks for the second stage that it was built for (`DEFAULT_LOADER` in its Makefile), and, if a key waits to be enrolled, for its
 /// program that does it (`MMNAME`).
-pub const COMPANIONS: [Companion; 4] = [
+///
+/// PXELINUX loads its second part (since SYSLINUX 5); its scripts restart a machine with the last two.
+pub const COMPANIONS: [Companion; 10] = [
     companion("shimx64.efi", "grubx64.efi", "grubnetx64.efi.signed", true),
     companion("shimx64.efi", "mmx64.efi", "mmx64.efi.signed", false),
     companion("shimaa64.efi", "grubaa64.efi", "grubnetaa64.efi.signed", true),
     companion("shimaa64.efi", "mmaa64.efi", "mmaa64.efi.signed", false),
+    companion("pxelinux.0", "ldlinux.c32", "ldlinux.c32", true),
+    companion("pxelinux.0", "libcom32.c32", "libcom32.c32", false),
+    companion("pxelinux.0", "reboot.c32", "reboot.c32", false),
+    companion("lpxelinux.0", "ldlinux.c32", "ldlinux.c32", true),
+    companion("lpxelinux.0", "libcom32.c32", "libcom32.c32", false),
+    companion("lpxelinux.0", "reboot.c32", "reboot.c32", false),
 ];
 
 const fn companion(of: &'static str, asked: &'static str, file: &'static str, needed: bool) -> Companion {
@@ -46,6 +54,7 @@ pub fn language_of(file: &str) -> Option<ScriptLanguage> {
     let name = base(file);
     let ipxe = ["undionly", "snponly", "ipxe"];
     match () {
+        () if name.starts_with("pxelinux.0") || name.starts_with("lpxelinux.0") => Some(ScriptLanguage::Pxelinux),
         () if name.starts_with("grub") || companions_of(name).next().is_some() => Some(ScriptLanguage::Grub),
         () if ipxe.iter().any(|known| name.starts_with(known)) => Some(ScriptLanguage::Ipxe),
         () => None,
@@ -60,6 +69,8 @@ pub fn chain_of(file: &str) -> String {
         match language_of(file) {
             Some(ScriptLanguage::Grub) => Some("GRUB's script by HTTP or TFTP"),
             Some(ScriptLanguage::Ipxe) => Some("iPXE's script by HTTP"),
+            Some(ScriptLanguage::Pxelinux) => Some("its script by TFTP"),
+            Some(ScriptLanguage::RaspberryPi) => Some("cmdline.txt by TFTP"),
             None => None,
         }
         .map(str::to_owned),
@@ -92,6 +103,10 @@ mod tests {
                 "grubnetx64.efi.signed first, then GRUB's script by HTTP or TFTP",
             ),
             ("snponly.efi", "snponly.efi first, then iPXE's script by HTTP"),
+            (
+                "pxelinux.0",
+                "pxelinux.0 first, then ldlinux.c32, then its script by TFTP",
+            ),
             ("my-own.efi", "my-own.efi first"),
         ] {
             assert_eq!(chain_of(file), chain);

@@ -111,6 +111,101 @@ fn each_firmware_is_offered_its_loader() {
     golden("firmware", &out);
 }
 
+/// A DISCOVER of a Raspberry Pi, after the captures in github.com/raspberrypi/firmware issues 871 and 941, and rpi-eeprom issue 58: no
+/// board was at hand.
+fn raspberry_pi(kind: u8, hwaddr: &str, guid: &[u8; 16]) -> Packet {
+    Packet::new(kind, hwaddr)
+        .option(55, &[43, 60, 67, 128, 129, 130, 131, 132, 133, 134, 135, 66, 1, 3])
+        .option(93, &[0, 0])
+        .option(94, &[1, 2, 1])
+        .option(97, &[&[0][..], guid].concat())
+        .option(60, b"PXEClient:Arch:00000:UNDI:002001")
+}
+
+const PI_3: (&str, &str, &str) = ("b8:27:eb:86:96:f5", "pi3", "10.5.1.13");
+const PI_4: (&str, &str, &str) = ("dc:a6:32:01:36:c2", "pi4", "10.5.1.14");
+const PI_4_GUID: &[u8; 16] = b"RPi4\x11\x31\xc0\x00\x32\x01\x36\xc2\x0d\xdb\xfe\x9f";
+
+/// Boards ask TFTP by names of their own: they are told where it is, and by what they know an offer for them.
+#[test]
+fn boards_are_offered_the_tftp_server_and_no_file() {
+    let world = World::with(&[PI_3, PI_4, NODE]);
+    let serial_four_times: [u8; 16] = [0xf5, 0x96, 0x86, 0x8d].repeat(4).try_into().unwrap();
+    let u_boot = |kind| {
+        Packet::new(kind, NODE.0)
+            .option(57, &576u16.to_be_bytes())
+            .option(93, &[0, 0x16])
+            .option(94, &[1, 0, 0])
+            .option(60, b"U-Boot.armv8")
+            .option(55, &[1, 3, 6, 12, 17])
+    };
+    let mut out = String::new();
+    for (name, packet) in [
+        ("Raspberry Pi 3", raspberry_pi(1, PI_3.0, &serial_four_times)),
+        ("Raspberry Pi 3, first ROM", raspberry_pi(1, PI_3.0, &[0x44; 16])),
+        ("Raspberry Pi 4", raspberry_pi(1, PI_4.0, PI_4_GUID)),
+        (
+            "REQUEST of a Raspberry Pi 4, without a class",
+            Packet::new(3, PI_4.0)
+                .requested(PI_4.2)
+                .server("10.5.0.1")
+                .option(55, &[43, 60, 66, 67, 1, 3]),
+        ),
+        (
+            "REQUEST of a Raspberry Pi 4, with its GUID only",
+            Packet::new(3, PI_4.0)
+                .requested(PI_4.2)
+                .server("10.5.0.1")
+                .option(97, &[&[0][..], PI_4_GUID].concat()),
+        ),
+        ("U-Boot", u_boot(1)),
+        ("U-Boot, REQUEST", u_boot(3).requested(NODE.2).server("10.5.0.1")),
+    ] {
+        out.push_str(&format!("== {name}\n{}", show(&packet.to(&mut world.engine(), &world))));
+    }
+    golden("boards", &out);
+}
+
+/// What opens the window for a boot script.
+#[test]
+fn an_offer_alone_completes_the_boot_of_a_raspberry_pi() {
+    let world = World::with(&[PI_3, PI_4, NODE]);
+    let completes = |packet: Packet| packet.to(&mut world.engine(), &world).event.completes_boot();
+    assert!(completes(raspberry_pi(1, PI_3.0, &[0x44; 16])));
+    assert!(completes(raspberry_pi(1, PI_4.0, PI_4_GUID)));
+    assert!(!completes(firmware(0, "PXEClient")));
+    // A system on such a board: its DHCP client is not firmware.
+    let system = Packet::new(1, PI_4.0).option(60, b"dhcpcd-9.4.1:Linux-6.1:aarch64:BCM2835");
+    assert!(!completes(system));
+    assert!(!completes(Packet::new(1, PI_4.0)));
+    assert!(!completes(Packet::new(3, PI_4.0).requested(PI_4.2).server("10.5.0.1")));
+    // From a user's port or a node's address it is not firmware either.
+    let request = crate::Request::parse(&raspberry_pi(1, PI_4.0, PI_4_GUID).0).unwrap();
+    let from = crate::Ingress {
+        interface: "eth0",
+        source: "10.5.1.14:68".parse().unwrap(),
+        port: 67,
+    };
+    assert!(
+        !world
+            .engine()
+            .handle(&request, from, NOW, &world)
+            .event
+            .completes_boot()
+    );
+}
+
+/// Two boards with the ROM's constant in place of a GUID are two machines.
+#[test]
+fn the_constant_guid_of_raspberry_pis_identifies_none() {
+    let world = World::default();
+    let mut engine = world.engine();
+    let offers: Vec<_> = ["b8:27:eb:00:00:01", "b8:27:eb:00:00:02"]
+        .map(|card| given(&raspberry_pi(1, card, &[0x44; 16]).to(&mut engine, &world)))
+        .to_vec();
+    assert!(offers[0].is_some() && offers[0] != offers[1], "{offers:?}");
+}
+
 #[test]
 fn an_ipxe_without_http_gets_a_file() {
     let world = World::with(&[NODE]);

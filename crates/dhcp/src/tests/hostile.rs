@@ -74,6 +74,21 @@ fn odd_architectures_and_uuids_still_get_a_loader() {
             Some(uuid),
         ),
         (
+            "several values: the first one of the registry",
+            plain().option(93, &[0xff, 0xff, 0x10, 1, 0, 7]).option(97, &guid),
+            7,
+            Some(uuid),
+        ),
+        (
+            "repeated: the first one of the registry",
+            plain()
+                .option(93, &[0xff, 0xff])
+                .option(93, &[0, 9])
+                .option(93, &[0, 7]),
+            9,
+            None,
+        ),
+        (
             "repeated, the same",
             plain().option(93, &[0, 7]).option(93, &[0, 7]),
             7,

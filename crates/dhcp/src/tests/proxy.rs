@@ -351,3 +351,28 @@ fn a_machine_that_the_site_is_silent_to_gets_nothing() {
         .to_boot_server(&mut world.engine(), &world, "10.5.1.3:68");
     assert_eq!(left(&outcome), Some(Left::BootRequest));
 }
+
+#[test]
+fn boards_beside_another_dhcp_server() {
+    let world = World::with(&[("b8:27:eb:86:96:f5", "pi3", "10.5.1.13")]).answering(DhcpPart::Proxy);
+    let class = b"PXEClient:Arch:00000:UNDI:002001";
+    let pi = Packet::new(1, "b8:27:eb:86:96:f5")
+        .option(93, &[0, 0])
+        .option(60, class);
+    let outcome = pi.to(&mut world.engine(), &world);
+    assert_eq!(
+        option(&outcome, 43).unwrap(),
+        rackstrap_base::firmware::RASPBERRY_PI_MENU
+    );
+    assert_eq!(
+        (option(&outcome, 66).unwrap(), option(&outcome, 67)),
+        (b"10.5.0.1".to_vec(), None)
+    );
+    assert!(outcome.event.completes_boot());
+    // U-Boot would take the offer without an address for the whole answer.
+    let u_boot = Packet::new(1, "52:54:00:00:01:03")
+        .option(93, &[0, 22])
+        .option(60, b"U-Boot.armv8");
+    let outcome = u_boot.to(&mut world.engine(), &world);
+    assert!(outcome.reply.is_none() && outcome.event.reason.contains("next-server"));
+}

@@ -2,7 +2,7 @@
 
 use super::Requester;
 use rackstrap_base::firmware::{
-    ARCH_TYPES, ArchType, PXE_CLIENT, arch_type, default_loader, name, name_and_number, names_of, or_bios,
+    ARCH_TYPES, ArchType, PXE_CLIENT, arch_type, default_loader, loads_itself, name, name_and_number, names_of, or_bios,
 };
 use rackstrap_site::{LoaderRule, Site};
 use std::collections::BTreeSet;
@@ -14,7 +14,8 @@ pub struct LoaderChoice {
     pub name: String,
     /// Whether the site file has it.
     pub of_site: bool,
-    /// The names by which TFTP and HTTP may serve it, the best one first; at least one. The first one that exists is the loader.
+    /// The names by which TFTP and HTTP may serve it, the best one first. The first one that exists is the loader. Empty for firmware that
+    /// asks for names of its own ([`loads_itself`]).
     pub files: Vec<String>,
     /// Why this one, for people.
     pub why: String,
@@ -41,6 +42,14 @@ pub fn choose_loader(site: &Site, requester: &Requester, profiles: Option<&[Stri
             of_site: true,
             files: vec![rule.served()],
             why: format!("[loader.{}] of the site file, for {}", rule.name, conditions(rule)),
+        });
+    }
+    if let Some((name, why)) = loads_itself(requester.arch, &requester.class) {
+        return Ok(LoaderChoice {
+            name: name.to_owned(),
+            of_site: false,
+            files: Vec::new(),
+            why: why.to_owned(),
         });
     }
     if let Some(default) = default_loader(requester.arch) {
@@ -77,6 +86,10 @@ pub fn loaders_of(site: &Site, profiles: &[String]) -> Vec<(String, u16, LoaderC
             let Ok(choice) = choose_loader(site, &requester, Some(profiles)) else {
                 continue;
             };
+            // No file is to be named to it.
+            if choice.files.is_empty() {
+                continue;
+            }
             let shorter = of_arch
                 .iter()
                 .rev()
@@ -190,6 +203,14 @@ mod tests {
             "no loader for arm-efi (10), ARM 32-bit UEFI: add [loader.NAME] with arch = [\"arm-efi\"] to the site file, or choose \
              another boot mode in the machine's firmware setup"
         );
+        for (arch, class, name) in [
+            (22, "U-Boot.armv8", "u-boot"),
+            (0, "U-Boot", "u-boot"),
+            (41, "PXEClient:Arch:00000:UNDI:002001", "raspberry-pi"),
+        ] {
+            let choice = choose_loader(&site, &asks(Some(arch), class), None).unwrap();
+            assert_eq!((choice.name.as_str(), choice.files.len()), (name, 0));
+        }
         let unheard = choose_loader(&site, &asks(Some(900), ""), None).unwrap_err();
         assert!(unheard.contains("arch = [900]"), "{unheard}");
     }
