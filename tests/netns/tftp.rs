@@ -359,18 +359,14 @@ fn a_request_right_behind_an_error_is_answered() {
             }
         }
         // The answer comes from the same transfer or from another one.
-        client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-        let mut last = from;
         let mut buffer = [0; 1024];
-        loop {
+        let last = loop {
             let (len, from) = client.recv_from(&mut buffer).expect("the second request has no answer");
-            last = from;
-            client.send_to(&ack(0), last).unwrap();
+            client.send_to(&ack(0), from).unwrap();
             if buffer[..len][..4] == [0, 3, 0, 1] {
-                break;
+                break from;
             }
-        }
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        };
         client.send_to(&ack(1), last).unwrap();
         loop {
             let (data, from) = receive(&client);
