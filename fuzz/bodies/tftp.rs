@@ -23,7 +23,8 @@ pub fn run(input: &[u8]) -> bool {
         assert!(!name.starts_with('/') && name.split('/').all(|part| !matches!(part, "" | "." | "..")));
         match BootName::parse(&name) {
             Some(BootName::Script(script)) => assert!(script.failed.bytes().all(|byte| byte.is_ascii_lowercase())),
-            Some(BootName::File { boot, .. }) => assert!(!boot.contains('/')),
+            Some(BootName::File { boot, .. } | BootName::DeviceTree { boot, .. }) => assert!(!boot.contains('/')),
+            Some(BootName::RaspberryPi { serial, .. }) => assert!(matches!(serial.len(), 0 | 8)),
             _ => {}
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{
     answer::Problem,
+    boards::has_device_trees,
     counters::Reason,
     loader::{boots_what, kind_of_script},
     script::{NodeScript, Pauses, WaitScript},
@@ -100,10 +101,14 @@ impl Service {
                 self.send_to_dhcp(&world, &decision, &asks, detail, own.then_some(Level::Error))?
             }
             Decision::Node(decision) if decision.node.ipaddr != peer.ipv4() => {
-                let detail = format!(
-                    "this machine is {} now, its address {}",
-                    decision.node.name, decision.node.ipaddr
-                );
+                let (node, address) = (&decision.node.name, decision.node.ipaddr);
+                let detail = match self.firmware.server_of(hwaddr) {
+                    None => format!("this machine is {node} now, its address {address}"),
+                    Some(server) => format!(
+                        "{node} took the address {} from another DHCP server, {server}; its own is {address}",
+                        peer.ipv4()
+                    ),
+                };
                 // The machine waited there until it became a node, which is normal. Only its own requests are put on the
                 // timeline.
                 let at_home = (self.waits)(hwaddr, peer.ipv4());
@@ -168,7 +173,10 @@ impl Service {
                 };
                 self.script(asks).await
             }
-            Some(BootName::File { .. } | BootName::Optional) | None => Err(unknown()),
+            Some(
+                BootName::File { .. } | BootName::DeviceTree { .. } | BootName::RaspberryPi { .. } | BootName::Optional,
+            )
+            | None => Err(unknown()),
         }
     }
 
@@ -264,6 +272,11 @@ impl Service {
         let subject = Subject::Node(decision.node.name.clone());
         let doubted = self.windows.is_doubted(&decision.node.name);
         let kind = kind_of_script(doubted);
+        // A Raspberry Pi asks for its file several times in one attempt.
+        let again = match asks.language {
+            ScriptLanguage::RaspberryPi => self.begun(&decision.node.name),
+            _ => None,
+        };
         let plan = match decision.plan(&world.site, asks.hwaddr, "") {
             Ok(plan) => plan,
             Err(problem) => {
@@ -278,8 +291,14 @@ impl Service {
             privileged: (world.images.of_plan(&plan)).is_some_and(|version| version.asks_from_privileged_ports()),
             doubted,
         };
-        let boot = self.boots.open_on(Timestamp::now(), origin, move |_| plan).await;
-        let boot = boot.map_err(|e| Problem::unavailable(e.to_string()))?;
+        let first = again.is_none();
+        let boot = match again {
+            Some(boot) => boot,
+            None => {
+                let boot = self.boots.open_on(Timestamp::now(), origin, move |_| plan).await;
+                boot.map_err(|e| Problem::unavailable(e.to_string()))?
+            }
+        };
         // Files on an NFS root have no labels, so if the policy is enforced, logins fail.
         let version = world.images.of_plan(&boot.plan);
         let permissive = version.is_some_and(|version| version.enforces_selinux);
@@ -296,10 +315,12 @@ impl Service {
             console: &decision.console,
             attributes: &decision.node.attributes,
             kernel_args: &kernel_args,
+            device_trees: asks.language == ScriptLanguage::Pxelinux && version.is_some_and(|v| has_device_trees(v)),
             pauses: Pauses::spread(rand::random()),
         };
         let text = self.scripts.load().node(asks.language, &script);
         match text {
+            Ok(text) if !first => Ok(text),
             Ok(text) => {
                 if !doubted {
                     self.rollouts.opened(&boot, Timestamp::now());
@@ -390,6 +411,9 @@ impl Service {
             format!("{hwaddr} is {owner}"),
             format!("to boot from it: {}", owner.remedy()),
         ];
+        if asks.language == ScriptLanguage::RaspberryPi {
+            return Err(Problem::unavailable(message.join("; ")));
+        }
         self.scripts
             .load()
             .leave(asks.language, hwaddr, &message)
@@ -397,6 +421,9 @@ impl Service {
     }
 
     fn wait(&self, asks: &ScriptAsk, base: &str, message: &[String], new_address: bool) -> Result<String, Problem> {
+        if asks.language == ScriptLanguage::RaspberryPi {
+            return Err(Problem::unavailable(message.join("; ")));
+        }
         let pauses = match new_address {
             // An administrator has just typed the machine's name and is watching.
             true => Pauses { first: 1, longest: 32 },

@@ -22,13 +22,21 @@ impl SharedFiles {
     /// # Errors
     /// The file cannot be read, or is too large.
     pub fn read(&self, path: &Path) -> io::Result<Bytes> {
+        self.read_opened(path, || std::fs::File::open(path))
+    }
+
+    /// The same for a file that `open` opens, and that `path` identifies.
+    ///
+    /// # Errors
+    /// As for [`SharedFiles::read`].
+    pub fn read_opened(&self, path: &Path, open: impl FnOnce() -> io::Result<std::fs::File>) -> io::Result<Bytes> {
         // Locked while the file is read: the machines of a rack ask for the same one at the same time.
         let mut known = lock(&self.0);
         if let Some(content) = known.get(path).and_then(Weak::upgrade) {
             return Ok(Bytes::from_owner(Owner(content)));
         }
         known.retain(|_, content| content.strong_count() > 0);
-        let file = std::fs::File::open(path)?;
+        let file = open()?;
         let len = file.metadata()?.len();
         if len > MOST {
             return Err(io::Error::other(format!(

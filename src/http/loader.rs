@@ -146,7 +146,7 @@ pub async fn loader(State(service): State<Arc<Service>>, Path(name): Path<String
 
 impl Service {
     /// A boot with the path of one of its files, if `peer` is the node that it belongs to.
-    fn file_of_boot(&self, peer: Peer, id: &str, file: BootFile) -> Result<(Arc<Boot>, PathBuf), Problem> {
+    pub(super) fn file_of_boot(&self, peer: Peer, id: &str, file: BootFile) -> Result<(Arc<Boot>, PathBuf), Problem> {
         let boot = self.boot_of(peer, id)?;
         let world = self.snapshot();
         let version = world.images.of_plan(&boot.plan).ok_or_else(|| {
@@ -179,7 +179,7 @@ impl Service {
         }
     }
 
-    fn record_transfer(&self, boot: &Arc<Boot>, file: BootFile, left: u64, took: Duration) {
+    pub(super) fn record_transfer(&self, boot: &Arc<Boot>, file: BootFile, left: u64, took: Duration) {
         if left == 0 && file == BootFile::Kernel && !boot.doubted {
             self.rollouts.took(boot, Timestamp::now());
         }

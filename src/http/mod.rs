@@ -7,6 +7,7 @@ mod agent;
 mod agent_message;
 mod answer;
 mod ask;
+mod boards;
 mod counters;
 mod files;
 mod limits;
@@ -15,6 +16,7 @@ mod reported;
 pub mod script;
 mod service;
 pub mod task;
+mod trees;
 
 pub use counters::{Counters, Reason};
 pub use files::SharedFiles;

@@ -5,6 +5,7 @@
 //! that it will reach: [`Pauses`] computes both from one seed.
 
 mod grub;
+mod pxelinux;
 
 use include_dir::{Dir, include_dir};
 use minijinja::{Environment, UndefinedBehavior, context};
@@ -67,6 +68,8 @@ pub struct NodeScript<'a> {
     pub attributes: &'a BTreeMap<String, String>,
     /// The site's kernel arguments.
     pub kernel_args: &'a str,
+    /// Whether the image has device trees.
+    pub device_trees: bool,
     /// Pauses between attempts.
     pub pauses: Pauses,
 }
@@ -130,6 +133,8 @@ impl Scripts {
         match language {
             ScriptLanguage::Ipxe => self.node_by_ipxe(script, &line),
             ScriptLanguage::Grub => self.node_by_grub(script, &line),
+            ScriptLanguage::Pxelinux => self.node_by_pxelinux(script, &line),
+            ScriptLanguage::RaspberryPi => self.node_by_raspberry_pi(script, &line),
         }
     }
 
@@ -205,6 +210,7 @@ impl Scripts {
             &format!("wait.{}.j2", language.suffix()),
             context! {
                 hwaddr => script.hwaddr.to_string(),
+                card => card(script.hwaddr),
                 message => lines(language, script.message),
                 new_address => script.new_address,
                 delay => script.pauses.first,
@@ -275,6 +281,11 @@ fn command_line(script: &NodeScript<'_>) -> String {
     line
 }
 
+/// The name by which PXELINUX and U-Boot know a card: 01 is Ethernet.
+fn card(hwaddr: HwAddr) -> String {
+    format!("01-{}", hwaddr.hyphenated())
+}
+
 /// Refuses a command line of that many bytes if the kernel would cut it.
 fn fits(len: usize) -> Result<(), String> {
     match len > MAX_COMMAND_LINE {
@@ -290,7 +301,8 @@ fn attributes<'a>(script: &NodeScript<'a>, language: ScriptLanguage) -> BTreeMap
     let plain = |c: char| match language {
         ScriptLanguage::Ipxe => plain(c),
         ScriptLanguage::Grub if c.is_control() || "'\"\\$;&|<>{}#".contains(c) => ' ',
-        ScriptLanguage::Grub => c,
+        ScriptLanguage::Pxelinux | ScriptLanguage::RaspberryPi if c.is_control() || "'\\$".contains(c) => ' ',
+        ScriptLanguage::Grub | ScriptLanguage::Pxelinux | ScriptLanguage::RaspberryPi => c,
     };
     let all = script.attributes.iter();
     all.map(|(name, value)| (name.as_str(), value.chars().map(plain).collect()))
@@ -302,6 +314,7 @@ fn lines(language: ScriptLanguage, message: &[String]) -> Vec<String> {
     let one = |line: &String| match language {
         ScriptLanguage::Ipxe => harmless(line),
         ScriptLanguage::Grub => grub::word(&line.chars().take(200).collect::<String>()),
+        ScriptLanguage::Pxelinux | ScriptLanguage::RaspberryPi => pxelinux::text(line),
     };
     message.iter().map(one).collect()
 }
@@ -319,7 +332,7 @@ fn plain(c: char) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ScriptLanguage::{Grub, Ipxe};
+    use ScriptLanguage::{Grub, Ipxe, Pxelinux, RaspberryPi};
     use rackstrap_wire::testing;
 
     fn plan() -> Plan {
@@ -337,6 +350,7 @@ mod tests {
             console: "ttyS0,115200",
             attributes: const { &BTreeMap::new() },
             kernel_args,
+            device_trees: false,
             pauses,
         }
     }
@@ -361,6 +375,29 @@ mod tests {
         assert!(
             problem.contains("shorten kernel-args"),
             "GRUB adds BOOT_IMAGE: {problem}"
+        );
+    }
+
+    #[test]
+    fn pxelinux_and_u_boot_get_the_same_boot_in_their_language() {
+        let scripts = Scripts::load(None).unwrap();
+        let plan = plan();
+        let mut script = script(&plan, "quiet dyndbg=\"file a.c +p\"");
+        script.device_trees = true;
+        insta::assert_snapshot!(scripts.node(Pxelinux, &script).unwrap());
+        script.kernel_args = "a=$x";
+        let problem = scripts.node(Pxelinux, &script).unwrap_err();
+        assert!(problem.contains("U-Boot changes $"), "{problem}");
+        // A Raspberry Pi passes one line on as it is.
+        let line = scripts.node(RaspberryPi, &script).unwrap();
+        assert!(
+            line.starts_with("panic=10 ") && line.ends_with(" a=$x\n") && line.lines().count() == 1,
+            "{line}"
+        );
+        let config = scripts.config("r01n01", true).unwrap();
+        assert!(
+            config.contains("\nkernel=kernel8.img\n") && config.contains("\nenable_uart=1"),
+            "{config}"
         );
     }
 
@@ -421,6 +458,14 @@ mod tests {
         let scripts = Scripts::load(None).unwrap();
         insta::assert_snapshot!(scripts.wait(Ipxe, &script).unwrap());
         insta::assert_snapshot!("a_waiting_machine_by_grub", scripts.wait(Grub, &script).unwrap());
+        insta::assert_snapshot!(
+            "a_waiting_machine_by_pxelinux",
+            scripts.wait(Pxelinux, &script).unwrap()
+        );
+        insta::assert_snapshot!(
+            "a_card_that_is_left_by_pxelinux",
+            scripts.leave(Pxelinux, hwaddr, &message).unwrap()
+        );
         insta::assert_snapshot!(
             "a_card_that_is_left_by_grub",
             scripts.leave(Grub, hwaddr, &message).unwrap()

@@ -47,6 +47,14 @@ impl Files for BootFiles {
                 let content = self.web.boot_bytes(Peer(peer), boot, file);
                 content.map_err(|problem| problem.text().to_owned())
             }
+            Some(BootName::DeviceTree { boot, path }) => {
+                let content = self.web.device_tree(Peer(peer), boot, path);
+                content.map_err(|problem| problem.text().to_owned())
+            }
+            Some(BootName::RaspberryPi { serial, file }) => {
+                let content = Handle::current().block_on(self.web.raspberry_pi(Peer(peer), serial, file));
+                content.map_err(|problem| problem.text().to_owned())
+            }
             Some(BootName::Optional) | None => Err(no_loader),
         };
         found.map_err(|text| Refusal::new(ErrorCode::NotFound, text))
@@ -62,7 +70,21 @@ impl Files for BootFiles {
             // GRUB and shim look for some files and do without them.
             Some(BootName::Optional) => return,
             // The decision is on the timeline already.
-            Some(BootName::Start(_) | BootName::Script(_)) if whole => return,
+            Some(BootName::Start(_) | BootName::Script(_) | BootName::DeviceTree { .. }) if whole => return,
+            Some(BootName::RaspberryPi { file, .. }) => {
+                let refused = matches!(end.outcome, Outcome::Refused(_));
+                let left = match end.outcome {
+                    Outcome::Complete | Outcome::Unacknowledged => 0,
+                    _ => end.size.unwrap_or(0).saturating_sub(end.bytes_sent).max(1),
+                };
+                if !refused && self.web.board_transferred(Peer(end.peer), file, left, end.duration) {
+                    return;
+                }
+                // It looks for many files that it does without, and asks for others several times.
+                if !file.starts_with("start") && !file.starts_with("kernel") && (whole || refused) {
+                    return;
+                }
+            }
             Some(BootName::File { boot, file }) if !matches!(end.outcome, Outcome::Refused(_)) => {
                 let left = match end.outcome {
                     Outcome::Complete | Outcome::Unacknowledged => 0,

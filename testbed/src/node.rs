@@ -25,13 +25,15 @@ pub enum Firmware {
     SecureBoot,
     /// The same firmware on a machine with arm64 (AAVMF).
     UefiArm64,
+    /// U-Boot for x86, in place of a BIOS.
+    UBoot,
 }
 
 impl Firmware {
     /// The program that emulates its machine.
     fn qemu(self) -> &'static str {
         match self {
-            Firmware::Bios | Firmware::Uefi | Firmware::SecureBoot => "qemu-system-x86_64",
+            Firmware::Bios | Firmware::Uefi | Firmware::SecureBoot | Firmware::UBoot => "qemu-system-x86_64",
             Firmware::UefiArm64 => "qemu-system-aarch64",
         }
     }
@@ -39,7 +41,7 @@ impl Firmware {
     /// QEMU's name of the machine. Its default processor for arm64, a Cortex-A15, has 32 bits and is set by [`Firmware::processor`].
     fn machine(self) -> &'static str {
         match self {
-            Firmware::Bios | Firmware::Uefi => "q35",
+            Firmware::Bios | Firmware::Uefi | Firmware::UBoot => "q35",
             // OVMF protects its variables by SMM if it enforces Secure Boot.
             Firmware::SecureBoot => "q35,smm=on",
             Firmware::UefiArm64 => "virt",
@@ -55,7 +57,7 @@ impl Firmware {
     /// The files of UEFI: its code, and its variables as they are at first.
     fn flash(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Firmware::Bios => None,
+            Firmware::Bios | Firmware::UBoot => None,
             Firmware::Uefi => Some(("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd")),
             Firmware::SecureBoot => Some((
                 "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd",
@@ -334,6 +336,9 @@ impl<'c> Node<'c> {
         }
         for (index, (bus, disk)) in self.disks.borrow().iter().enumerate() {
             command.args(disk_arguments(index, *bus, disk));
+        }
+        if self.firmware == Firmware::UBoot {
+            command.args(["-bios", "/usr/lib/u-boot/qemu-x86/u-boot.rom"]);
         }
         if let Some((code, empty)) = self.firmware.flash() {
             let vars = self.dir.join("vars.fd");

@@ -36,6 +36,10 @@ const TESTS: &[&str] = &[
     "shim-signed",
     "grub-efi-amd64-signed",
     "sbsigntool",
+    // Firmware of boards, and another loader for a BIOS.
+    "u-boot-qemu",
+    "pxelinux",
+    "syslinux-common",
     // Trees with another init than systemd, and of another distribution.
     "busybox-static",
     "dnf",

@@ -1,5 +1,6 @@
 //! Real clients against the engines, on loopback and in namespaces that the tests make themselves.
 
+mod boards;
 mod dhcp;
 #[cfg(feature = "dns")]
 mod dns;
@@ -24,7 +25,7 @@ use std::process::Stdio;
 use testbed::{Namespace, Result, process::Running};
 
 /// dnsmasq on a machine, without files of its own; `more` says what it serves.
-fn dnsmasq(machine: &Namespace, more: &[&str]) -> Result<Running> {
+pub fn dnsmasq(machine: &Namespace, more: &[&str]) -> Result<Running> {
     let mut dnsmasq = machine.command("dnsmasq");
     dnsmasq.args([
         "--keep-in-foreground",

@@ -2,6 +2,8 @@
 //!
 //! TFTP and HTTP use the same names, so that a script can try one after the other. [`BootName::parse`] reads what any machine can send.
 
+mod boards;
+
 use rackstrap_wire::HwAddr;
 
 /// The languages of boot scripts.
@@ -11,6 +13,10 @@ pub enum ScriptLanguage {
     Ipxe,
     /// GRUB's, by HTTP or TFTP.
     Grub,
+    /// That of PXELINUX and of U-Boot's `pxe` command, by TFTP.
+    Pxelinux,
+    /// A Raspberry Pi's `cmdline.txt`, by TFTP: the kernel's arguments and nothing else, so that no machine can wait in it.
+    RaspberryPi,
 }
 
 impl ScriptLanguage {
@@ -19,6 +25,8 @@ impl ScriptLanguage {
         match self {
             ScriptLanguage::Ipxe => "ipxe",
             ScriptLanguage::Grub => "grub",
+            ScriptLanguage::Pxelinux => "pxelinux",
+            ScriptLanguage::RaspberryPi => "raspberrypi",
         }
     }
 
@@ -27,6 +35,8 @@ impl ScriptLanguage {
         match self {
             ScriptLanguage::Ipxe => "iPXE",
             ScriptLanguage::Grub => "GRUB",
+            ScriptLanguage::Pxelinux => "PXELINUX or U-Boot",
+            ScriptLanguage::RaspberryPi => "Raspberry Pi",
         }
     }
 }
@@ -84,6 +94,20 @@ pub enum BootName<'a> {
         /// Which one.
         file: BootFile,
     },
+    /// A device tree of a pinned boot's image.
+    DeviceTree {
+        /// The id of the boot.
+        boot: &'a str,
+        /// `rockchip/rk3399-rockpro64.dtb`
+        path: &'a str,
+    },
+    /// A file of a Raspberry Pi, which is that of the machine at the sender's address.
+    RaspberryPi {
+        /// The serial number that it says; empty if it says none.
+        serial: &'a str,
+        /// `config.txt`
+        file: &'a str,
+    },
     /// A file that loaders look for and do without.
     Optional,
 }
@@ -107,6 +131,8 @@ const OPTIONAL_OF_SHIM: [&str; 2] = ["revocations", "shim_certificate"];
 impl<'a> BootName<'a> {
     /// What `name` asks for: components joined by single slashes, none in front, as TFTP's engine hands it over. None for any other file.
     pub fn parse(name: &'a str) -> Option<Self> {
+        let whole = name;
+        let name = boards::below_loader(name);
         if let Some(rest) = name.strip_prefix(GRUB_SCRIPT) {
             return grub_script(rest).map(BootName::Script);
         }
@@ -114,6 +140,15 @@ impl<'a> BootName<'a> {
             && let Some(file) = BootFile::of_name(file)
         {
             return Some(BootName::File { boot, file });
+        }
+        if let Some((boot, path)) = name.strip_prefix("boot/").and_then(|rest| rest.split_once("/dtb/"))
+            && !boot.contains('/')
+            && (path.ends_with(".dtb") || path.ends_with(".dtbo"))
+        {
+            return Some(BootName::DeviceTree { boot, path });
+        }
+        if let Some(script) = boards::pxelinux(name) {
+            return Some(script);
         }
         let (dir, file) = name.rsplit_once('/').unwrap_or(("", name));
         let grub = GRUB_DIRS.iter().any(|own| {
@@ -130,7 +165,10 @@ impl<'a> BootName<'a> {
             });
         }
         let of_shim = file.ends_with(".efi") && OPTIONAL_OF_SHIM.iter().any(|own| file.starts_with(own));
-        of_shim.then_some(BootName::Optional)
+        match of_shim {
+            true => Some(BootName::Optional),
+            false => boards::raspberry_pi(whole),
+        }
     }
 }
 

@@ -403,7 +403,9 @@ mod tests {
             firmware: rackstrap_base::firmware::name(arch),
             vendor_class: "PXEClient".to_owned(),
             loader: loader.map(str::to_owned),
-            file: loader.filter(|name| name.ends_with("-efi")).map(|_| "snponly.efi".to_owned()),
+            file: loader
+                .filter(|name| name.ends_with("-efi"))
+                .map(|_| "snponly.efi".to_owned()),
             problem: problem.map(str::to_owned),
         }
     }

@@ -483,7 +483,10 @@ mod tests {
         fs::create_dir_all(&package).unwrap();
         fs::write(package.join("pxelinux.0"), "core").unwrap();
         fs::write(tftp.join("ldlinux.c32"), "ldlinux").unwrap();
-        let lines = format!("[loader.bios]\nfile = \"{}/pxelinux.0\"\narch = [0]\n", package.display());
+        let lines = format!(
+            "[loader.bios]\nfile = \"{}/pxelinux.0\"\narch = [0]\n",
+            package.display()
+        );
         let loaders = Loaders::load_as(&site(&[tftp], &lines), &own()).unwrap();
         assert_eq!(loaders.get("loader.bios/ldlinux.c32").unwrap(), "ldlinux");
         let wanted = Ok(choice("bios", true, &["loader.bios/pxelinux.0"]));
