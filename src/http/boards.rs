@@ -49,7 +49,7 @@ impl Service {
     pub fn device_tree(&self, peer: Peer, id: &str, path: &str) -> Result<Bytes, Problem> {
         let boot = self.boot_of(peer, id)?;
         let world = self.snapshot();
-        let version = world.images.get(boot.image()).ok_or_else(|| no_file(path))?;
+        let version = world.images.of_plan(&boot.plan).ok_or_else(|| no_file(path))?;
         let open = |version: &ImageVersion| {
             trees::device_tree(&version.dir.join("root"), &version.manifest.kernel_release, path)
         };
@@ -95,7 +95,7 @@ impl Service {
             return self.boot_bytes(peer, &boot.plan.id, of_boot);
         }
         let version = match &boot {
-            Some(boot) => world.images.get(boot.image()).cloned(),
+            Some(boot) => world.images.of_plan(&boot.plan).cloned(),
             None => decided(&world, hwaddr).and_then(|(_, version)| version),
         };
         let version = version.ok_or_else(|| no_file(file))?;
