@@ -146,9 +146,9 @@ pub async fn script(
             // This is at least its second request, so the report of its DHCP packets has been processed.
             let again = told != LoaderReport::default();
             if again && (service.waits)(hwaddr, peer.ipv4()) {
-                service.discovery.report(hwaddr, told);
+                service.discovery.report(hwaddr, told.clone());
             }
-            service.stranger_script(&world, hwaddr, *peer, again)?
+            service.stranger_script(&world, hwaddr, *peer, &told)?
         }
     };
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text).into_response())
@@ -275,13 +275,20 @@ impl Service {
         self.wait(&base, hwaddr, &[detail], true)
     }
 
-    fn stranger_script(&self, world: &World, hwaddr: HwAddr, peer: Peer, again: bool) -> Result<String, Problem> {
+    fn stranger_script(
+        &self,
+        world: &World,
+        hwaddr: HwAddr,
+        peer: Peer,
+        told: &LoaderReport,
+    ) -> Result<String, Problem> {
         let subnet = world.site.subnet_of(peer.ipv4()).ok_or_else(|| {
             let text = format!("{} is in no [[subnet]] of the site file", peer.ipv4());
             Problem::forbidden(Reason::Stranger, text)
         })?;
         let at_home = (self.waits)(hwaddr, peer.ipv4());
-        let screen = self.discovery.screen(hwaddr, subnet.network, Timestamp::now());
+        let again = *told != LoaderReport::default();
+        let screen = self.discovery.screen(hwaddr, subnet.network, told, Timestamp::now());
         if let Some(owner) = &screen.owner {
             return self.leave(hwaddr, owner);
         }

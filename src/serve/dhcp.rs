@@ -1,6 +1,6 @@
 //! The site's answers for DHCP: which machine it is, which loader it gets, and where leases are stored.
 
-use super::{Shared, attempts::Attempts};
+use super::{Shared, attempts::Attempts, infiniband::InfinibandCards};
 use crate::http::{base_url, script::script_url};
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -11,7 +11,8 @@ use rackstrap_base::{
     warnings::{DHCP_SERVER, SiteWarnings},
 };
 use rackstrap_dhcp::{
-    ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Kind, Lease, LeaseStore, Left, Loader, Network, Rival,
+    ASK_EVERY, Answer, AnswerKind, Ask, Authority, DhcpEvent, Kind, Lease, LeaseStore, Left, Loader, Network, Port,
+    Rival,
 };
 use rackstrap_model::decide::{Decision, LoaderChoice, Requester, World, decide};
 use rackstrap_registries::{
@@ -36,6 +37,8 @@ pub struct DhcpAuthority {
     places: Mutex<Places>,
     /// Machines that got no loader.
     attempts: Attempts,
+    /// InfiniBand cards, which are refused.
+    infiniband: InfinibandCards,
     /// The hardware address, of no real machine, with which other DHCP servers are searched.
     pub asker: HwAddr,
 }
@@ -49,6 +52,7 @@ impl DhcpAuthority {
             network,
             places: Mutex::default(),
             attempts: Attempts::default(),
+            infiniband: InfinibandCards::default(),
             asker: rackstrap_dhcp::asker(),
         }
     }
@@ -281,6 +285,12 @@ impl Authority for DhcpAuthority {
                     every few seconds";
         // The DHCP server has logged it.
         warnings.raise_error(Timestamp::now(), &topic, why, help);
+    }
+
+    fn infiniband(&self, port: &Port, interface: &str) {
+        let node = port.uuid.and_then(|uuid| self.shared.discovery.node_with_uuid(uuid));
+        let (warnings, now) = (&self.shared.warnings, Timestamp::now());
+        self.infiniband.asks(port.guid, interface, node, warnings, now);
     }
 
     fn network(&self) -> Arc<Network> {
