@@ -103,12 +103,14 @@ fn a_second_card_is_left_to_the_next_one_in_each_kind_of_subnet() -> Result {
                 "same serial number",
             ),
         ] {
-            let script = lab.script_of(mac, more, "10.5.254.9".parse()?)?;
             let own = mac.replace('-', ":");
-            assert!(
-                script.contains(&format!("{own} is a further card of r01n01 ({mark})")),
-                "{dhcp}: {script}"
-            );
+            let said = format!("{own} is a further card of r01n01 ({mark})");
+            // The agent's report is taken in by a thread of its own.
+            let script = poll(PATIENCE, || {
+                let script = lab.script_of(mac, more, "10.5.254.9".parse()?)?;
+                Ok(Some(script).filter(|script| script.contains(&said)))
+            })?;
+            let script = script.with_context(|| format!("{dhcp}: never '{said}'"))?;
             let remedy = format!("rackstrap node set r01n01 --hwaddr 52:54:00:00:01:01 --hwaddr {own}");
             assert!(script.contains(&remedy), "{dhcp}: {script}");
             assert!(
