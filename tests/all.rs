@@ -1,4 +1,4 @@
-//! All integration tests in one binary. `answers`, `backup`, `cases`, `cli`, `hostlists`, `images`, `oci`, `overlays`, `recipes`
+//! All integration tests in one binary. `answers`, `backup`, `cases`, `cli`, `hostlists`, `images`, `kernels`, `oci`, `overlays`, `recipes`
 //! and `remedies` run the real command. `netns` runs real clients against the engines and the daemon, in network namespaces
 //! and on loopback. `terminal` and `widths` test output on terminals. `vm` runs virtual machines. `fuzz_corpus` replays the
 //! fuzzers' corpora.
@@ -11,6 +11,7 @@ mod daemon;
 mod fuzz_corpus;
 mod hostlists;
 mod images;
+mod kernels;
 mod netns;
 mod oci;
 mod overlays;

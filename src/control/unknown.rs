@@ -16,7 +16,7 @@ pub fn steps(
     if let Some(owner) = owner {
         return vec![
             format!("it is {owner}"),
-            "it gets a temporary address and an empty script, so that the firmware tries its next card".to_owned(),
+            "it waits for nothing: its script ends, so that the firmware tries its next card".to_owned(),
             format!("to boot from it: {}", owner.remedy()),
             format!(
                 "if it is another machine: rackstrap discover accept {} NAME",

@@ -366,7 +366,9 @@ impl Service {
         let (hwaddr, peer) = (asks.hwaddr, asks.peer);
         let subnet = world.site.subnet_of(peer.ipv4()).ok_or_else(|| self.stranger(peer))?;
         let at_home = (self.waits)(hwaddr, peer.ipv4());
-        let screen = self.discovery.screen(hwaddr, subnet.network, Timestamp::now());
+        let screen = self
+            .discovery
+            .screen(hwaddr, subnet.network, &asks.told, Timestamp::now());
         if let Some(owner) = &screen.owner {
             return self.leave(asks, owner);
         }

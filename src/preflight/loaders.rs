@@ -74,9 +74,9 @@ fn of_rules(site: &Site, found: &Loaders) -> Vec<Finding> {
 /// it is, and its machines run what that user writes.
 fn changeable(path: &Path) -> Option<(String, String)> {
     let real = path.canonicalize().ok()?;
-    // The directory of a link, too: there it can be exchanged for a file.
-    let dirs = [path.parent(), real.parent()].into_iter().flatten();
-    [path].into_iter().chain(dirs).find_map(|part| {
+    // All directories on the way, of the link, too: there the next one can be exchanged for another.
+    let mut dirs = path.ancestors().chain(real.ancestors());
+    dirs.find_map(|part| {
         let metadata = std::fs::metadata(part).ok()?;
         let (owner, mode, shown) = (metadata.uid(), metadata.mode() & 0o7777, part.display());
         // In a directory with the sticky bit, others cannot exchange root's files.
@@ -234,6 +234,21 @@ mod tests {
         );
         assert!(directory(0o775).ends_with("\n  chmod go-w DIR"), "{}", directory(0o775));
         assert_eq!(directory(0o1777), "", "with the sticky bit");
+        // Who owns a directory further up can put another directory in the place of this one.
+        let home = |owner, mode| {
+            let outer = tempfile::tempdir().unwrap();
+            let dir = outer.path().join("home/loaders");
+            fs::create_dir_all(&dir).unwrap();
+            file(&dir.join("own.efi"), 0o644);
+            let home = outer.path().join("home");
+            chown(&home, Some(owner), None).unwrap();
+            fs::set_permissions(&home, Permissions::from_mode(mode)).unwrap();
+            changeable(&dir.join("own.efi")).map(|(what, _)| what.replace(home.to_str().unwrap(), "HOME"))
+        };
+        assert_eq!(home(0, 0o755), None);
+        let owned = "HOME belongs to the user with id 65534, who can change what machines run";
+        assert_eq!(home(65534, 0o755).as_deref(), Some(owned));
+        assert!(home(0, 0o777).unwrap().contains("can write to HOME (mode 0777)"));
         let link = |dir: &Path| {
             symlink("/etc/hostname", dir.join("own.efi")).unwrap();
             std::os::unix::fs::lchown(dir.join("own.efi"), Some(65534), None).unwrap();

@@ -1,6 +1,6 @@
 //! The site's answers for DHCP: which machine it is, which loader it gets, and where leases are stored.
 
-use super::{Shared, attempts::Attempts, rivals::Rivals};
+use super::{Shared, attempts::Attempts, infiniband::InfinibandCards, rivals::Rivals};
 use crate::http::{base_url, script::script_url};
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -35,6 +35,8 @@ pub struct DhcpAuthority {
     attempts: Attempts,
     /// Other DHCP servers that were heard.
     pub rivals: Rivals,
+    /// InfiniBand cards, which are refused.
+    infiniband: InfinibandCards,
     /// The hardware address, of no real machine, with which other DHCP servers are searched.
     pub asker: HwAddr,
 }
@@ -50,6 +52,7 @@ impl DhcpAuthority {
             places: Mutex::default(),
             attempts: Attempts::default(),
             rivals,
+            infiniband: InfinibandCards::default(),
             asker: rackstrap_dhcp::asker(),
         }
     }
@@ -254,6 +257,12 @@ impl Authority for DhcpAuthority {
                     every few seconds";
         // The DHCP server has logged it.
         warnings.raise_error(Timestamp::now(), &topic, why, help);
+    }
+
+    fn infiniband(&self, port: &Port, interface: &str) {
+        let node = port.uuid.and_then(|uuid| self.shared.discovery.node_with_uuid(uuid));
+        let (warnings, now) = (&self.shared.warnings, Timestamp::now());
+        self.infiniband.asks(port.guid, interface, node, warnings, now);
     }
 
     fn network(&self) -> Arc<Network> {

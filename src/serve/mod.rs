@@ -8,6 +8,7 @@ mod bind;
 mod dhcp;
 #[cfg(feature = "dns")]
 mod dns;
+mod infiniband;
 mod nfs;
 mod nightly;
 mod reload;

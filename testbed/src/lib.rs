@@ -19,6 +19,7 @@ pub mod binaries;
 pub mod disk;
 pub mod foreign;
 pub mod image;
+pub mod kernels;
 pub mod netns;
 pub mod networks;
 pub mod packages;

@@ -6,6 +6,7 @@ use std::{
     fs,
     io::{self, Write},
     os::unix::fs::PermissionsExt,
+    path::Path,
     process::Command,
 };
 
@@ -87,6 +88,16 @@ const TESTS: &[&str] = &[
     "tmux",
 ];
 
+/// Those of them with a service of the same name. Debian's packages enable it, so that it would start at the machine's next boot: two of them
+/// are DHCP servers.
+const SERVICES: [&str; 5] = [
+    "docker-registry",
+    "isc-dhcp-server",
+    "kea-dhcp4-server",
+    "slurmctld",
+    "slurmd",
+];
+
 /// Installs the missing packages for all tests, see [`ensure_these`].
 pub fn ensure(say: &mut dyn FnMut(&str)) -> Result<Vec<String>> {
     ensure_these(&[DEMO, TESTS].concat(), say)
@@ -133,7 +144,31 @@ pub fn missing(names: &[&str]) -> Result<Vec<String>> {
 fn install(names: &[String]) -> Result {
     let mut arguments = vec!["install", "-q", "-y", "--no-install-recommends"];
     arguments.extend(names.iter().map(String::as_str));
-    without_services(|| apt(&arguments))
+    without_services(|| apt(&arguments))?;
+    disable(&services(names))
+}
+
+/// The services of these packages. One that was installed before belongs to the machine, and is not among them.
+fn services(installed: &[String]) -> Vec<&'static str> {
+    let new = |service: &&str| installed.iter().any(|name| name == service);
+    SERVICES.into_iter().filter(new).collect()
+}
+
+/// Keeps services from starting at the machine's next boot.
+fn disable(services: &[&str]) -> Result {
+    for service in services {
+        // Without systemd (in a container), Debian's links of runlevels remain.
+        let mut command = match Path::new("/usr/bin/systemctl").exists() {
+            true => Command::new("systemctl"),
+            false => Command::new("update-rc.d"),
+        };
+        match command.get_program() == "systemctl" {
+            true => command.args(["disable", "--quiet", service]),
+            false => command.args([service, "disable"]),
+        };
+        process::output(&mut command).with_context(|| format!("disabling the service {service}"))?;
+    }
+    Ok(())
 }
 
 /// What invoke-rc.d(8) and deb-systemd-invoke ask before they start a service.
@@ -175,6 +210,14 @@ fn apt(arguments: &[&str]) -> Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_services_of_new_packages_are_disabled() {
+        assert!(SERVICES.iter().all(|name| TESTS.contains(name)));
+        let new = ["kea-dhcp4-server", "curl"].map(str::to_owned);
+        assert_eq!(services(&new), ["kea-dhcp4-server"]);
+        assert!(services(&[]).is_empty());
+    }
 
     #[test]
     fn installed_packages_are_told_from_missing_ones() {

@@ -3,7 +3,11 @@
 
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, time::Duration};
-use testbed::{Cluster, Result, Site, played::Boot, timeline::poll};
+use testbed::{
+    Cluster, Result, Site,
+    played::{Boot, no_disk, no_hardware},
+    timeline::poll,
+};
 
 /// The limit of every wait, however loaded the machine is.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -378,5 +382,29 @@ fn a_node_that_does_not_boot_stops_the_restart() -> Result {
     );
     let cancelled = cluster.daemon.json(&["node", "restart", "--cancel", "r01n01"])?;
     assert_eq!(cancelled["cancelled"], json!(["r01n01"]));
+    cluster.daemon.stop()
+}
+
+#[test]
+fn the_running_system_of_a_renamed_node_reports_under_its_new_name() -> Result {
+    let cluster = Cluster::start_small(Site::small())?;
+    let node = cluster.played("r01n01")?.boot()?;
+    node.overlay(&no_disk(), &no_hardware())?;
+    node.ready(&json!([]))?;
+    let rename = ["node", "rename", "r01n01", "r01n02"];
+    let refused = format!("{:#}", cluster.daemon.cli(&rename).expect_err("it runs"));
+    assert!(refused.contains("--running"), "{refused}");
+    cluster.daemon.cli(&[&rename[..], &["--running"]].concat())?;
+    // Its system keeps the old address, and knows nothing of the change.
+    assert_eq!(node.heartbeat()?, None);
+    assert_eq!(cluster.status("r01n02")?["state"], "ready");
+    let trouble = "/tmp is full";
+    assert_eq!(node.post("heartbeat", json!({"trouble": trouble}))?.0, 204);
+    assert_eq!(cluster.status("r01n02")?["last_error"], trouble);
+    // And is reached from the server, also after a restart of the daemon.
+    cluster.daemon.stop()?;
+    cluster.start_daemon()?;
+    cluster.daemon.cli(&["node", "restart", "r01n02"])?;
+    wait_for_order(&node)?;
     cluster.daemon.stop()
 }

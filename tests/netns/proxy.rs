@@ -2,6 +2,8 @@
 
 #[path = "proxy/lab.rs"]
 mod lab;
+#[path = "proxy/ports.rs"]
+mod ports;
 
 use lab::{Lab, NODE, NODE_MAC, OTHER, Offer, SERVER, uefi};
 use serde_json::Value;

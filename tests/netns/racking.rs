@@ -5,6 +5,8 @@
 mod flood;
 #[path = "racking/full.rs"]
 mod full;
+#[path = "racking/infiniband.rs"]
+mod infiniband;
 #[path = "racking/lab.rs"]
 mod lab;
 #[path = "racking/twins.rs"]

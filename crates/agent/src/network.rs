@@ -15,6 +15,8 @@ use std::{
 };
 
 const NET: &str = "/sys/class/net";
+/// PCI devices.
+const PCI: &str = "/sys/bus/pci/devices";
 /// Longest wait for the card: drivers may load firmware, and some buses are slow.
 const CARD_WAIT: Duration = Duration::from_secs(30);
 /// Longest wait for the link: auto-negotiation of 10GBASE-T takes up to some ten seconds.
@@ -85,7 +87,21 @@ fn no_card(wanted: HwAddr) -> Failure {
         true => "none (is the card's module in the image's kernel?)".to_owned(),
         false => there.join(", "),
     };
-    Failure::new(format!("boot interface {wanted} not found; available: {there}"))
+    let infiniband = match has_infiniband(Path::new(PCI)) {
+        true => "; this machine has an InfiniBand card, and rackstrap boots machines by Ethernet",
+        false => "",
+    };
+    Failure::new(format!(
+        "boot interface {wanted} not found; available: {there}{infiniband}"
+    ))
+}
+
+/// True if a PCI device of the machine is an InfiniBand controller. The initramfs has no driver for it, so that it has no interface.
+fn has_infiniband(devices: &Path) -> bool {
+    let devices = fs::read_dir(devices).into_iter().flatten().flatten();
+    let mut classes = devices.map(|device| fs::read_to_string(device.path().join("class")).unwrap_or_default());
+    // PCI_CLASS_NETWORK 02, subclass 07 (PCI Code and ID Assignment Specification, section 1.3).
+    classes.any(|class| class.starts_with("0x0207"))
 }
 
 /// Calls `ask` every 50 ms until it returns something or the time is over.
@@ -130,5 +146,24 @@ impl Netlink {
             }
         }
         Err(std::io::Error::other("no acknowledgement from the kernel"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_infiniband_card_is_told_by_its_class() {
+        let dir = tempfile::tempdir().unwrap();
+        let device = |name: &str, class: &str| {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            fs::write(dir.path().join(name).join("class"), class).unwrap();
+        };
+        device("0000:00:03.0", "0x020000\n");
+        fs::create_dir(dir.path().join("0000:00:04.0")).unwrap();
+        assert!(!has_infiniband(dir.path()) && !has_infiniband(Path::new("/nonexistent")));
+        device("0000:81:00.0", "0x020700\n");
+        assert!(has_infiniband(dir.path()));
     }
 }

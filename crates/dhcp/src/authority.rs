@@ -1,6 +1,6 @@
 //! What the engine asks of the rest of the program.
 
-use super::{pool::Lease, proxy::Left, request::Kind};
+use super::{infiniband::Port, pool::Lease, proxy::Left, request::Kind};
 use ipnet::Ipv4Net;
 use rackstrap_base::{
     clock::Timestamp,
@@ -26,6 +26,9 @@ pub trait Authority: Send + Sync + 'static {
     /// Port 4011 of the daemon's address `server` could not be opened, and `why`; it is tried again. Without `why` it is open now, or is
     /// not needed any more.
     fn boot_server(&self, _server: Ipv4Addr, _why: Option<&str>) {}
+
+    /// An InfiniBand card asks on `interface` for an address, and gets none.
+    fn infiniband(&self, _port: &Port, _interface: &str) {}
 
     /// True if it is a node's: its requests overtake those of others.
     fn is_node(&self, hwaddr: HwAddr) -> bool;

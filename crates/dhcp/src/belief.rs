@@ -11,7 +11,7 @@ use super::{
 };
 use std::{
     fmt,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
 };
 
 /// Why a well-formed request is dropped without a trace on any timeline.
@@ -76,6 +76,18 @@ pub fn believed(request: &Request, from: SocketAddrV4, port: u16, authority: &dy
     Ok(())
 }
 
+/// Whether a packet whose sender has no Ethernet address is looked at: it comes from a machine without an address, or from a relay, and
+/// neither is a node.
+pub fn may_be_a_machine(relay: Ipv4Addr, from: SocketAddr, authority: &dyn Authority) -> bool {
+    let SocketAddr::V4(from) = from else { return false };
+    match relay.is_unspecified() {
+        true => from.port() == CLIENT_PORT && from.ip().is_unspecified(),
+        false => {
+            is_dhcp_port(from.port()) && !authority.is_node_address(relay) && !authority.is_node_address(*from.ip())
+        }
+    }
+}
+
 /// True if only firmware, a boot loader or root could have sent it: without an address, or through a relay. For a request
 /// that is [`believed`].
 pub fn is_from_firmware(request: &Request, from: SocketAddrV4) -> bool {
@@ -122,6 +134,22 @@ mod tests {
         assert_eq!(judge(NODE, "10.5.1.3:4011", SERVER_PORT), Err(Disbelief::SourcePort));
         assert_eq!(judge(NODE, "10.5.1.3:4012", PXE_PORT), Err(Disbelief::SourcePort));
         assert_eq!(judge(NODE, "10.5.1.4:4011", PXE_PORT), Err(Disbelief::NodeForAnother));
+    }
+
+    #[test]
+    fn without_an_ethernet_address_only_firmware_and_relays_are_believed() {
+        let world = World::with(&[(NODE, "r01n03", "10.5.1.3")]);
+        let judge = |relay: &str, from: &str| may_be_a_machine(relay.parse().unwrap(), from.parse().unwrap(), &world);
+        assert!(judge("0.0.0.0", "0.0.0.0:68") && judge("10.6.0.254", "10.6.0.254:67"));
+        for (relay, from) in [
+            ("0.0.0.0", "0.0.0.0:40000"),
+            ("0.0.0.0", "10.5.1.3:68"),
+            ("10.5.1.3", "10.5.1.3:67"),
+            ("10.6.0.254", "10.5.1.3:67"),
+            ("10.6.0.254", "10.6.0.254:1067"),
+        ] {
+            assert!(!judge(relay, from), "relay {relay} from {from}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a datagram must be before anything else looks at it, and why others are dropped.
 
-use super::{belief::Disbelief, proxy::Left};
+use super::{belief::Disbelief, infiniband, proxy::Left};
 use rackstrap_base::counters::{self, ReadCounts, counted};
 
 /// Fixed part of a message up to and with the magic cookie (RFC 2131 section 2).
@@ -21,6 +21,8 @@ counted! {
         NotARequest = "not-a-request",
         /// `htype` is not Ethernet or `hlen` is not 6. (dhcproto panics above 16.)
         HardwareType = "hardware-type",
+        /// `htype` is InfiniBand: rackstrap boots machines by Ethernet. [`infiniband::Port`] reads whose it is.
+        InfiniBand = "infiniband",
         /// `chaddr` is all zeros or a group address.
         HardwareAddress = "hardware-address",
         /// No magic cookie: BOOTP of 1985, or noise.
@@ -48,6 +50,9 @@ pub fn check(bytes: &[u8]) -> Result<(), Malformed> {
     }
     if bytes[0] != 1 {
         return Err(Malformed::NotARequest);
+    }
+    if bytes[1] == infiniband::HARDWARE_TYPE {
+        return Err(Malformed::InfiniBand);
     }
     if bytes[1] != 1 || bytes[2] != 6 {
         return Err(Malformed::HardwareType);
@@ -173,6 +178,7 @@ mod tests {
         for (at, value, want) in [
             (0, 2, Malformed::NotARequest),
             (1, 6, Malformed::HardwareType),
+            (1, 32, Malformed::InfiniBand),
             (2, 17, Malformed::HardwareType),
             (2, 0, Malformed::HardwareType),
             (28, 0x53, Malformed::HardwareAddress),

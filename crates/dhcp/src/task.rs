@@ -2,10 +2,11 @@
 
 use super::{
     authority::{AnswerKind, Authority, DhcpEvent, LeaseStore},
-    belief::believed,
+    belief::{believed, may_be_a_machine},
     crowd::Crowd,
     engine::{Engine, Ingress, Outcome, Write},
-    guard::{Counters, MAX_LEN, Tally},
+    guard::{Counters, MAX_LEN, Malformed, Tally},
+    infiniband::Port,
     leases::LeaseWriter,
     pool::{Heard, Lease},
     reply::Reply,
@@ -336,6 +337,13 @@ impl Shared {
             Ok(request) => request,
             Err(why) => {
                 let count = self.counters.malformed(why);
+                if why == Malformed::InfiniBand
+                    && let Some(port) = Port::parse(bytes)
+                    && may_be_a_machine(port.relay, from, &*self.authority)
+                {
+                    self.authority.infiniband(&port, door.place.interface());
+                    return;
+                }
                 if count.is_power_of_two() {
                     let reason = why.name();
                     tracing::warn!(place = %door.place, %from, len = bytes.len(), reason, count, "malformed DHCP packet dropped");

@@ -29,7 +29,7 @@ const PACKAGE_DIRS: [&str; 9] = [
 ];
 
 /// Directories below [`PACKAGE_DIRS`] in which a file that the site file names without a path is searched for, after `loader-dirs`.
-pub const FURTHER_DIRS: [&str; 11] = [
+pub const FURTHER_DIRS: [&str; 13] = [
     "/usr/share/ipxe/x86_64",
     "/usr/lib/shim",
     "/usr/lib/grub/x86_64-efi-signed",
@@ -39,7 +39,9 @@ pub const FURTHER_DIRS: [&str; 11] = [
     "/usr/lib/syslinux",
     "/usr/lib/syslinux/modules/bios",
     "/usr/lib/syslinux/bios",
+    "/usr/lib/syslinux/efi64",
     "/usr/share/syslinux",
+    "/usr/share/syslinux/efi64",
     "/usr/lib/systemd/boot/efi",
 ];
 

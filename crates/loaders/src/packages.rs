@@ -18,11 +18,12 @@ pub enum Family {
 }
 
 /// Packages by the file that they have, for Debian, Fedora and Arch; empty where the distribution has none. Debian 12's ipxe has
-/// no loader for arm64.
+/// no loader for arm64, and Arch's has `ipxe.lkrn`, `ipxe.pxe` and `x86_64/ipxe.efi` only
+/// (https://archlinux.org/packages/extra/x86_64/ipxe/files/).
 const PACKAGES: [(&str, [&str; 3]); 18] = [
-    ("undionly.kpxe", ["ipxe", "ipxe-bootimgs-x86", "ipxe"]),
+    ("undionly.kpxe", ["ipxe", "ipxe-bootimgs-x86", ""]),
     ("ipxe.lkrn", ["ipxe", "ipxe-bootimgs-x86", "ipxe"]),
-    ("snponly.efi", ["ipxe", "", "ipxe"]),
+    ("snponly.efi", ["ipxe", "", ""]),
     ("ipxe.efi", ["ipxe", "", "ipxe"]),
     ("ipxe-snponly-x86_64.efi", ["", "ipxe-bootimgs-x86", ""]),
     ("ipxe-x86_64.efi", ["", "ipxe-bootimgs-x86", ""]),
@@ -130,6 +131,8 @@ mod tests {
         assert_eq!(Family::RedHat.package(x64), Some("ipxe-bootimgs-x86"));
         assert_eq!(Family::RedHat.package(arm64), Some("ipxe-bootimgs-aarch64"));
         assert_eq!(Family::Debian.package(arm64), None, "Debian's has none");
+        assert_eq!(Family::Arch.package(x64), Some("ipxe"), "by its ipxe.efi");
+        assert_eq!(Family::Arch.package(&["undionly.kpxe"]), None, "Arch's has none");
         assert_eq!(Family::Alpine.package(x64), None);
         assert_eq!(Family::Debian.package(&["my-own.efi"]), None);
         assert_eq!(

@@ -3,6 +3,7 @@
 mod beats;
 mod confirmed;
 mod disks;
+mod followed;
 mod kept;
 mod registry;
 mod roots;

@@ -10,7 +10,11 @@ pub struct HwAddr(pub [u8; 6]);
 
 /// Why a text is not a [`HwAddr`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HwAddrError(String);
+pub struct HwAddrError {
+    text: String,
+    /// It has the length of an InfiniBand port's GUID (8 bytes) or of an IPoIB address (20 bytes).
+    infiniband: bool,
+}
 
 impl HwAddr {
     /// True for group (multicast and broadcast) addresses, which no network card has.
@@ -41,8 +45,14 @@ impl FromStr for HwAddr {
     type Err = HwAddrError;
 
     fn from_str(text: &str) -> Result<Self, HwAddrError> {
-        let wrong = || HwAddrError(cut(text, 40).to_owned());
         let groups: Vec<&str> = text.split([':', '-', '.']).collect();
+        let wrong = || HwAddrError {
+            text: cut(text, 60).to_owned(),
+            infiniband: matches!(groups.len(), 8 | 20)
+                && groups
+                    .iter()
+                    .all(|g| g.len() == 2 && g.bytes().all(|b| b.is_ascii_hexdigit())),
+        };
         let shape_fits = match groups.len() {
             1 => groups[0].len() == 12,
             3 => groups.iter().all(|g| g.len() == 4) && text.contains('.'),
@@ -62,13 +72,22 @@ impl FromStr for HwAddr {
     }
 }
 
+impl HwAddrError {
+    /// True if the text is an address of an InfiniBand port.
+    pub fn is_infiniband(&self) -> bool {
+        self.infiniband
+    }
+}
+
 impl fmt::Display for HwAddrError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "'{}' is not a hardware address; write six bytes in hex, such as 52:54:00:01:01:01",
-            self.0
-        )
+        let what = match self.infiniband {
+            true => {
+                "the address of an InfiniBand port, and rackstrap boots machines by Ethernet; write the six bytes of an Ethernet card"
+            }
+            false => "not a hardware address; write six bytes in hex",
+        };
+        write!(f, "'{}' is {what}, such as 52:54:00:01:01:01", self.text)
     }
 }
 
@@ -93,6 +112,21 @@ mod tests {
         }
         assert_eq!(want.to_string(), "52:54:00:ab:cd:ef");
         assert_eq!(want.hyphenated(), "52-54-00-ab-cd-ef");
+    }
+
+    #[test]
+    fn addresses_of_infiniband_are_refused_by_name() {
+        let said = |text: &str| text.parse::<HwAddr>().unwrap_err().to_string();
+        let guid = "00:02:c9:03:00:0a:0b:0c";
+        let ipoib = format!("80:00:00:48:fe:80:00:00:00:00:00:00:{guid}");
+        for text in [guid, &guid.replace(':', "-"), &ipoib] {
+            let expected =
+                format!("'{text}' is the address of an InfiniBand port, and rackstrap boots machines by Ethernet");
+            assert!(said(text).starts_with(&expected), "{}", said(text));
+        }
+        for text in ["00:02:c9:03:00:0a:0b:0g", "00:02:c9:03:00:0a:0b", "a:b:c:d:e:f:0:1"] {
+            assert!(said(text).contains("is not a hardware address"), "{}", said(text));
+        }
     }
 
     #[test]

@@ -8,13 +8,14 @@ use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use testbed::{
     Binaries, Daemon, Namespace, Result, Site,
     image::fake,
     paths::RunDir,
-    played::{Message, TO_ALL, client_socket, next_xid, option},
+    played::{self, Message, TO_ALL, Wire, client_socket, next_xid, option},
     process::{self, Running},
     timeline::poll,
 };
@@ -36,7 +37,7 @@ pub fn uefi(kind: u8) -> Message {
 pub struct Lab {
     pub daemon: Daemon,
     other: Namespace,
-    host: Namespace,
+    host: Arc<Namespace>,
     pub namespace: Namespace,
     dir: RunDir,
 }
@@ -93,7 +94,7 @@ impl Lab {
         let namespace = Namespace::with_bridge()?;
         let other = namespace.client("52:54:00:00:09:09")?;
         other.ip(&["address", "add", &format!("{OTHER}/16"), "dev", "eth0"])?;
-        let host = namespace.client("52:54:00:00:01:01")?;
+        let host = Arc::new(namespace.client("52:54:00:00:01:01")?);
         // No machine of these tests runs the agent.
         let binaries = Binaries {
             daemon: PathBuf::from(env!("CARGO_BIN_EXE_rackstrap")),
@@ -197,7 +198,7 @@ impl Lab {
     }
 
     /// Sends as a broadcast from port 68 without an address, and collects up to `most` answers within `time`.
-    fn exchange(&self, message: &Message, time: Duration, most: usize) -> Result<Vec<Offer>> {
+    pub fn exchange(&self, message: &Message, time: Duration, most: usize) -> Result<Vec<Offer>> {
         let xid = next_xid();
         let packet = message.clone().xid(xid).build();
         self.host.inside(|| {
@@ -284,13 +285,33 @@ impl Lab {
         Ok(Offer::of(buffer[..length].to_vec()))
     }
 
-    /// iPXE's request for its script, from that address.
+    /// iPXE's request for the node's script, from that address.
     pub fn script_from(&self, address: Ipv4Addr) -> Result<String> {
+        self.script_of("52-54-00-00-01-01", "", address)
+    }
+
+    /// iPXE's request for the script of the card `mac`, with `more` of what it knows, from that address.
+    pub fn script_of(&self, mac: &str, more: &str, address: Ipv4Addr) -> Result<String> {
         self.has(address)?;
-        let url = "http://10.5.0.1:80/ipxe?mac=52-54-00-00-01-01&arch=x86_64";
-        let script = process::output(self.host.command("curl").args(["-sS", "--max-time", "60", url]));
+        let url = format!("http://10.5.0.1:80/ipxe?mac={mac}&arch=x86_64{more}");
+        let script = process::output(self.host.command("curl").args(["-sS", "--max-time", "60", &url]));
         self.host.ip(&["address", "flush", "dev", "eth0"])?;
         script
+    }
+
+    /// The node boots until it has its files. Its agent reports that serial number and these cards.
+    pub fn boots_with(&self, serial: &str, cards: &[&str]) -> Result {
+        // With "proxy", that opens the window of its boot.
+        self.exchange(&uefi(1).ipxe(), Duration::from_millis(500), 1)?;
+        let wire = self.host.inside(|| Wire::local("eth0"))??;
+        self.has(NODE)?;
+        let node = played::Node::among_others("r01n01", NODE_MAC, NODE, &wire, &self.host);
+        let mut hardware = played::no_hardware();
+        hardware["serial"] = serial.into();
+        hardware["product"] = "R740".into();
+        hardware["hwaddrs"] = cards.into();
+        node.fetch_script()?.overlay(&played::no_disk(), &hardware)?;
+        self.host.ip(&["address", "flush", "dev", "eth0"]).map(drop)
     }
 
     pub fn counter(&self, name: &str) -> Result<u64> {

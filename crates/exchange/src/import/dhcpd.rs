@@ -256,7 +256,10 @@ fn in_host_block(report: &mut Report<'_>, block: &mut Block, statement: &[Placed
             let at = statement[2].0.clone();
             match mac::hwaddr(mac_text.text()) {
                 _ if !kind.is("ethernet") => {
-                    let message = format!("'{}' is not Ethernet", shown(kind.text()));
+                    let message = match kind.is("infiniband") {
+                        true => "the card is InfiniBand, and rackstrap boots machines by Ethernet".to_owned(),
+                        false => format!("'{}' is not Ethernet", shown(kind.text())),
+                    };
                     report.error(whole.clone(), message, "write hardware ethernet 52:54:00:01:01:01;");
                     draft.reported = true;
                 }

@@ -42,6 +42,10 @@ pub(super) fn in_table(text: &str) -> Option<HwAddr> {
 
 /// The problem of a text that should be an address.
 pub(super) fn wrong(text: &str) -> String {
+    if text.parse::<HwAddr>().is_err_and(|error| error.is_infiniband()) {
+        let text = shown(text);
+        return format!("'{text}' is the address of an InfiniBand port, and rackstrap boots machines by Ethernet");
+    }
     let what = format!("'{}' is not a hardware address", shown(text));
     if text.contains('*') {
         return format!("{what}: it has a wildcard, and a node is one machine");

@@ -16,7 +16,6 @@ use rackstrap_base::{
     sync::{read, write},
     text,
 };
-use rackstrap_model::inventory::Changed;
 use rackstrap_store::{Batch, Store, StoreError, Table};
 use rackstrap_wire::{CheckResult, DiskState, Hardware, OverlayRequest, Plan};
 use std::{
@@ -36,10 +35,10 @@ const ID_LENGTH: usize = 12;
 /// All pinned boots; clones share them.
 #[derive(Clone)]
 pub struct Boots {
-    store: Store,
+    pub(super) store: Store,
     state: Arc<RwLock<State>>,
-    disks: Disks,
-    heartbeats: Arc<Heartbeats>,
+    pub(super) disks: Disks,
+    pub(super) heartbeats: Arc<Heartbeats>,
 }
 
 /// The origin of a boot.
@@ -503,46 +502,6 @@ impl Boots {
         Ok(())
     }
 
-    /// Forgets boots and disks whose node `is_node` does not know. An older release that was stopped may have left some.
-    pub(crate) fn retain_nodes(&self, is_node: impl Fn(&str) -> bool) {
-        self.disks.retain(&is_node);
-        let known: Vec<String> = self.read().by_node.keys().cloned().collect();
-        self.forget(known.iter().map(String::as_str).filter(|node| !is_node(node)));
-    }
-
-    /// The rows of boots and disks that follow from a change of the inventory, to be written together with it. Boots of a
-    /// name that is given up are forgotten, because another machine must not continue them.
-    pub(crate) fn followed_rows(&self, changed: &[Changed]) -> Batch {
-        let boots = {
-            let state = self.read();
-            let known = given_up(changed).filter_map(|node| state.by_node.get(node));
-            let ids = known.flatten();
-            ids.fold(Batch::new(), |batch, id| batch.delete(Table::Boots, id.as_bytes()))
-        };
-        boots.and(self.disks.followed_rows(changed))
-    }
-
-    /// Makes the same change in memory, after it is on disk.
-    pub(crate) fn publish_followed(&self, changed: &[Changed]) {
-        self.forget(given_up(changed));
-        self.disks.publish_followed(changed);
-    }
-
-    fn forget<'a>(&self, nodes: impl Iterator<Item = &'a str>) {
-        let mut batch = Batch::new();
-        let mut state = self.write();
-        for node in nodes {
-            self.heartbeats.forget(node);
-            for id in state.by_node.remove(node).unwrap_or_default() {
-                state.by_id.remove(&id);
-                batch = batch.delete(Table::Boots, id.as_bytes());
-            }
-        }
-        if !batch.is_empty() {
-            self.store.queue(batch);
-        }
-    }
-
     async fn keep(&self, boot: &Boot) -> Result<(), BootsError> {
         let batch = Batch::new().put(Table::Boots, boot.plan.id.as_bytes(), boot);
         self.commit(boot, batch).await
@@ -560,18 +519,9 @@ impl Boots {
         read(&self.state)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, State> {
         write(&self.state)
     }
-}
-
-/// Names that no node has after the change.
-fn given_up(changed: &[Changed]) -> impl Iterator<Item = &str> {
-    changed.iter().filter_map(|changed| {
-        let before = &changed.before.as_ref()?.name;
-        let kept = changed.after.as_ref().is_some_and(|after| after.name == *before);
-        (!kept).then_some(before.as_str())
-    })
 }
 
 fn new_id() -> String {

@@ -4,7 +4,7 @@
 //! cards. A value that several nodes have identifies none of them, and two machines with different UUIDs are different,
 //! whatever else they have in common.
 
-use super::machine::{clean, says_something};
+use super::machine::{LoaderReport, clean, says_something};
 use rackstrap_model::inventory::{Inventory, Node};
 use rackstrap_wire::{Hardware, HwAddr};
 use std::{
@@ -42,6 +42,18 @@ pub struct Traits {
     pub serial: String,
     /// Product; empty if it is unknown.
     pub product: String,
+}
+
+impl Traits {
+    /// These, and for those that are unknown what a loader reports.
+    pub fn or(mut self, told: &LoaderReport) -> Traits {
+        self.uuid = self.uuid.filter(says_something).or(told.uuid);
+        if self.serial.is_empty() {
+            self.serial = clean(&told.serial);
+            self.product = clean(&told.product);
+        }
+        self
+    }
 }
 
 /// The reports of all nodes, by the card that each boots from.
@@ -152,6 +164,14 @@ impl CardOwners {
                 mark,
             })
         })
+    }
+
+    /// The node whose mainboard has this UUID; none if several have it.
+    pub fn node_of(&self, uuid: Uuid, inventory: &Inventory) -> Option<Arc<Node>> {
+        let cards = self.by_uuid.get(&canonical(Some(uuid).filter(says_something)?))?;
+        let mut nodes = cards.iter().filter_map(|card| inventory.by_hwaddr(*card));
+        let node = nodes.next()?;
+        nodes.all(|other| other.name == node.name).then(|| node.clone())
     }
 
     /// The only place that changes reports and their indexes, so that they stay consistent.
@@ -316,14 +336,19 @@ mod tests {
         }
         assert_eq!(found(&owners, 19, &traits(42, "")), None);
         assert_eq!(found(&owners, 50, &Traits::default()), None);
+        assert_eq!(owners.node_of(Uuid::from_u128(42), &inventory()), None);
+        assert_eq!(owners.node_of(Uuid::nil(), &inventory()), None);
         // The second node gets its own board, so the UUID of the first one identifies it again.
         owners.learn(mac(2), &traits(43, ""));
         assert_eq!(
             found(&owners, 19, &traits(42, "")),
             Some(("r01n01".to_owned(), Mark::Uuid))
         );
+        let node = owners.node_of(Uuid::from_u128(42), &inventory()).unwrap();
+        assert_eq!(node.name, "r01n01");
         // This card belongs to no node any more.
         owners.learn(mac(9), &traits(99, ""));
+        assert_eq!(owners.node_of(Uuid::from_u128(99), &inventory()), None);
         assert_eq!(found(&owners, 19, &traits(99, "")), None);
     }
 

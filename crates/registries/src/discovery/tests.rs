@@ -340,7 +340,12 @@ fn with_confirm_each_placement_waits_for_a_yes() {
     assert_eq!((waiting.rack.as_str(), rig.name_of(1)), ("r03", None));
     assert_eq!(
         rig.discovery
-            .screen(mac(1), site().subnets[0].network, Timestamp::now())
+            .screen(
+                mac(1),
+                site().subnets[0].network,
+                &LoaderReport::default(),
+                Timestamp::now(),
+            )
             .suggestion
             .as_deref(),
         Some("r03n01")

@@ -1,7 +1,7 @@
 //! Views of unknown machines, for the command line and for the machines' own screens.
 
 use super::{
-    machine::Machine,
+    machine::{LoaderReport, Machine},
     owners::{Owner, Traits},
     session::{Session, Sessions},
     state::FullPool,
@@ -13,6 +13,7 @@ use rackstrap_model::decide::World;
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::atomic::Ordering};
+use uuid::Uuid;
 
 /// Unknown machines and sessions, as they are shown.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -115,6 +116,13 @@ impl Discovery {
         state.owners.owner(hwaddr, &traits, &world.inventory)
     }
 
+    /// The node whose mainboard has this UUID, as its firmware reported it.
+    pub fn node_with_uuid(&self, uuid: Uuid) -> Option<String> {
+        let world = self.shared.world.load();
+        let node = self.shared.state().owners.node_of(uuid, &world.inventory)?;
+        Some(node.name.clone())
+    }
+
     /// Cards of a node that were seen and that the inventory does not name.
     pub fn further_cards(&self, node: &str) -> Vec<Owner> {
         let world = self.shared.world.load();
@@ -125,8 +133,9 @@ impl Discovery {
             .collect()
     }
 
-    /// The text on the screen of a waiting machine in the subnet `network`. Never waits for the disk.
-    pub fn screen(&self, hwaddr: HwAddr, network: Ipv4Net, now: Timestamp) -> Screen {
+    /// The text on the screen of a waiting machine in the subnet `network`. `told` is what its loader reports with this request; where
+    /// another server does DHCP, nothing else may be known of the machine. Never waits for the disk.
+    pub fn screen(&self, hwaddr: HwAddr, network: Ipv4Net, told: &LoaderReport, now: Timestamp) -> Screen {
         let world = self.shared.world.load();
         let state = self.shared.state();
         let machine = state.machine(hwaddr);
@@ -142,7 +151,10 @@ impl Discovery {
             forgotten: machine.is_none(),
             suggestion: next.flatten(),
             remarks,
-            owner: machine.and_then(|machine| state.owner(machine, &world.inventory)),
+            owner: {
+                let known = machine.map_or_else(Traits::default, Machine::traits);
+                state.owners.owner(hwaddr, &known.or(told), &world.inventory)
+            },
         }
     }
 }

@@ -286,6 +286,19 @@ subnet 10.5.0.0 netmask 255.255.0.0 {
     for (said, start) in all.iter().zip(starts) {
         assert!(said.starts_with(start), "{said}\n{start}");
     }
+    for (hardware, start) in [
+        (
+            "infiniband 80:00:00:48:fe:80",
+            "1: the card is InfiniBand, and rackstrap boots machines by Ethernet",
+        ),
+        (
+            "ethernet 00:02:c9:03:00:0a:0b:0c",
+            "1: '00:02:c9:03:00:0a:0b:0c' is the address of an InfiniBand port, and rackstrap boots machines by Ethernet",
+        ),
+    ] {
+        let all = said(Format::Dhcpd, &format!("host r01n01 {{ hardware {hardware}; }}\n"));
+        assert!(all.len() == 1 && all[0].starts_with(start), "{all:?}");
+    }
     let deep = said(Format::Dhcpd, &"group {\n".repeat(100));
     assert!(
         deep[0].starts_with("65: blocks are nested more than 64 deep"),
