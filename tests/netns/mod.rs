@@ -24,7 +24,7 @@ use std::process::Stdio;
 use testbed::{Namespace, Result, process::Running};
 
 /// dnsmasq on a machine, without files of its own; `more` says what it serves.
-fn dnsmasq(machine: &Namespace, more: &[&str]) -> Result<Running> {
+pub fn dnsmasq(machine: &Namespace, more: &[&str]) -> Result<Running> {
     let mut dnsmasq = machine.command("dnsmasq");
     dnsmasq.args([
         "--keep-in-foreground",
