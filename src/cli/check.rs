@@ -136,13 +136,8 @@ fn own_files(site: &Site, inventory: &Inventory) -> Vec<Diagnostic> {
 
 /// The nodes that a running daemon has. Empty if it cannot be asked, which [`of_inventory`] reports.
 fn known_nodes(site: &Site) -> Vec<Node> {
-    let socket = &site.server.socket;
-    let ask = || -> anyhow::Result<Vec<Node>> { Ok(Client::new(socket)?.get(api::paths::NODES)?) };
-    if socket.exists() {
-        ask().unwrap_or_default()
-    } else {
-        Vec::new()
-    }
+    let asked = Client::ask_if_there(&site.server.socket, |client| client.get(api::paths::NODES));
+    asked.and_then(Result::ok).unwrap_or_default()
 }
 
 /// A problem that has no line.
@@ -371,19 +366,19 @@ fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>, tree
 /// that the file no longer has. The nodes come from a running daemon.
 fn of_inventory(path: &Path, site: &Site) -> (Vec<String>, Vec<Finding>) {
     const MOST_LINES: usize = 20;
-    let socket = &site.server.socket;
-    if !socket.exists() {
+    let asked = Client::ask_if_there(&site.server.socket, |client| {
+        let rows: Vec<api::DiskRow> = client.get(api::paths::DISKS)?;
+        let layouts: Vec<api::LayoutRow> = client.get(api::paths::LAYOUTS)?;
+        Ok((rows, layouts))
+    });
+    let Some(asked) = asked else {
         return (Vec::new(), Vec::new());
-    }
-    let asked = || -> anyhow::Result<(Vec<api::DiskRow>, Vec<api::LayoutRow>)> {
-        let client = Client::new(socket)?;
-        Ok((client.get(api::paths::DISKS)?, client.get(api::paths::LAYOUTS)?))
     };
-    let (rows, layouts) = match asked() {
+    let (rows, layouts) = match asked {
         Ok(answers) => answers,
         Err(error) => {
             let file = path.display();
-            let said = format!("the effect of {file} on nodes and their disks was not checked: {error:#}");
+            let said = format!("the effect of {file} on nodes and their disks was not checked: {error}");
             return (vec![said], Vec::new());
         }
     };

@@ -33,7 +33,9 @@ pub mod unit;
 mod cluster;
 mod console;
 mod daemon;
+mod hardware;
 mod node;
+mod plain_rom;
 mod site;
 
 pub use binaries::Binaries;
@@ -41,8 +43,9 @@ pub use cluster::Cluster;
 pub use console::{Console, Typed};
 pub use daemon::Daemon;
 pub use disk::Disk;
+pub use hardware::{Bus, Nic};
 pub use netns::Namespace;
-pub use node::{BootOrder, Bus, Firmware, Nic, Node};
+pub use node::{BootOrder, Firmware, Node};
 pub use site::{Layout, Partition, Profile, Site, Subnet};
 pub use timeline::Event;
 

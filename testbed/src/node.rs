@@ -1,9 +1,13 @@
 //! A virtual machine that boots from the network.
 
-use crate::{Cluster, Console, Disk, Result, console::Typed, process, timeline, timeline::Event};
+use crate::{
+    Bus, Cluster, Console, Disk, Nic, Result, console::Typed, hardware::disk_arguments, plain_rom::PlainRom, process,
+    timeline, timeline::Event,
+};
 use anyhow::{Context, bail, ensure};
 use std::{
     cell::{Cell, RefCell},
+    env,
     fmt::Write,
     fs::{self, File},
     path::PathBuf,
@@ -14,16 +18,25 @@ use std::{
 /// Longest wait before a boot counts as failed. On two idle cores a boot takes under a minute.
 const PATIENCE: Duration = Duration::from_secs(480);
 
+/// If this variable is set, the packets of each machine's card are in `card.pcap` of its directory. Use it with [`crate::paths::KEEP`].
+const CAPTURE: &str = "RACKSTRAP_CAPTURE";
+
 /// The firmware of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Firmware {
     /// SeaBIOS and the iPXE ROM of the network card.
     Bios,
+    /// SeaBIOS and a PXE ROM that loads a file by TFTP: iPXE's ROM, which does not say that it is iPXE.
+    BiosPlainRom,
     /// OVMF with its own PXE stack, because the card has no ROM.
     Uefi,
     /// The same with Microsoft's keys, and with Secure Boot enforced.
     SecureBoot,
-    /// The same firmware on a machine with arm64 (AAVMF).
+    /// OVMF without PXE, so that it boots by HTTP.
+    UefiHttp,
+    /// OVMF and the iPXE ROM of the network card.
+    UefiRom,
+    /// AAVMF, the same firmware for machines with arm64, with its own PXE stack.
     UefiArm64,
     /// U-Boot for x86, in place of a BIOS.
     UBoot,
@@ -33,18 +46,18 @@ impl Firmware {
     /// The program that emulates its machine.
     fn qemu(self) -> &'static str {
         match self {
-            Firmware::Bios | Firmware::Uefi | Firmware::SecureBoot | Firmware::UBoot => "qemu-system-x86_64",
             Firmware::UefiArm64 => "qemu-system-aarch64",
+            _ => "qemu-system-x86_64",
         }
     }
 
     /// QEMU's name of the machine. Its default processor for arm64, a Cortex-A15, has 32 bits and is set by [`Firmware::processor`].
     fn machine(self) -> &'static str {
         match self {
-            Firmware::Bios | Firmware::Uefi | Firmware::UBoot => "q35",
             // OVMF protects its variables by SMM if it enforces Secure Boot.
             Firmware::SecureBoot => "q35,smm=on",
             Firmware::UefiArm64 => "virt",
+            _ => "q35",
         }
     }
 
@@ -54,11 +67,18 @@ impl Firmware {
         (self == Firmware::UefiArm64).then_some("cortex-a57")
     }
 
+    /// Whether the ROM of the card boots from the network, and not the firmware's own network stack.
+    fn uses_rom(self) -> bool {
+        matches!(self, Firmware::Bios | Firmware::BiosPlainRom | Firmware::UefiRom)
+    }
+
     /// The files of UEFI: its code, and its variables as they are at first.
     fn flash(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Firmware::Bios | Firmware::UBoot => None,
-            Firmware::Uefi => Some(("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd")),
+            Firmware::Bios | Firmware::BiosPlainRom | Firmware::UBoot => None,
+            Firmware::Uefi | Firmware::UefiHttp | Firmware::UefiRom => {
+                Some(("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"))
+            }
             Firmware::SecureBoot => Some((
                 "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd",
                 "/usr/share/OVMF/OVMF_VARS_4M.ms.fd",
@@ -66,15 +86,6 @@ impl Firmware {
             Firmware::UefiArm64 => Some(("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd")),
         }
     }
-}
-
-/// The network card.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Nic {
-    /// virtio-net, the card of most virtual machines.
-    Virtio,
-    /// Intel 82540EM.
-    E1000,
 }
 
 /// The boot order of SeaBIOS or OVMF. By default, SeaBIOS stops for ever if nothing was bootable.
@@ -86,17 +97,6 @@ pub enum BootOrder {
     DiskFirst,
     /// The disk only: the card has no ROM, so that the firmware cannot boot from it.
     DiskAlone,
-}
-
-/// The connection of a disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bus {
-    /// virtio-blk, without a serial number.
-    Virtio,
-    /// NVMe. Its identity belongs to the disk's file and not to its slot.
-    Nvme,
-    /// An SD card in an SDHCI reader. Its size is a power of two.
-    SdCard,
 }
 
 /// QEMU, with one of two kinds of reset: see [`Node::warm_resets`].
@@ -121,6 +121,8 @@ pub struct Node<'c> {
     /// The hardware address and the tap of a second card; none if it has one card.
     second_card: Option<(String, String)>,
     second_card_first: Cell<bool>,
+    empty_card: bool,
+    plain_rom: RefCell<Option<PlainRom>>,
     processors: u8,
     console: Console,
     warm_resets: bool,
@@ -152,6 +154,8 @@ impl<'c> Node<'c> {
             order: BootOrder::NetworkFirst,
             second_card: None,
             second_card_first: Cell::new(false),
+            empty_card: false,
+            plain_rom: RefCell::new(None),
             processors: 1,
             warm_resets: false,
             machine: RefCell::new(None),
@@ -192,6 +196,12 @@ impl<'c> Node<'c> {
         let hwaddr = self.hwaddr.replacen("52:54:00:00", "52:54:00:01", 1);
         self.second_card = Some((hwaddr, self.cluster.namespace.tap()?));
         Ok(self)
+    }
+
+    /// Adds a card of the same model without a cable, in a slot before the node's own card.
+    pub fn empty_card(mut self) -> Self {
+        self.empty_card = true;
+        self
     }
 
     /// Makes the firmware try the second card before the first one, from the next power-on.
@@ -303,14 +313,24 @@ impl<'c> Node<'c> {
         if let Some(processor) = self.firmware.processor() {
             command.args(["-cpu", processor]);
         }
+        let model = self.nic.model();
+        if self.empty_card {
+            command.args(["-netdev", "hubport,id=empty,hubid=0"]);
+            command.args(["-device", &format!("{model},netdev=empty,romfile=")]);
+        }
         // With this device, nothing waits for random numbers.
         command.args(["-device", "virtio-rng-pci"]);
         command.args(self.console.qemu_arguments());
-        command.args(["-netdev", &format!("tap,id=net,ifname={tap},script=no,downscript=no")]);
-        let model = match self.nic {
-            Nic::Virtio => "virtio-net-pci",
-            Nic::E1000 => "e1000",
+        // virtio-net puts a header of its own before each frame, which filters and captures would see too.
+        let capture = env::var_os(CAPTURE).is_some();
+        let header = match self.firmware == Firmware::BiosPlainRom || capture {
+            true => ",vnet_hdr=off",
+            false => "",
         };
+        command.args([
+            "-netdev",
+            &format!("tap,id=net,ifname={tap},script=no,downscript=no{header}"),
+        ]);
         // Disks have boot index 2 and above.
         let card = match self.order {
             BootOrder::NetworkFirst => ",bootindex=1",
@@ -318,11 +338,22 @@ impl<'c> Node<'c> {
             BootOrder::DiskAlone => "",
         };
         // Without a ROM, OVMF uses its own network stack, and SeaBIOS cannot use the card.
-        let rom = match self.firmware != Firmware::Bios || self.order == BootOrder::DiskAlone {
-            true => ",romfile=",
-            false => "",
+        let rom = match self.firmware.uses_rom() && self.order != BootOrder::DiskAlone {
+            true => "",
+            false => ",romfile=",
         };
         command.args(["-device", &format!("{model},netdev=net,mac={}{card}{rom}", self.hwaddr)]);
+        // The first filter sees the frames as the network does.
+        if capture {
+            let file = self.dir.join("card.pcap");
+            let dump = format!("filter-dump,id=dump,netdev=net,file={}", file.display());
+            command.args(["-object", &dump]);
+        }
+        if self.firmware == Firmware::BiosPlainRom {
+            let plain_rom = PlainRom::start(&self.dir)?;
+            command.args(plain_rom.qemu_arguments());
+            *self.plain_rom.borrow_mut() = Some(plain_rom);
+        }
         if let Some((hwaddr, tap)) = &self.second_card {
             let place = match self.second_card_first.get() {
                 true => ",bootindex=0",
@@ -339,6 +370,12 @@ impl<'c> Node<'c> {
         }
         if self.firmware == Firmware::UBoot {
             command.args(["-bios", "/usr/lib/u-boot/qemu-x86/u-boot.rom"]);
+        }
+        if self.firmware == Firmware::UefiHttp {
+            // OVMF tries PXE before HTTP boot, and IPv6 for minutes. These are settings of OvmfPkg in edk2.
+            for name in ["IPv4PXESupport", "IPv6Support"] {
+                command.args(["-fw_cfg", &format!("name=opt/org.tianocore/{name},string=no")]);
+            }
         }
         if let Some((code, empty)) = self.firmware.flash() {
             let vars = self.dir.join("vars.fd");
@@ -376,6 +413,7 @@ impl<'c> Node<'c> {
     /// Cuts the power with SIGKILL, so that unwritten data of the machine is lost.
     pub fn pull_plug(&self) {
         drop(self.machine.take());
+        drop(self.plain_rom.take());
     }
 
     /// Sets its nice(1) value. A loader that waits for an answer polls without pause.
@@ -535,31 +573,4 @@ impl<'c> Node<'c> {
     fn qemu_log(&self) -> String {
         timeline::tail(&fs::read_to_string(self.dir.join("qemu.log")).unwrap_or_default(), 10)
     }
-}
-
-/// The arguments for the disk with number `index`.
-fn disk_arguments(index: usize, bus: Bus, disk: &Disk) -> Vec<String> {
-    let path = disk.path();
-    let drive = format!("file={},format=raw,if=none,id=disk{index}", path.display());
-    let boot = index + 2;
-    let devices = match bus {
-        Bus::Virtio => vec![format!("virtio-blk-pci,drive=disk{index},bootindex={boot}")],
-        Bus::Nvme => {
-            let serial = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            // QEMU's own EUI-64 depends on the slot.
-            let eui = serial
-                .bytes()
-                .fold(0x5254_0000_u64, |eui, byte| (eui << 5 ^ eui >> 27) ^ u64::from(byte));
-            vec![
-                format!("nvme,id=nvme{index},serial={serial}"),
-                format!("nvme-ns,drive=disk{index},bus=nvme{index},nsid=1,eui64={eui:#x},bootindex={boot}"),
-            ]
-        }
-        Bus::SdCard => vec![
-            format!("sdhci-pci,id=reader{index}"),
-            format!("sd-card,drive=disk{index},bus=sd-bus"),
-        ],
-    };
-    let devices = devices.into_iter().flat_map(|device| ["-device".to_owned(), device]);
-    ["-drive".to_owned(), drive].into_iter().chain(devices).collect()
 }

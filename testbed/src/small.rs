@@ -10,6 +10,7 @@ use anyhow::{Context, bail};
 use std::{
     collections::BTreeSet,
     fs,
+    io::ErrorKind,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::Command,
@@ -85,14 +86,24 @@ const ABSENT_HARDWARE: [&str; 20] = [
     "net/usb",
     "net/wireless",
 ];
-/// The vendor of network cards whose drivers stay.
-const NETWORK_CARDS: &str = "intel";
+/// Drivers in those directories that stay: SATA, and SCSI as far as QEMU has it.
+const PRESENT_HARDWARE: [&str; 7] = [
+    "ata/ahci.ko",
+    "ata/libahci.ko",
+    "ata/libata.ko",
+    "scsi/scsi_common.ko",
+    "scsi/scsi_mod.ko",
+    "scsi/sd_mod.ko",
+    "scsi/virtio_scsi.ko",
+];
+/// The vendors of network cards whose drivers stay.
+const NETWORK_CARDS: [&str; 2] = ["intel", "realtek"];
 
 /// The tree, made now if it is not in the cache.
 pub fn tree(kernel: Kernel, say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     let debian = kernel.debian(say)?;
     let depends = format!(
-        "{}{INITTAB}{RC}{PROGRAMS:?}{FOLDERS:?}{ABSENT_HARDWARE:?}{NETWORK_CARDS}",
+        "{}{INITTAB}{RC}{PROGRAMS:?}{FOLDERS:?}{ABSENT_HARDWARE:?}{PRESENT_HARDWARE:?}{NETWORK_CARDS:?}",
         debian.display()
     );
     image::tree("small", &depends, |part| make(part, &debian))
@@ -108,7 +119,10 @@ pub fn arm64(say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     )?;
     // QEMU's machine has a PL011 as its serial line.
     let inittab = INITTAB.replace("ttyS0", "ttyAMA0");
-    let recipe = format!("{}{inittab}{RC}{FOLDERS:?}{ABSENT_HARDWARE:?}", packages.display());
+    let recipe = format!(
+        "{}{inittab}{RC}{FOLDERS:?}{ABSENT_HARDWARE:?}{PRESENT_HARDWARE:?}",
+        packages.display()
+    );
     image::tree("small-arm64", &recipe, |part| {
         for folder in FOLDERS {
             fs::create_dir_all(part.join(folder))?;
@@ -126,19 +140,32 @@ pub fn arm64(say: &mut dyn FnMut(&str)) -> Result<PathBuf> {
     })
 }
 
-/// Removes the drivers of [`ABSENT_HARDWARE`] and of other network cards.
+/// Removes the drivers of [`ABSENT_HARDWARE`] except [`PRESENT_HARDWARE`], and those of other network cards.
 fn thin_out(part: &Path) -> Result {
     for entry in fs::read_dir(part.join("lib/modules"))? {
         let modules = entry?;
         let drivers = modules.path().join("kernel/drivers");
+        let mut kept = Vec::new();
+        for name in PRESENT_HARDWARE {
+            match fs::read(drivers.join(name)) {
+                Ok(content) => kept.push((drivers.join(name), content)),
+                // The kernel for virtual machines has some of them built in, and others not at all.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error).with_context(|| format!("reading the driver {name}")),
+            }
+        }
         for name in ABSENT_HARDWARE {
             image::remove(&drivers.join(name))?;
+        }
+        for (path, content) in kept {
+            fs::create_dir_all(path.parent().context("a driver without a directory")?)?;
+            fs::write(path, content)?;
         }
         let ethernet = drivers.join("net/ethernet");
         if ethernet.is_dir() {
             for vendor in fs::read_dir(&ethernet)? {
                 let vendor = vendor?;
-                if vendor.file_name() != NETWORK_CARDS {
+                if !NETWORK_CARDS.iter().any(|name| vendor.file_name() == *name) {
                     image::remove(&vendor.path())?;
                 }
             }

@@ -167,9 +167,7 @@ impl LoaderList {
 
 /// What machines reported; none without a daemon that answers.
 fn machines(site: &Site) -> Option<Vec<api::FirmwareRow>> {
-    let socket = &site.server.socket;
-    let ask = || -> Result<Vec<api::FirmwareRow>> { Ok(Client::new(socket)?.get(api::paths::FIRMWARE)?) };
-    if socket.exists() { ask().ok() } else { None }
+    Client::ask_if_there(&site.server.socket, |client| client.get(api::paths::FIRMWARE))?.ok()
 }
 
 fn unserved(machines: Vec<api::FirmwareRow>) -> Vec<api::FirmwareRow> {

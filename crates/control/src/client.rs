@@ -83,6 +83,19 @@ impl Client {
         })
     }
 
+    /// Asks the daemon on `socket`, for commands that also work without one. None if the socket does not exist: no daemon runs.
+    pub fn ask_if_there<T>(
+        socket: &Path,
+        ask: impl FnOnce(&Client) -> Result<T, ClientError>,
+    ) -> Option<Result<T, ClientError>> {
+        let broken = |error: io::Error| ClientError::Broken {
+            socket: socket.to_owned(),
+            error: error.to_string(),
+        };
+        let client = || Client::new(socket).map_err(broken);
+        socket.exists().then(|| ask(&client()?))
+    }
+
     /// `GET path`.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.ask(Method::GET, path, Bytes::new())
