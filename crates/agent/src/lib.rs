@@ -14,6 +14,7 @@ mod console;
 mod disk;
 mod facts;
 mod fail;
+mod firmware;
 mod handover;
 mod hardware;
 mod http;

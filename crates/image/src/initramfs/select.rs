@@ -155,6 +155,7 @@ const NAMES: &[&str] = &[
     "ext4",
     "xfs",
     "vfat",
+    "efivarfs",
     "nls_cp437",
     "nls_ascii",
     "nls_iso8859_1",
