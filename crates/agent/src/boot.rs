@@ -6,7 +6,9 @@ use crate::{
     disk::{self, device::FileDevice, esp, netloader},
     facts::{self, BootFacts},
     fail::{Doing, Failure, Res},
-    firmware, handover, hardware,
+    firmware,
+    guards::Guards,
+    handover, hardware,
     http::Server,
     image_files,
     modules::Loader,
@@ -60,6 +62,7 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
         t.open_console();
         Ok(((), Summary::Done(done)))
     })?;
+    let mut guards = Guards::set();
     let cmdline = timeline.run(Phase::CommandLine, Policy::Once, |_| {
         let text = fs::read_to_string("/proc/cmdline").doing(|| "reading /proc/cmdline".into())?;
         let c = cmdline::parse(&text)?;
@@ -79,6 +82,9 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
         let done = loader.load_for_devices();
         Ok((loader.needed(), Summary::Done(done)))
     })?;
+    if let Some(text) = guards.watch() {
+        timeline.step(&text);
+    }
     timeline.run(Phase::Network, Policy::For(Duration::from_secs(180)), |t| {
         let done = network::up(&cmdline)?;
         t.attach(server.clone());
@@ -113,6 +119,7 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
         firmware::forget_rounds();
     }
     let _ = fs::write("/proc/sys/kernel/modprobe", modprobe.trim());
+    guards.end();
     hand_over(timeline, &plan, &cmdline)
 }
 

@@ -15,6 +15,7 @@ mod disk;
 mod facts;
 mod fail;
 mod firmware;
+mod guards;
 mod handover;
 mod hardware;
 mod http;
