@@ -78,7 +78,9 @@ pub async fn plan(
         ..sent.plan
     };
     if let Some(disk) = &mut plan.disk {
-        disk.loader = service.loaders.load().disk().map(|(loader, _)| *loader);
+        let loaders = service.loaders.load();
+        disk.loader = loaders.disk().map(|(loader, _)| *loader);
+        disk.esp = loaders.esps().images();
     }
     Ok(Json(plan))
 }
@@ -98,6 +100,20 @@ pub async fn disk_loader(
         .disk()
         .ok_or_else(|| Problem::unavailable("this server has no usable ipxe.lkrn for disks"))?;
     Ok(bytes.clone())
+}
+
+/// `GET /v1/esp/{kind}/{id}`
+pub async fn esp(
+    State(service): State<Arc<Service>>,
+    peer: axum::Extension<Peer>,
+    Path((kind, id)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Bytes, Problem> {
+    let boot = service.boot_of(*peer, &id)?;
+    service.boots.authenticate(&id, bearer(&headers))?;
+    service.expect_agent(*peer, &boot)?;
+    let found = service.loaders.load().esps().bytes(&kind);
+    found.ok_or_else(|| Problem::unavailable("this server has no EFI system partition of that kind"))
 }
 
 /// The value of `Authorization: Bearer`.

@@ -6,6 +6,7 @@ mod demo;
 mod directions;
 mod dist;
 mod docs;
+mod efi;
 mod suite;
 mod tidy;
 
@@ -33,6 +34,8 @@ enum Command {
     Bench(bench::Bench),
     /// Check the rules of docs/contributing/architecture.md that a program can check
     Tidy,
+    /// Compile the EFI programs of bootscripts/efi, which disks of nodes carry
+    Efi,
     /// Build the book and the code's documentation with warnings as errors, and check the licences of all crates
     Docs,
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Dist(dist) => dist.run().map(|()| ExitCode::SUCCESS),
         Command::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
         Command::Tidy => tidy::run().map(|()| ExitCode::SUCCESS),
+        Command::Efi => efi::run().map(|()| ExitCode::SUCCESS),
         Command::Docs => docs::run().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

@@ -3,9 +3,11 @@
 use crate::{
     cmdline::{self, CommandLine},
     console::Console,
-    disk::{self, device::FileDevice, netloader},
+    disk::{self, device::FileDevice, esp, netloader},
     facts::{self, BootFacts},
     fail::{Doing, Failure, Res},
+    firmware,
+    guards::Guards,
     handover, hardware,
     http::Server,
     image_files,
@@ -20,10 +22,11 @@ use crate::{
     users,
 };
 use rackstrap_wire::{
-    DiskState, DiskStatus, Hardware, ImageList, OLDEST_WIRE, Overlay, OverlayContent, OverlayFile, OverlayRequest,
-    Phase, Plan, SECRET_AUTHENTICATES, WIRE_VERSION, paths,
+    DiskState, DiskStatus, EspImage, Hardware, ImageList, OLDEST_WIRE, Overlay, OverlayContent, OverlayFile,
+    OverlayRequest, Phase, Plan, SECRET_AUTHENTICATES, WIRE_VERSION, paths,
 };
 use std::{convert::Infallible, fs, path::Path, time::Duration};
+use uuid::Uuid;
 
 /// How long a phase that needs the server is retried before the machine restarts.
 const PATIENCE: Policy = Policy::For(Duration::from_secs(600));
@@ -59,6 +62,7 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
         t.open_console();
         Ok(((), Summary::Done(done)))
     })?;
+    let mut guards = Guards::set();
     let cmdline = timeline.run(Phase::CommandLine, Policy::Once, |_| {
         let text = fs::read_to_string("/proc/cmdline").doing(|| "reading /proc/cmdline".into())?;
         let c = cmdline::parse(&text)?;
@@ -78,6 +82,9 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
         let done = loader.load_for_devices();
         Ok((loader.needed(), Summary::Done(done)))
     })?;
+    if let Some(text) = guards.watch() {
+        timeline.step(&text);
+    }
     timeline.run(Phase::Network, Policy::For(Duration::from_secs(180)), |t| {
         let done = network::up(&cmdline)?;
         t.attach(server.clone());
@@ -92,8 +99,10 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
     let list = read_list(timeline, &list);
     let state = timeline.run(Phase::Disk, Policy::Once, |t| Ok(disk_phase(t, &plan, &cmdline, &list)))?;
     network_loader(timeline, &plan, &server, &state);
+    efi_partition(timeline, &plan, &server, &state);
     let hardware = Hardware {
         modules,
+        uefi: firmware::look(timeline, plan.network_first),
         ..hardware::describe()
     }
     .bounded();
@@ -106,7 +115,11 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
         }
         Ok(((), done?))
     })?;
+    if hardware.uefi.is_some() {
+        firmware::forget_rounds();
+    }
     let _ = fs::write("/proc/sys/kernel/modprobe", modprobe.trim());
+    guards.end();
     hand_over(timeline, &plan, &cmdline)
 }
 
@@ -213,6 +226,30 @@ fn network_loader(timeline: &mut Timeline, plan: &Plan, server: &Server, state: 
         Ok(false) => {}
         Err(failure) => timeline.step(&format!(
             "the network loader for BIOS was not written to {disk}: {failure}"
+        )),
+    }
+}
+
+/// Updates the EFI system partition to the server's. As for the network loader, a failure is only reported.
+fn efi_partition(timeline: &mut Timeline, plan: &Plan, server: &Server, state: &DiskState) {
+    let prepared = matches!(state.status, DiskStatus::Kept { .. } | DiskStatus::Prepared { .. });
+    let Some(wanted) = plan.disk.as_ref().map(|d| &d.esp).filter(|_| prepared) else {
+        return;
+    };
+    let disk = format!("/dev/{}", state.device);
+    let mut fetch = |image: &EspImage| {
+        let path = format!("{}{}-{}/", paths::ESP, image.arch, image.sector);
+        server.bytes(&path, ASK_TIMEOUT)
+    };
+    let arch = std::env::consts::ARCH;
+    let installed = FileDevice::open(Path::new(&disk), true)
+        .doing(|| format!("opening {disk}"))
+        .and_then(|mut device| esp::install(&mut device, wanted, arch, &mut Uuid::new_v4, &mut fetch));
+    match installed {
+        Ok(esp::Installed::Written) => timeline.step(&format!("the network loader for UEFI was written to {disk}")),
+        Ok(esp::Installed::Same | esp::Installed::NotFor) => {}
+        Err(failure) => timeline.step(&format!(
+            "the network loader for UEFI was not written to {disk}: {failure}"
         )),
     }
 }

@@ -17,6 +17,7 @@ pub fn describe() -> Hardware {
         serial: dmi("product_serial"),
         hwaddrs: crate::network::cards().into_iter().map(|(_, a)| a).collect(),
         modules: Vec::new(),
+        uefi: None,
     }
 }
 

@@ -14,6 +14,8 @@ mod console;
 mod disk;
 mod facts;
 mod fail;
+mod firmware;
+mod guards;
 mod handover;
 mod hardware;
 mod http;

@@ -82,6 +82,20 @@ pub fn add_partition(disk: &File, number: u32, start: u64, len: u64) -> io::Resu
     }
 }
 
+/// `WDIOC_SETTIMEOUT`, linux/watchdog.h: `_IOWR('W', 6, int)`.
+const WDIOC_SETTIMEOUT: libc::c_ulong = 0xc004_5706;
+
+/// Sets after how many seconds without a sign of life a watchdog resets the machine. Drivers round it.
+pub fn set_watchdog_timeout(watchdog: &File, seconds: u16) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let mut seconds = libc::c_int::from(seconds);
+    // SAFETY: the call reads and writes one int, which lives across it.
+    match unsafe { libc::ioctl(watchdog.as_raw_fd(), WDIOC_SETTIMEOUT as _, &mut seconds) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Uses a device as swap space.
 pub fn swap_on(device: &Path) -> io::Result<()> {
     let path = CString::new(device.as_os_str().as_bytes())?;

@@ -3,6 +3,7 @@
 use crate::{
     console::{Console, uptime_ms},
     fail::{Failure, Res},
+    guards,
     http::{self, Server},
     retry::Policy,
 };
@@ -136,6 +137,7 @@ impl Timeline {
     }
 
     fn push(&mut self, outcome: Outcome, took: Duration, detail: &str) {
+        guards::progress();
         if self.queue.len() == MOST_QUEUED {
             self.queue.pop_front();
         }

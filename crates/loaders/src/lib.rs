@@ -1,13 +1,16 @@
 //! Boot loaders (`undionly.kpxe`, `snponly.efi`): read once, shared by all transfers.
 //!
 //! `files.rs` says which files are served, `packages.rs` where missing ones come from. Which loader a machine gets is decided by
-//! [`rackstrap_model::decide`]. `disk_loader/` makes the network loader that disks carry.
+//! [`rackstrap_model::decide`]. `disk_loader/` makes the network loader that disks carry for BIOS,
+//! `esp` the one for UEFI.
 
 mod disk_loader;
+mod esp;
 mod files;
 mod packages;
 
 pub use disk_loader::IPXE;
+pub use esp::Esps;
 pub use files::Refused;
 pub use packages::Family;
 
@@ -36,6 +39,7 @@ pub struct Loaders {
     refused: BTreeMap<String, (PathBuf, Refused)>,
     dirs: Vec<PathBuf>,
     disk: Option<(DiskLoader, Bytes)>,
+    esps: Esps,
 }
 
 /// A boot loader.
@@ -108,6 +112,7 @@ impl Loaders {
         }
         let ipxe = loaders.files.get(disk_loader::IPXE);
         loaders.disk = ipxe.and_then(|ipxe| disk_loader::build(&ipxe.bytes));
+        loaders.esps = Esps::build(|name| loaders.files.get(name).map(|found| found.bytes.clone()));
         Ok(loaders)
     }
 
@@ -186,6 +191,11 @@ impl Loaders {
     /// The network loader that disks carry for BIOS, made of `ipxe.lkrn`; none if that is missing or not usable.
     pub fn disk(&self) -> Option<&(DiskLoader, Bytes)> {
         self.disk.as_ref()
+    }
+
+    /// The EFI system partitions that disks carry.
+    pub fn esps(&self) -> &Esps {
+        &self.esps
     }
 
     /// The loader with that name. Some firmware puts a slash before it.

@@ -17,7 +17,7 @@ use crate::{
 };
 use rackstrap_base::{arch::Architecture, firmware, subnet::Subnet};
 use rackstrap_catalog::{Catalog, ImageVersion};
-use rackstrap_site::Site;
+use rackstrap_site::{NETWORK_FIRST, Site};
 use rackstrap_wire::{Check, DiskPlan, Health, HwAddr, LOGIN, NetPlan, NfsRoot, Plan, Root, WIRE_VERSION};
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -144,6 +144,8 @@ pub struct NodeDecision {
     pub templates: Vec<String>,
     /// Public SSH keys for root.
     pub authorized_keys: Vec<String>,
+    /// Whether the agent puts the network first in the boot order of UEFI firmware.
+    pub network_first: bool,
     /// The serial console; empty if there is none.
     pub console: String,
     /// The path of PID 1.
@@ -223,6 +225,7 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
             .get(|p| p.authorized_keys.as_ref())
             .cloned()
             .unwrap_or_default(),
+        network_first: settings.text(|p| &p.firmware) == Some(NETWORK_FIRST),
         console: settings.text(|p| &p.console).unwrap_or_default().to_owned(),
         init: settings.text(|p| &p.init).unwrap_or("/sbin/init").to_owned(),
         ram_size: settings.text(|p| &p.ram_size).unwrap_or("50%").to_owned(),
@@ -292,6 +295,7 @@ impl NodeDecision {
                 mounts: self.required_mounts.clone(),
                 login: self.check_login,
             },
+            network_first: self.network_first,
         })
     }
 }
@@ -382,6 +386,7 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
         seen: None,
         again: false,
         loader: None,
+        esp: Vec::new(),
     })
 }
 

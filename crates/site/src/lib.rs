@@ -24,7 +24,7 @@ mod users;
 
 pub use diagnostic::{ConfigError, Diagnostic, Warning};
 pub use diagnostic::{excerpt, harmless, one_line};
-pub use profile::SETTINGS;
+pub use profile::{NETWORK_FIRST, SETTINGS};
 pub use server::SYSTEM_LOADER_DIRS;
 pub use site::{
     Backup, Cluster, Dns, Hooks, LayoutPolicy, Limits, LoaderFile, LoaderRule, Mount, Profile, Server, Site, Users,

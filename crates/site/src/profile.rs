@@ -29,7 +29,7 @@ pub struct Descriptor {
 }
 
 /// All settings, in the order of the documentation.
-pub const SETTINGS: [Descriptor; 11] = [
+pub const SETTINGS: [Descriptor; 12] = [
     Descriptor {
         key: "image",
         read: |reader, key| reader.profile.image = reader.text(key, "\"debian\"", &read_image),
@@ -47,6 +47,11 @@ pub const SETTINGS: [Descriptor; 11] = [
         key: "disk",
         read: |reader, key| reader.profile.disk = reader.text(key, "\"auto\"", &read_disk),
         shown: |profile| profile.disk.clone(),
+    },
+    Descriptor {
+        key: "firmware",
+        read: |reader, key| reader.profile.firmware = reader.text(key, "\"network-first\"", &read_firmware),
+        shown: |profile| profile.firmware.clone(),
     },
     Descriptor {
         key: "kernel-args",
@@ -260,6 +265,20 @@ fn read_disk(text: &str) -> Result<String, Problem> {
         format!("'{text}' is a partition, and a layout is for a whole disk"),
         format!("write disk = \"{whole}\""),
     ))
+}
+
+/// The value of `firmware` with which the agent puts the network first in the boot order of UEFI firmware.
+pub const NETWORK_FIRST: &str = "network-first";
+
+/// An empty text means that the boot order stays as it is, for a profile that overrides the default one.
+fn read_firmware(text: &str) -> Result<String, Problem> {
+    match text {
+        "" | NETWORK_FIRST => Ok(text.to_owned()),
+        other => Err((
+            format!("{} is nothing that rackstrap does to firmware", quote(other)),
+            "write firmware = \"network-first\" to put the network first in the boot order of UEFI firmware, or \"\" to leave it".to_owned(),
+        )),
+    }
 }
 
 fn read_kernel_args(text: &str) -> Result<String, Problem> {

@@ -96,6 +96,8 @@ pub struct Profile {
     pub templates: Option<Vec<String>>,
     /// Public keys for root's authorized_keys.
     pub authorized_keys: Option<Vec<String>>,
+    /// What the agent does to the machine's firmware: `network-first`; an empty string is nothing.
+    pub firmware: Option<String>,
     /// Serial console, `ttyS0,115200`; an empty string is none.
     pub console: Option<String>,
     /// Program to run as PID 1.
@@ -280,6 +282,7 @@ impl Site {
             kernel_args: own.kernel_args.or(base.kernel_args),
             templates: own.templates.or(base.templates),
             authorized_keys: own.authorized_keys.or(base.authorized_keys),
+            firmware: own.firmware.or(base.firmware),
             console: own.console.or(base.console),
             init: own.init.or(base.init),
             ram_size: own.ram_size.or(base.ram_size),

@@ -108,6 +108,9 @@ pub struct DiskPlan {
     /// The network loader for BIOS that the disk should have; none to leave it as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loader: Option<DiskLoader>,
+    /// The EFI system partitions from which the agent takes the one for its machine; empty from a server that has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub esp: Vec<EspImage>,
 }
 
 /// A network loader for disks, identified by the first block of its copy on a disk: `RKSB`, and at bytes 16 to 24 these two numbers,
@@ -119,6 +122,25 @@ pub struct DiskLoader {
     /// CRC-32 of all of it, with zeroes at bytes 20 to 24.
     pub crc: u32,
 }
+
+/// The content of an EFI system partition that starts a network loader: a FAT file system, without the zeroes at its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EspImage {
+    /// The architecture of its programs, as Rust and Linux name it: `x86_64`, `aarch64`.
+    pub arch: String,
+    /// Bytes of the logical blocks of the disk that it is for, 512 or 4096.
+    pub sector: u32,
+    /// Size in bytes, a multiple of 4096, at most [`ESP_LENGTH`].
+    pub size: u32,
+    /// CRC-32 of these bytes.
+    pub crc: u32,
+}
+
+/// Bytes between the start of a disk and its EFI system partition. A GPT ends at 24 KiB on disks with blocks of 4096 bytes.
+pub const ESP_AT: u64 = 32 << 10;
+/// Bytes of the EFI system partition: it ends where the marker partition begins, so that partitions of layouts need no room for it, and
+/// disks get it that were prepared before it existed.
+pub const ESP_LENGTH: u64 = (1 << 20) - ESP_AT;
 
 /// The identity of a disk across boots.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,12 +24,13 @@ pub use health::{
 pub use hwaddr::{HwAddr, HwAddrError};
 pub use image_list::ImageList;
 pub use layout::{
-    DiskLoader, DiskMarker, DiskPlan, FileSystem, Layout, Partition, PartitionTable, SeenDisk, Size, SizeError, Wipe,
+    DiskLoader, DiskMarker, DiskPlan, ESP_AT, ESP_LENGTH, EspImage, FileSystem, Layout, Partition, PartitionTable,
+    SeenDisk, Size, SizeError, Wipe,
 };
 pub use plan::{ImageRef, ImageRefError, NetPlan, Overlay, OverlayContent, OverlayFile, Plan};
 pub use report::{
-    AgentEvent, DiskFacts, DiskProblem, DiskState, DiskStatus, Hardware, Heartbeat, MOST_MODULES, MOST_UNUSED,
-    MountedPartition, Outcome, OverlayRequest, Phase, Ready, Report, UnusedDisk, UsedSpace, Waiting,
+    AgentEvent, DiskFacts, DiskProblem, DiskState, DiskStatus, Hardware, Heartbeat, MOST_BOOT_ENTRIES, MOST_MODULES,
+    MOST_UNUSED, MountedPartition, Outcome, OverlayRequest, Phase, Ready, Report, Uefi, UnusedDisk, UsedSpace, Waiting,
 };
 pub use root::{NfsRoot, Root};
 
@@ -99,6 +100,8 @@ pub mod paths {
     pub const PLAN: &str = "/v1/plan/";
     /// `GET /v1/disk-loader/{id}` with `Authorization: Bearer TOKEN` -> the bytes of [`crate::DiskPlan::loader`].
     pub const DISK_LOADER: &str = "/v1/disk-loader/";
+    /// `GET /v1/esp/{arch}-{sector}/{id}` with `Authorization: Bearer TOKEN` -> the bytes of that [`crate::EspImage`].
+    pub const ESP: &str = "/v1/esp/";
     /// `POST /v1/overlay/{id}` with an [`crate::OverlayRequest`] -> [`crate::Overlay`]; once a boot.
     pub const OVERLAY: &str = "/v1/overlay/";
     /// `POST /v1/report/{id}` with a [`crate::Report`]: the agent's events, in order.

@@ -34,6 +34,9 @@ pub struct Plan {
     /// The checks of the running node; none from a server that sends none.
     #[serde(default)]
     pub health: Health,
+    /// Whether UEFI firmware is to try the network before all else.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub network_first: bool,
 }
 
 /// The node's network.

@@ -143,7 +143,30 @@ pub struct Hardware {
     /// Names of the kernel modules that its devices request by modalias, sorted; at most [`MOST_MODULES`].
     #[serde(default)]
     pub modules: Vec<String>,
+    /// What UEFI firmware says; none on a BIOS, and from an older agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uefi: Option<Uefi>,
 }
+
+/// The state of a machine's UEFI firmware.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uefi {
+    /// Whether it starts only programs that are signed.
+    #[serde(default)]
+    pub secure_boot: bool,
+    /// Whether it has a boot entry for a network card.
+    #[serde(default)]
+    pub network: bool,
+    /// Names of the boot entries that it tries before the network, at most [`MOST_BOOT_ENTRIES`]; empty if the network is first.
+    #[serde(default)]
+    pub before_network: Vec<String>,
+    /// Rounds in which the program on the disk asked the network in vain before this boot.
+    #[serde(default)]
+    pub rounds: u32,
+}
+
+/// Most names of [`Uefi::before_network`].
+pub const MOST_BOOT_ENTRIES: usize = 8;
 
 /// Most modules of a [`Hardware`].
 pub const MOST_MODULES: usize = 512;
@@ -184,6 +207,12 @@ impl Hardware {
         self.modules.sort();
         self.modules.dedup();
         self.modules.truncate(MOST_MODULES);
+        if let Some(uefi) = &mut self.uefi {
+            uefi.before_network.truncate(MOST_BOOT_ENTRIES);
+            for name in &mut uefi.before_network {
+                cut(name, TEXT);
+            }
+        }
         self
     }
 }

@@ -39,6 +39,7 @@ pub fn plan(node: &str) -> PlanOf {
         ram_size: "50%".to_owned(),
         heartbeat_secs: 30,
         health: Default::default(),
+        network_first: false,
     };
     PlanOf { plan }.image("debian@1")
 }
@@ -110,5 +111,6 @@ pub fn disk() -> DiskPlan {
         seen: None,
         again: false,
         loader: None,
+        esp: Vec::new(),
     }
 }

@@ -74,15 +74,51 @@ pub fn is_wiped(device: &mut dyn BlockDevice) -> io::Result<bool> {
     Ok(false)
 }
 
+/// A table with its bytes.
+pub enum Raw {
+    /// There is no header.
+    None,
+    /// The header or the entries do not fit, or their checksums are wrong.
+    Damaged,
+    /// A valid table.
+    Valid(RawTable),
+}
+
+/// The bytes of a valid table.
+#[derive(Clone)]
+pub struct RawTable {
+    /// The block with the header.
+    pub header: Vec<u8>,
+    /// Bytes of the header that its checksum covers.
+    pub header_len: usize,
+    /// The entries.
+    pub entries: Vec<u8>,
+    /// Bytes of an entry.
+    pub entry_len: usize,
+}
+
 /// Reads the table whose header is at `lba`. If `wiped`, its signature is zeroes.
 fn table(device: &mut dyn BlockDevice, lba: u64, sector: u64, size: u64, wiped: bool) -> io::Result<Gpt> {
+    let raw = match raw(device, lba, sector, size, wiped)? {
+        Raw::None => return Ok(Gpt::None),
+        Raw::Damaged => return Ok(Gpt::Damaged),
+        Raw::Valid(raw) => raw,
+    };
+    let used = (1..)
+        .zip(raw.entries.chunks_exact(raw.entry_len))
+        .filter_map(|(number, e)| entry(number, e, sector, size));
+    Ok(Gpt::Valid(used.collect()))
+}
+
+/// Reads the bytes of the table whose header is at `lba`, on a disk of `size` bytes with blocks of `sector` bytes.
+pub fn raw(device: &mut dyn BlockDevice, lba: u64, sector: u64, size: u64, wiped: bool) -> io::Result<Raw> {
     let mut header = vec![0; sector as usize];
     device.read_at(lba * sector, &mut header)?;
     if wiped && header.starts_with(&[0; 8]) {
         header[..8].copy_from_slice(b"EFI PART");
     }
     if !header.starts_with(b"EFI PART") {
-        return Ok(Gpt::None);
+        return Ok(Raw::None);
     }
     let u32_at = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| header[at + i]));
     let u64_at = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| header[at + i]));
@@ -94,28 +130,30 @@ fn table(device: &mut dyn BlockDevice, lba: u64, sector: u64, size: u64, wiped: 
         && entry_len.is_power_of_two()
         && u64_at(24) == lba;
     if !shape_fits {
-        return Ok(Gpt::Damaged);
+        return Ok(Raw::Damaged);
     }
     let mut plain = header[..header_len].to_vec();
     plain[16..20].fill(0);
     let from = u64_at(72).checked_mul(sector);
     let len = u64::from(entries) * u64::from(entry_len);
     let Some(from) = from.filter(|f| f.checked_add(len).is_some_and(|end| end <= size)) else {
-        return Ok(Gpt::Damaged);
+        return Ok(Raw::Damaged);
     };
     if crc32fast::hash(&plain) != u32_at(16) {
-        return Ok(Gpt::Damaged);
+        return Ok(Raw::Damaged);
     }
     // The length is at most 4 MiB, and inside the disk.
     let mut bytes = vec![0; len as usize];
     device.read_at(from, &mut bytes)?;
     if crc32fast::hash(&bytes) != u32_at(88) {
-        return Ok(Gpt::Damaged);
+        return Ok(Raw::Damaged);
     }
-    let used = (1..)
-        .zip(bytes.chunks_exact(entry_len as usize))
-        .filter_map(|(number, e)| entry(number, e, sector, size));
-    Ok(Gpt::Valid(used.collect()))
+    Ok(Raw::Valid(RawTable {
+        header,
+        header_len,
+        entries: bytes,
+        entry_len: entry_len as usize,
+    }))
 }
 
 fn entry(number: u32, bytes: &[u8], sector: u64, size: u64) -> Option<Entry> {

@@ -3,11 +3,14 @@
 pub mod bootcode;
 pub mod choose;
 pub mod device;
+pub mod esp;
 pub mod geometry;
 pub mod gptread;
 pub mod inspect;
 pub mod machine;
 pub mod marker;
+#[cfg(test)]
+mod model;
 pub mod netloader;
 pub mod options;
 pub mod own;

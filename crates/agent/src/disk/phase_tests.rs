@@ -123,6 +123,7 @@ fn plan(table: PartitionTable, version: u32) -> DiskPlan {
         seen: None,
         again: false,
         loader: None,
+        esp: Vec::new(),
     }
 }
 

@@ -13,7 +13,7 @@ use rackstrap_registries::{
     boots::{Boot, Boots},
     timeline::{NodeStatus, Recorder},
 };
-use rackstrap_wire::{DiskState, DiskStatus};
+use rackstrap_wire::{DiskState, DiskStatus, Uefi};
 use std::sync::Arc;
 
 /// The rows of all nodes, by name, without unknown machines.
@@ -25,6 +25,13 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
         let known = boots.disks().get(&node.name);
         let next = boots.disks().next_effect(world.disk_rules(), node);
         let disk = boot.as_ref().and_then(|boot| boot.disk.as_ref());
+        let uefi = boots
+            .of_node(&node.name)
+            .into_iter()
+            .find_map(|boot| boot.hardware.clone());
+        let order = uefi.and_then(|hardware| boot_order(&hardware.uefi?));
+        let remarks = [permissive.then(|| "SELinux permissive".to_owned()), order];
+        let remark = remarks.into_iter().flatten().collect::<Vec<_>>().join("; ");
         StatusRow {
             node: node.name.clone(),
             state: status.state,
@@ -37,14 +44,19 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
             last_error: status.reason,
             heard: status.heard,
             boot: boot.map(|boot| boot.plan.id.clone()).unwrap_or_default(),
-            remark: if permissive {
-                "SELinux permissive".to_owned()
-            } else {
-                String::new()
-            },
+            remark,
         }
     });
     nodes.collect()
+}
+
+/// How the boot order of UEFI firmware differs from the network first; none if it does not.
+fn boot_order(uefi: &Uefi) -> Option<String> {
+    match uefi.before_network.as_slice() {
+        _ if !uefi.network => Some("boot order: no network".to_owned()),
+        [] => None,
+        [first, ..] => Some(format!("boot order: {first} before the network")),
+    }
 }
 
 /// Whether the image of the boot enforces SELinux, and the nodes of the image boot permissive.

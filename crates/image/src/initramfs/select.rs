@@ -148,13 +148,21 @@ const NAMES: &[&str] = &[
     "hid_generic",
     "i8042",
     "atkbd",
-    // Root, layouts, EFI system partitions.
+    // Watchdogs; the second one is a part of the chips after it.
+    "i6300esb",
+    "iTCO_wdt",
+    "lpc_ich",
+    "i2c_i801",
+    "sp5100_tco",
+    "wdat_wdt",
+    // Root, layouts, EFI system partitions and variables.
     "nfs",
     "nfsv3",
     "overlay",
     "ext4",
     "xfs",
     "vfat",
+    "efivarfs",
     "nls_cp437",
     "nls_ascii",
     "nls_iso8859_1",

@@ -1,0 +1,297 @@
+/* The EFI program of a prepared disk, \EFI\BOOT\BOOTX64.EFI and BOOTAA64.EFI: a UEFI machine that starts it asks the network without end.
+ *
+ * A round starts the network loader that lies next to it on the EFI system partition, if its CRC-32 is right. That boots the node, or
+ * returns when no network card got an answer. Then the program says so, waits, and begins the next round. After ROUNDS rounds it
+ * names a network entry of the firmware as the next one to boot (BootNext), and resets the machine: the firmware begins its boot
+ * order again, so that its own drivers, too, have their turn, and a card that hangs is reset.
+ *
+ * The number of rounds since the last boot is in the variable RackstrapRounds. It is volatile while the program runs, because
+ * flash wears out, and stored only before a reset, as RackstrapTotal. The agent reads the first and removes both.
+ *
+ * Built by `cargo xtask efi`. No section but the code's: no writable data, no relocations. UEFI 2.10 is the specification.
+ */
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef u16 wide;
+typedef u64 status;
+
+#ifdef __x86_64__
+#define EFI __attribute__((ms_abi))
+#define LOADER u"\\EFI\\rackstrap\\netx64.efi"
+#define SUM u"\\EFI\\rackstrap\\netx64.crc"
+#else
+#define EFI
+#define LOADER u"\\EFI\\rackstrap\\netaa64.efi"
+#define SUM u"\\EFI\\rackstrap\\netaa64.crc"
+#endif
+
+/* Rounds until the machine is reset: four to five minutes with one card, as the disk's loader for BIOS. */
+#define ROUNDS 8
+/* The longest pause between two rounds, in seconds. */
+#define LONGEST 32
+/* The firmware resets the machine if a round takes longer than these seconds; an operating system that starts ends this clock. */
+#define STUCK 1800
+/* More bytes than any network loader has. */
+#define MOST (16u << 20)
+#define MOST_ENTRY 2048
+
+/* Attributes of variables (8.2.1). */
+#define STORED 7u
+#define VOLATILE 6u
+
+struct guid {
+    u32 a;
+    u16 b, c;
+    u8 d[8];
+};
+
+/* Of each table only the fields in use have a name and a type. */
+struct text_out {
+    void *reset;
+    EFI status (*print)(struct text_out *, const wide *);
+};
+
+struct file {
+    u64 revision;
+    EFI status (*open)(struct file *, struct file **, const wide *, u64 mode, u64 attributes);
+    EFI status (*close)(struct file *);
+    void *remove;
+    EFI status (*read)(struct file *, u64 *size, void *buffer);
+};
+
+struct file_system {
+    u64 revision;
+    EFI status (*open)(struct file_system *, struct file **);
+};
+
+struct loaded_image {
+    u32 revision;
+    void *parent;
+    void *system;
+    void *device;
+};
+
+struct boot {
+    u8 header[24];
+    void *before[5];
+    EFI status (*allocate)(u32 type, u64 size, void **);
+    EFI status (*release)(void *);
+    void *events[9];
+    EFI status (*protocol)(void *handle, const struct guid *, void *);
+    void *handles[5];
+    EFI status (*load)(u8 policy, void *parent, void *path, void *bytes, u64 size, void **image);
+    EFI status (*start)(void *image, u64 *, wide **);
+    void *exit;
+    EFI status (*unload)(void *image);
+    void *ends[2];
+    EFI status (*stall)(u64 microseconds);
+    EFI status (*watchdog)(u64 seconds, u64 code, u64 size, void *);
+    void *more[10];
+    EFI status (*crc32)(void *, u64 size, u32 *);
+};
+
+struct runtime {
+    u8 header[24];
+    void *time[6];
+    EFI status (*get)(const wide *, const struct guid *, u32 *attributes, u64 *size, void *);
+    void *next;
+    EFI status (*set)(const wide *, const struct guid *, u32 attributes, u64 size, const void *);
+    void *count;
+    EFI void (*reset)(u32 type, status, u64 size, void *);
+};
+
+struct system {
+    u8 header[24];
+    void *vendor;
+    u64 revision;
+    void *in[2];
+    void *out_handle;
+    struct text_out *out;
+    void *err[2];
+    struct runtime *runtime;
+    struct boot *boot;
+};
+
+/* 7261636B-7374-4261-9070-726F756E6473 */
+static const struct guid ours = {0x7261636B, 0x7374, 0x4261, {0x90, 0x70, 0x72, 0x6F, 0x75, 0x6E, 0x64, 0x73}};
+static const struct guid global = {0x8BE4DF61, 0x93CA, 0x11D2, {0xAA, 0x0D, 0x00, 0xE0, 0x98, 0x03, 0x2B, 0x8C}};
+static const struct guid is_loaded = {0x5B1B31A1, 0x9562, 0x11D2, {0x8E, 0x3F, 0x00, 0xA0, 0xC9, 0x69, 0x72, 0x3B}};
+static const struct guid is_files = {0x964E5B22, 0x6459, 0x11D2, {0x8E, 0x39, 0x00, 0xA0, 0xC9, 0x69, 0x72, 0x3B}};
+static const struct guid is_path = {0x09576E91, 0x6D3F, 0x11D2, {0x8E, 0x39, 0x00, 0xA0, 0xC9, 0x69, 0x72, 0x3B}};
+
+static void print(struct system *s, const wide *text)
+{
+    s->out->print(s->out, text);
+}
+
+static void print_number(struct system *s, u32 number)
+{
+    wide text[11];
+    u32 at = 10;
+    text[at] = 0;
+    do {
+        text[--at] = (wide)('0' + number % 10);
+        number /= 10;
+    } while (number);
+    print(s, text + at);
+}
+
+/* A number that differs between machines that were switched on together. */
+static u32 random(void)
+{
+#ifdef __x86_64__
+    u32 low, high;
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+    return low >> 4;
+#else
+    u64 count;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(count));
+    return (u32)count;
+#endif
+}
+
+static u32 stored(struct system *s)
+{
+    u32 count = 0;
+    u64 size = sizeof count;
+    /* A variable of another size is not ours. */
+    if (s->runtime->get(u"RackstrapTotal", &ours, 0, &size, &count) || size != sizeof count)
+        return 0;
+    return count;
+}
+
+/* Reads a whole file of the partition into memory of its own; none if it is missing, unreadable, or too large. */
+static void *read(struct boot *b, struct file *root, const wide *name, u64 most, u64 *size)
+{
+    struct file *file;
+    void *bytes = 0;
+    if (root->open(root, &file, name, 1, 0))
+        return 0;
+    *size = most;
+    /* EfiLoaderData. */
+    if (!b->allocate(2, most, &bytes) && (file->read(file, size, bytes) || *size == most)) {
+        b->release(bytes);
+        bytes = 0;
+    }
+    file->close(file);
+    return bytes;
+}
+
+/* Starts the network loader. Returns 0 if it ran and came back. */
+static status ask(struct system *s, void *me)
+{
+    struct boot *b = s->boot;
+    struct loaded_image *image;
+    struct file_system *files;
+    struct file *root;
+    void *path, *loader, *bytes, *sum;
+    u64 size, sum_size;
+    u32 crc;
+    status failed = 1;
+    if (b->protocol(me, &is_loaded, &image) || b->protocol(image->device, &is_files, &files) || files->open(files, &root))
+        return failed;
+    /* Without a path the loader does not know from which device it comes, which is no reason not to start it. */
+    if (b->protocol(image->device, &is_path, &path))
+        path = 0;
+    bytes = read(b, root, LOADER, MOST, &size);
+    sum = read(b, root, SUM, 64, &sum_size);
+    root->close(root);
+    if (bytes && sum && sum_size == 4 && !b->crc32(bytes, size, &crc) && crc == *(u32 *)sum) {
+        failed = b->load(0, me, path, bytes, size, &loader);
+        if (!failed)
+            b->start(loader, 0, 0);
+        else if (loader && failed == (1ull << 63 | 26))
+            /* EFI_SECURITY_VIOLATION: it is loaded, and may not be started. */
+            b->unload(loader);
+    }
+    if (bytes)
+        b->release(bytes);
+    if (sum)
+        b->release(sum);
+    return failed;
+}
+
+/* Whether a boot entry is active and boots from a network card by something else than IPv6: its path has a MAC node (10.3.4.11). */
+static u32 is_network(const u8 *entry, u64 size)
+{
+    u64 at = 6, end;
+    u32 mac = 0;
+    if (size < 8 || !(entry[0] & 1))
+        return 0;
+    while (at + 2 <= size && (entry[at] || entry[at + 1]))
+        at += 2;
+    at += 2;
+    end = at + (entry[4] | (u64)entry[5] << 8);
+    if (end > size)
+        end = size;
+    while (at + 4 <= end) {
+        u64 length = entry[at + 2] | (u64)entry[at + 3] << 8;
+        if (length < 4)
+            return 0;
+        if (entry[at] == 3 && entry[at + 1] == 13)
+            return 0;
+        if (entry[at] == 3 && entry[at + 1] == 11)
+            mac = 1;
+        at += length;
+    }
+    return mac;
+}
+
+/* The next boot is from the network, if the firmware has an entry for it. */
+static void network_next(struct system *s)
+{
+    u8 entry[MOST_ENTRY];
+    u16 order[128];
+    wide name[9];
+    u64 size = sizeof order, at, length;
+    u32 digit;
+    if (s->runtime->get(u"BootOrder", &global, 0, &size, order))
+        return;
+    for (at = 0; at < size / 2; at++) {
+        name[0] = 'B', name[1] = 'o', name[2] = 'o', name[3] = 't', name[8] = 0;
+        for (digit = 0; digit < 4; digit++) {
+            u32 value = order[at] >> (12 - 4 * digit) & 15;
+            name[4 + digit] = (wide)(value < 10 ? '0' + value : 'A' + value - 10);
+        }
+        length = sizeof entry;
+        if (!s->runtime->get(name, &global, 0, &length, entry) && is_network(entry, length)) {
+            s->runtime->set(u"BootNext", &global, STORED, 2, &order[at]);
+            return;
+        }
+    }
+}
+
+EFI status start(void *me, struct system *s)
+{
+    u32 total = stored(s);
+    u32 round, pause = 2, left;
+    for (round = 1;; round++) {
+        s->boot->watchdog(STUCK, 0x10000, 0, 0);
+        s->runtime->set(u"RackstrapRounds", &ours, VOLATILE, sizeof total, &total);
+        print(s, u"rackstrap: this disk asks the network.\r\n");
+        if (ask(s, me))
+            print(s, u"rackstrap: the network loader on this disk cannot be started.\r\n");
+        total++;
+        left = pause + random() % (pause / 2 + 1);
+        print(s, u"\r\nrackstrap: network boot failed, trying again in ");
+        print_number(s, left);
+        print(s, u" s (round ");
+        print_number(s, total);
+        print(s, u")\r\n");
+        while (left--)
+            s->boot->stall(1000000);
+        if (round == ROUNDS)
+            break;
+        if (pause < LONGEST)
+            pause *= 2;
+    }
+    s->runtime->set(u"RackstrapTotal", &ours, STORED, sizeof total, &total);
+    network_next(s);
+    print(s, u"rackstrap: resetting the machine.\r\n");
+    s->runtime->reset(0, 0, 0, 0);
+    /* Firmware that cannot reset gets its control back, and tries its next boot entry. */
+    return 1ull << 63 | 7;
+}

@@ -1,0 +1,195 @@
+//! The EFI system partition of a prepared disk: a program that asks the network without end, for UEFI.
+//!
+//! The server makes its content, and names it in the plan by size and CRC-32. It lies in the gap between the GPT and the marker
+//! partition, which no layout uses. So layouts, digests and the partitions in use do not change, and disks get it that were prepared
+//! before it existed. Only the GPT of a disk that carries our final marker gets the entry, and only while nothing else is in the gap.
+//!
+//! Power cuts: the content precedes the entry. Its first block, without which it is no file system, is zeroed first and written last. A
+//! new entry is written to the backup table before the primary one, with a flush between, so one valid table exists at any moment.
+
+use super::{
+    device::{BlockDevice, write_zeroes},
+    gptread::{self, Gpt, Raw, RawTable},
+    marker::{self, MarkerState, Sector0},
+};
+use crate::fail::{Doing, Failure, Res};
+use rackstrap_wire::{ESP_AT, ESP_LENGTH, EspImage, PartitionTable};
+use uuid::Uuid;
+
+/// Type of an EFI system partition (UEFI 2.10, 5.3.3).
+const TYPE: &str = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B";
+/// The name of ours. Names of layouts' partitions have neither blanks nor capitals.
+const NAME: &str = "rackstrap EFI";
+/// Bit 63 of an entry's attributes: systemd and other systems mount the partition nowhere by themselves.
+const NO_AUTO: u64 = 1 << 63;
+/// Sizes of images are multiples of this many bytes.
+const BLOCK: u64 = 4096;
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Installed {
+    /// The partition is as wanted.
+    Same,
+    /// It was made, or its content was replaced.
+    Written,
+    /// The disk has an MBR, or the server has no partition for this machine.
+    NotFor,
+}
+
+/// Gives a prepared disk the one of `wanted` that is for this machine and this disk.
+pub fn install(
+    device: &mut dyn BlockDevice,
+    wanted: &[EspImage],
+    arch: &str,
+    new_uuid: &mut dyn FnMut() -> Uuid,
+    fetch: &mut dyn FnMut(&EspImage) -> Res<Vec<u8>>,
+) -> Res<Installed> {
+    let sector = device.sector();
+    let Some(wanted) = wanted.iter().find(|esp| esp.arch == arch && esp.sector == sector) else {
+        return Ok(Installed::NotFor);
+    };
+    let mut sector0 = [0; 512];
+    device.read_at(0, &mut sector0).doing(|| "reading sector 0".into())?;
+    match marker::decode_sector0(&sector0) {
+        Sector0::Ours(Some(record), MarkerState::Final) if record.table == PartitionTable::Gpt => {}
+        Sector0::Ours(Some(_), MarkerState::Final) => return Ok(Installed::NotFor),
+        _ => return Err(Failure::new("sector 0 was changed since rackstrap wrote it")),
+    }
+    let size = u64::from(wanted.size);
+    if size == 0 || size > ESP_LENGTH || !size.is_multiple_of(BLOCK) {
+        return Err(Failure::new(format!(
+            "the EFI system partition of the server has {size} bytes; the disk has room for {ESP_LENGTH}, in steps of {BLOCK}"
+        )));
+    }
+    let has_entry = entry(device)?;
+    let mut found = vec![0; wanted.size as usize];
+    device
+        .read_at(ESP_AT, &mut found)
+        .doing(|| "reading the EFI system partition".into())?;
+    let is_wanted = crc32fast::hash(&found) == wanted.crc;
+    if !is_wanted {
+        let bytes = fetch(wanted)?;
+        if bytes.len() as u64 != size || crc32fast::hash(&bytes) != wanted.crc {
+            return Err(Failure::new(
+                "the EFI system partition from the server is damaged; nothing was written",
+            ));
+        }
+        write(device, &bytes).doing(|| "writing the EFI system partition".into())?;
+    }
+    let table = complete_table(device, has_entry, new_uuid);
+    let table_written = table.doing(|| "adding the EFI system partition to the GPT".into())?;
+    Ok(match is_wanted && !table_written {
+        true => Installed::Same,
+        false => Installed::Written,
+    })
+}
+
+/// Whether the table has our entry. Any other partition in the gap is an error.
+fn entry(device: &mut dyn BlockDevice) -> Res<bool> {
+    let Gpt::Valid(entries) = gptread::read(device).doing(|| "reading the GPT".into())? else {
+        return Err(Failure::new("the GPT cannot be read"));
+    };
+    let mut inside = entries.iter().filter(|entry| entry.start < ESP_AT + ESP_LENGTH);
+    match inside.next() {
+        None => Ok(false),
+        Some(e) if e.kind == TYPE && e.name == NAME && (e.start, e.len) == (ESP_AT, ESP_LENGTH) => Ok(true),
+        Some(other) => Err(Failure::new(format!(
+            "partition {} is not rackstrap's, and begins in the first MiB of the disk; it was left alone",
+            other.number
+        ))),
+    }
+}
+
+fn write(device: &mut dyn BlockDevice, bytes: &[u8]) -> std::io::Result<()> {
+    let first = device.sector() as usize;
+    write_zeroes(device, ESP_AT, first as u64)?;
+    device.flush()?;
+    device.write_at(ESP_AT + first as u64, &bytes[first..])?;
+    device.flush()?;
+    device.write_at(ESP_AT, &bytes[..first])?;
+    device.flush()
+}
+
+/// Makes both copies of the table have our entry. Returns true if one was written. A power cut in an earlier run can have left one of them
+/// without the entry, or damaged.
+fn complete_table(device: &mut dyn BlockDevice, has_entry: bool, new_uuid: &mut dyn FnMut() -> Uuid) -> Res<bool> {
+    let sector = u64::from(device.sector());
+    let size = device.size();
+    let last = size / sector - 1;
+    let reading = || "reading the GPT".to_owned();
+    let primary = gptread::raw(device, 1, sector, size, false).doing(reading)?;
+    let backup = gptread::raw(device, last, sector, size, false).doing(reading)?;
+    let (mut new, old) = match (&primary, &backup) {
+        // The disk has another size than when it was prepared.
+        (_, Raw::None) => return Err(Failure::new("its backup copy is not at the end of the disk")),
+        (Raw::Valid(table), _) => (table.clone(), [&backup, &primary]),
+        (_, Raw::Valid(table)) if has_entry => (table.clone(), [&backup, &primary]),
+        _ => {
+            return Err(Failure::new(
+                "its primary copy is damaged; `gdisk` repairs it, and `rackstrap node reprep` makes a new one",
+            ));
+        }
+    };
+    if !has_entry {
+        add_entry(&mut new, &encode_entry(sector, new_uuid())?)?;
+    }
+    let blocks = (new.entries.len() as u64).div_ceil(sector);
+    let mut written = false;
+    for (old, lba, other, entries_at) in [(old[0], last, 1, last - blocks), (old[1], 1, last, 2)] {
+        // LBAs of this copy, of the other one, and of the entries (UEFI 2.10, 5.3.2).
+        for (at, value) in [(24, lba), (32, other), (72, entries_at)] {
+            new.header[at..at + 8].copy_from_slice(&value.to_le_bytes());
+        }
+        checksum(&mut new);
+        if matches!(old, Raw::Valid(old) if old.header == new.header && old.entries == new.entries) {
+            continue;
+        }
+        let doing = || "writing the GPT".to_owned();
+        device.write_at(entries_at * sector, &new.entries).doing(doing)?;
+        device.write_at(lba * sector, &new.header).doing(doing)?;
+        device.flush().doing(doing)?;
+        written = true;
+    }
+    Ok(written)
+}
+
+/// Our entry (UEFI 2.10, 5.3.3).
+fn encode_entry(sector: u64, id: Uuid) -> Res<[u8; 128]> {
+    let kind: Uuid = TYPE.parse().doing(|| "reading the type".into())?;
+    let mut bytes = [0; 128];
+    bytes[..16].copy_from_slice(&kind.to_bytes_le());
+    bytes[16..32].copy_from_slice(&id.to_bytes_le());
+    bytes[32..40].copy_from_slice(&(ESP_AT / sector).to_le_bytes());
+    bytes[40..48].copy_from_slice(&((ESP_AT + ESP_LENGTH) / sector - 1).to_le_bytes());
+    bytes[48..56].copy_from_slice(&NO_AUTO.to_le_bytes());
+    for (to, from) in bytes[56..].chunks_exact_mut(2).zip(NAME.encode_utf16()) {
+        to.copy_from_slice(&from.to_le_bytes());
+    }
+    Ok(bytes)
+}
+
+/// Puts the entry behind the last one in use, or else into the first free place.
+fn add_entry(table: &mut RawTable, entry: &[u8; 128]) -> Res<()> {
+    // The type of an unused entry is zero.
+    let used = |e: &[u8]| e[..16] != [0; 16];
+    let places: Vec<bool> = table.entries.chunks_exact(table.entry_len).map(used).collect();
+    let behind = places.iter().rposition(|used| *used).map_or(0, |last| last + 1);
+    let free = Some(behind).filter(|at| *at < places.len());
+    let free = free.or_else(|| places.iter().position(|used| !used));
+    let at = free.ok_or_else(|| Failure::new("all of its entries are in use"))? * table.entry_len;
+    table.entries[at..at + entry.len()].copy_from_slice(entry);
+    Ok(())
+}
+
+/// Corrects the checksums of the entries and of the header.
+fn checksum(table: &mut RawTable) {
+    let crc = crc32fast::hash(&table.entries);
+    table.header[88..92].copy_from_slice(&crc.to_le_bytes());
+    table.header[16..20].fill(0);
+    let crc = crc32fast::hash(&table.header[..table.header_len]);
+    table.header[16..20].copy_from_slice(&crc.to_le_bytes());
+}
+
+#[cfg(test)]
+#[path = "esp_tests.rs"]
+mod tests;

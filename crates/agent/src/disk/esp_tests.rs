@@ -1,0 +1,207 @@
+use super::*;
+use crate::disk::{
+    geometry,
+    inspect::{Finding, inspect},
+    marker::Record,
+    model::Model,
+    table,
+};
+use rackstrap_wire::{FileSystem, Layout, Partition, Size};
+
+const MIB: u64 = 1 << 20;
+
+/// A prepared disk with two partitions, as an agent from before EFI system partitions left it.
+fn prepared(kind: PartitionTable, sector: u32) -> Model {
+    let partition = |name: &str, size| Partition {
+        name: name.into(),
+        size,
+        fs: FileSystem::Raw,
+        mount: None,
+        options: String::new(),
+    };
+    let layout = Layout {
+        name: "scratch".into(),
+        version: 1,
+        table: kind,
+        partitions: vec![partition("a", Size::Bytes(MIB)), partition("b", Size::Rest)],
+    };
+    let record = Record {
+        name: "scratch".into(),
+        version: 1,
+        digest: [3; 16],
+        table: kind,
+    };
+    let mut disk = Model::new(6 * MIB, sector);
+    let geometry = geometry::place(&layout, disk.size(), sector).unwrap();
+    table::write_table(&mut disk, &layout, &geometry, &record, &mut Uuid::new_v4).unwrap();
+    if kind == PartitionTable::Gpt {
+        table::write_partition_record(&mut disk, &record, MarkerState::Final).unwrap();
+    }
+    table::write_state(&mut disk, &record, MarkerState::Final).unwrap();
+    disk.flush().unwrap();
+    disk.writes = 0;
+    disk
+}
+
+fn image(fill: u8, sector: u32) -> (EspImage, Vec<u8>) {
+    let bytes = vec![fill; 3 * BLOCK as usize];
+    let image = EspImage {
+        arch: "x86_64".into(),
+        sector,
+        size: bytes.len() as u32,
+        crc: crc32fast::hash(&bytes),
+    };
+    (image, bytes)
+}
+
+fn put(disk: &mut Model, (image, bytes): &(EspImage, Vec<u8>)) -> Res<Installed> {
+    let other = EspImage {
+        arch: "aarch64".into(),
+        ..image.clone()
+    };
+    let mut new_uuid = || Uuid::from_u128(7);
+    let all = [other, image.clone()];
+    install(disk, &all, "x86_64", &mut new_uuid, &mut |_| Ok(bytes.clone()))
+}
+
+fn entries(disk: &mut Model) -> Vec<gptread::Entry> {
+    match gptread::read(disk).unwrap() {
+        Gpt::Valid(entries) => entries,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn both_copies_are_valid(disk: &mut Model) -> bool {
+    let (sector, size) = (u64::from(disk.sector), disk.size());
+    let copies = [1, size / sector - 1].map(|lba| gptread::raw(disk, lba, sector, size, false).unwrap());
+    matches!(&copies, [Raw::Valid(a), Raw::Valid(b)] if a.entries == b.entries)
+}
+
+#[test]
+fn an_older_disk_gets_the_partition_once_and_keeps_all_others() {
+    for sector in [512, 4096] {
+        let mut disk = prepared(PartitionTable::Gpt, sector);
+        let before = entries(&mut disk);
+        let rest = disk.durable[MIB as usize..(5 * MIB) as usize].to_vec();
+        let first = image(1, sector);
+        assert_eq!(put(&mut disk, &first), Ok(Installed::Written));
+        let after = entries(&mut disk);
+        assert_eq!(after[..before.len()], before);
+        let [new] = &after[before.len()..] else {
+            panic!("{after:?}")
+        };
+        assert_eq!((new.number, new.kind.as_str(), new.name.as_str()), (4, TYPE, NAME));
+        assert_eq!((new.start, new.start + new.len), (ESP_AT, MIB));
+        assert_eq!(disk.durable[ESP_AT as usize..][..first.1.len()], first.1);
+        assert!(disk.durable[MIB as usize..(5 * MIB) as usize] == rest);
+        assert!(both_copies_are_valid(&mut disk));
+        assert!(matches!(
+            inspect(&mut disk),
+            Ok(Finding::Ours {
+                state: MarkerState::Final,
+                ..
+            })
+        ));
+
+        let writes = disk.writes;
+        assert_eq!(put(&mut disk, &first), Ok(Installed::Same));
+        assert_eq!(disk.writes, writes, "an unchanged disk was written to");
+        assert_eq!(put(&mut disk, &image(2, sector)), Ok(Installed::Written));
+        assert_eq!(entries(&mut disk), after);
+    }
+}
+
+#[test]
+fn any_power_cut_leaves_a_whole_disk_and_the_next_boot_ends_the_same() {
+    let start = prepared(PartitionTable::Gpt, 512);
+    let wanted = image(5, 512);
+    let mut end = start.clone();
+    put(&mut end, &wanted).unwrap();
+    let old = entries(&mut start.clone());
+    for n in 0..=end.writes {
+        for kind in 0..3 {
+            let mut disk = start.clone();
+            disk.left = Some(n);
+            let _ = put(&mut disk, &wanted);
+            let mut odd = false;
+            disk.cut(|| {
+                odd = !odd;
+                kind == 1 || kind == 2 && odd
+            });
+            assert_eq!(entries(&mut disk)[..old.len()], old, "cut at {n} ({kind})");
+            assert!(matches!(
+                inspect(&mut disk),
+                Ok(Finding::Ours {
+                    state: MarkerState::Final,
+                    ..
+                })
+            ));
+            put(&mut disk, &wanted).unwrap();
+            assert!(disk.durable == end.durable, "cut at {n} ({kind}): the end differs");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_written_to_a_disk_that_is_not_as_rackstrap_left_it() {
+    let wanted = image(1, 512);
+    let mut foreign_esp = prepared(PartitionTable::Gpt, 512);
+    put(&mut foreign_esp, &wanted).unwrap();
+    // The same partition under another name: an administrator's, or another system's.
+    let at = 1024 + 3 * 128 + 56;
+    foreign_esp.durable[at] = b'X';
+    let crc = crc32fast::hash(&foreign_esp.durable[1024..1024 + 128 * 128]);
+    foreign_esp.durable[512 + 88..512 + 92].copy_from_slice(&crc.to_le_bytes());
+    foreign_esp.durable[512 + 16..512 + 20].fill(0);
+    let crc = crc32fast::hash(&foreign_esp.durable[512..512 + 92]);
+    foreign_esp.durable[512 + 16..512 + 20].copy_from_slice(&crc.to_le_bytes());
+    let mut no_table = prepared(PartitionTable::Gpt, 512);
+    no_table.durable[512..1024].fill(0);
+    let end = no_table.durable.len();
+    no_table.durable[end - 512..].fill(0);
+    let mut primary_damaged = prepared(PartitionTable::Gpt, 512);
+    primary_damaged.durable[512 + 60] ^= 1;
+    let mut other_sector0 = prepared(PartitionTable::Gpt, 512);
+    other_sector0.durable[400] ^= 1;
+    for (mut disk, why) in [
+        (foreign_esp, "partition 4 is not rackstrap's"),
+        (no_table, "the GPT cannot be read"),
+        (other_sector0, "sector 0 was changed"),
+    ] {
+        let before = disk.durable.clone();
+        let refused = put(&mut disk, &image(9, 512)).unwrap_err().to_string();
+        assert!(refused.contains(why), "{refused}");
+        assert!(disk.durable == before && disk.cached.is_empty(), "{why}");
+    }
+    // Somebody else's damage is not repaired.
+    let table = primary_damaged.durable[512..ESP_AT as usize].to_vec();
+    let refused = put(&mut primary_damaged, &wanted).unwrap_err().to_string();
+    assert!(refused.contains("primary copy is damaged"), "{refused}");
+    assert!(primary_damaged.durable[512..ESP_AT as usize] == table);
+}
+
+#[test]
+fn a_damaged_or_oversized_image_is_not_written() {
+    let mut disk = prepared(PartitionTable::Gpt, 512);
+    let before = disk.durable.clone();
+    let (good, mut bytes) = image(1, 512);
+    bytes[77] ^= 1;
+    assert!(put(&mut disk, &(good.clone(), bytes)).is_err());
+    for size in [0, 4095, ESP_LENGTH as u32 + 4096, u32::MAX] {
+        let bad = EspImage { size, ..good.clone() };
+        assert!(put(&mut disk, &(bad, Vec::new())).is_err(), "{size}");
+    }
+    assert!(disk.durable == before && disk.cached.is_empty());
+}
+
+#[test]
+fn disks_with_an_mbr_and_other_machines_get_none() {
+    let mut disk = prepared(PartitionTable::Mbr, 512);
+    assert_eq!(put(&mut disk, &image(1, 512)), Ok(Installed::NotFor));
+    assert_eq!(
+        put(&mut prepared(PartitionTable::Gpt, 4096), &image(1, 512)),
+        Ok(Installed::NotFor)
+    );
+    let none = install(&mut disk, &[], "x86_64", &mut Uuid::new_v4, &mut |_| panic!("fetched"));
+    assert_eq!((none, disk.writes), (Ok(Installed::NotFor), 0));
+}

@@ -1,0 +1,144 @@
+//! What restarts a machine that hangs while the agent runs: a hardware watchdog, and the kernel's own checks. Both end at the hand-over,
+//! where the operating system's own settings begin.
+
+use crate::{console::uptime_ms, sys};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+/// The first watchdog. The kernel starts it when it is opened.
+const DEVICE: &str = "/dev/watchdog";
+/// `1` if the driver never stops a watchdog that was started: then the operating system would have to feed it, and may not.
+const FOR_EVER: &str = "/sys/class/watchdog/watchdog0/nowayout";
+/// Between two signs of life.
+const PERIOD: Duration = Duration::from_secs(5);
+/// The machine is reset so many seconds after the last sign of life; a driver that does not take this keeps its own time, 30 s or more.
+const TIMEOUT: u16 = 120;
+/// A phase that shows no step and no attempt for this long hangs: the longest wait of the agent is 10 minutes, and a slow disk is filled
+/// in less.
+const HUNG_MS: u64 = 30 * 60 * 1000;
+
+/// The kernel's settings, with their values while the agent runs. An oops or a task that is stuck for ten minutes is a panic; with `panic=`
+/// of the kernel command line a panic restarts the machine. Waiting for the server is no such task: NFS waits can be killed.
+const KERNEL: [(&str, &str); 3] = [
+    ("panic_on_oops", "1"),
+    ("hung_task_timeout_secs", "600"),
+    ("hung_task_panic", "1"),
+];
+
+/// Uptime of the last step of any phase, in milliseconds.
+static PROGRESS: AtomicU64 = AtomicU64::new(0);
+
+/// Records that the agent makes progress.
+pub fn progress() {
+    PROGRESS.store(uptime_ms(), Relaxed);
+}
+
+/// Whether an agent that made its last progress at `last` hangs (pure). Both in milliseconds.
+fn hangs(last: u64, now: u64) -> bool {
+    now.saturating_sub(last) > HUNG_MS
+}
+
+/// The guards that are in force.
+#[derive(Debug)]
+pub struct Guards {
+    settings: Vec<(&'static str, String)>,
+    feeder: Option<(Arc<AtomicBool>, std::thread::JoinHandle<()>)>,
+}
+
+impl Guards {
+    /// Sets the kernel's checks. What this kernel does not have stays as it is.
+    pub fn set() -> Self {
+        Guards {
+            settings: settings(Path::new("/proc/sys/kernel")),
+            feeder: None,
+        }
+    }
+
+    /// Starts the watchdog, once its driver is loaded. Returns a sentence for people.
+    pub fn watch(&mut self) -> Option<String> {
+        if fs::read_to_string(FOR_EVER).is_ok_and(|text| text.trim() == "1") {
+            return Some("the watchdog cannot be stopped again, so it was not started".to_owned());
+        }
+        let mut device = OpenOptions::new().write(true).open(DEVICE).ok()?;
+        let _ = sys::set_watchdog_timeout(&device, TIMEOUT);
+        progress();
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = stop.clone();
+        let feeder = std::thread::Builder::new().spawn(move || {
+            while !asked.load(Relaxed) {
+                if !hangs(PROGRESS.load(Relaxed), uptime_ms()) {
+                    let _ = device.write_all(b"\0");
+                }
+                std::thread::park_timeout(PERIOD);
+            }
+            stop_watchdog(&mut device);
+        });
+        self.feeder = Some((stop, feeder.ok()?));
+        Some(format!("{DEVICE} resets the machine if it hangs"))
+    }
+
+    /// Ends all guards, before the operating system starts.
+    pub fn end(self) {
+        for (name, old) in self.settings {
+            let _ = fs::write(Path::new("/proc/sys/kernel").join(name), old);
+        }
+        if let Some((stop, feeder)) = self.feeder {
+            stop.store(true, Relaxed);
+            feeder.thread().unpark();
+            let _ = feeder.join();
+        }
+    }
+}
+
+/// Writes [`KERNEL`] below `dir`, and returns the earlier values.
+fn settings(dir: &Path) -> Vec<(&'static str, String)> {
+    let set = |(name, value): (&'static str, &str)| {
+        let path = dir.join(name);
+        let old = fs::read_to_string(&path).ok()?;
+        fs::write(path, value).ok()?;
+        Some((name, old))
+    };
+    KERNEL.into_iter().filter_map(set).collect()
+}
+
+/// Without this letter a watchdog continues after it is closed (Documentation/watchdog/watchdog-api.rst).
+fn stop_watchdog(device: &mut File) {
+    let _ = device.write_all(b"V");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_without_a_step_for_half_an_hour_hangs() {
+        assert!(!hangs(0, HUNG_MS));
+        assert!(hangs(0, HUNG_MS + 1));
+        assert!(!hangs(5_000, 1_000));
+    }
+
+    #[test]
+    fn the_settings_of_the_kernel_are_remembered_and_missing_ones_are_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("panic_on_oops"), "0\n").unwrap();
+        fs::write(dir.path().join("hung_task_panic"), "0\n").unwrap();
+        let old = settings(dir.path());
+        assert_eq!(
+            old,
+            [
+                ("panic_on_oops", "0\n".to_owned()),
+                ("hung_task_panic", "0\n".to_owned())
+            ]
+        );
+        assert_eq!(fs::read_to_string(dir.path().join("hung_task_panic")).unwrap(), "1");
+        assert!(!dir.path().join("hung_task_timeout_secs").exists());
+    }
+}

@@ -1,0 +1,203 @@
+//! The EFI system partition of prepared disks (pure).
+//!
+//! It lies between the GPT and the marker partition, in space that no layout uses, so it has 992 KiB: a FAT12 file system with
+//! rackstrap's program (`bootscripts/efi/`, 4 KiB) under the name by which UEFI starts a disk, the network loader that the program
+//! starts (iPXE with its own drivers, 830 KiB in Debian 12), and that loader's CRC-32. The agent writes it, see `esp` there.
+//!
+//! The `fatfs` crate writes the file system. Its times are constant without a clock, so equal files give equal bytes.
+
+use bytes::Bytes;
+use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
+use rackstrap_wire::{ESP_LENGTH, EspImage};
+use std::io::{self, Cursor, Write};
+
+/// What an EFI system partition is made of, for one architecture.
+struct Program {
+    /// Rust's and Linux's name of it.
+    arch: &'static str,
+    /// The name that UEFI starts on a disk without a boot entry (UEFI 2.10, 3.5.1.1).
+    boot: &'static str,
+    bytes: &'static [u8],
+    /// The file with the network loader, and the one with its CRC-32: `again.c` has the same names.
+    loader: &'static str,
+    crc: &'static str,
+    /// The network loader by the names that distributions give it. `snponly` would not do: it uses only the card from which it was
+    /// loaded, and here that is a disk.
+    ipxe: &'static [&'static str],
+}
+
+const PROGRAMS: [Program; 2] = [
+    Program {
+        arch: "x86_64",
+        boot: "BOOTX64.EFI",
+        bytes: include_bytes!("../../../bootscripts/efi/bootx64.efi"),
+        loader: "netx64.efi",
+        crc: "netx64.crc",
+        ipxe: &["ipxe.efi", "ipxe-x86_64.efi"],
+    },
+    Program {
+        arch: "aarch64",
+        boot: "BOOTAA64.EFI",
+        bytes: include_bytes!("../../../bootscripts/efi/bootaa64.efi"),
+        loader: "netaa64.efi",
+        crc: "netaa64.crc",
+        ipxe: &["ipxe-arm64.efi", "arm64-efi/ipxe.efi"],
+    },
+];
+
+/// The sizes of disks' logical blocks.
+const SECTORS: [u32; 2] = [512, 4096];
+/// The agent reads and writes multiples of this many bytes.
+const BLOCK: usize = 4096;
+
+/// The partitions for all architectures and block sizes.
+#[derive(Clone, Debug, Default)]
+pub struct Esps {
+    images: Vec<(EspImage, Bytes)>,
+}
+
+impl Esps {
+    /// Makes all partitions; `find` returns a boot loader by its name. A partition without a network loader has a program that waits and
+    /// resets the machine.
+    pub fn build(find: impl Fn(&str) -> Option<Bytes>) -> Self {
+        let mut all = Esps::default();
+        for program in &PROGRAMS {
+            let ipxe = program.ipxe.iter().find_map(|name| find(name));
+            for sector in SECTORS {
+                let full = ipxe.as_ref().and_then(|ipxe| image(program, sector, Some(ipxe)));
+                all.images.extend(full.or_else(|| image(program, sector, None)));
+            }
+        }
+        all
+    }
+
+    /// All partitions, as plans list them.
+    pub fn images(&self) -> Vec<EspImage> {
+        self.images.iter().map(|(image, _)| image.clone()).collect()
+    }
+
+    /// The bytes for `kind`, which is `x86_64-512`; none if there are no such programs.
+    pub fn bytes(&self, kind: &str) -> Option<Bytes> {
+        let (arch, sector) = kind.rsplit_once('-')?;
+        let sector: u32 = sector.parse().ok()?;
+        let mut images = self.images.iter();
+        let (_, bytes) = images.find(|(image, _)| image.arch == arch && image.sector == sector)?;
+        Some(bytes.clone())
+    }
+}
+
+/// One partition; none if its files do not fit.
+fn image(program: &Program, sector: u32, loader: Option<&[u8]>) -> Option<(EspImage, Bytes)> {
+    let mut bytes = files(program, sector, loader).ok()?;
+    let used = bytes.iter().rposition(|byte| *byte != 0)? + 1;
+    bytes.truncate(used.next_multiple_of(BLOCK));
+    let image = EspImage {
+        arch: program.arch.to_owned(),
+        sector,
+        size: u32::try_from(bytes.len()).ok()?,
+        crc: crc32fast::hash(&bytes),
+    };
+    Some((image, bytes.into()))
+}
+
+fn files(program: &Program, sector: u32, loader: Option<&[u8]>) -> io::Result<Vec<u8>> {
+    let sector_bytes = u16::try_from(sector).map_err(io::Error::other)?;
+    let options = FormatVolumeOptions::new()
+        .bytes_per_sector(sector_bytes)
+        .bytes_per_cluster(sector)
+        .total_sectors((ESP_LENGTH / u64::from(sector)) as u32)
+        .fat_type(FatType::Fat12)
+        // One sector of 4096 bytes, or two of 512: few files lie in the root.
+        .max_root_dir_entries(if sector == 512 { 32 } else { 128 })
+        .volume_label(*b"RACKSTRAP  ");
+    let mut disk = Cursor::new(vec![0; ESP_LENGTH as usize]);
+    fatfs::format_volume(&mut disk, options)?;
+    let volume = FileSystem::new(&mut disk, FsOptions::new())?;
+    let efi = volume.root_dir().create_dir("EFI")?;
+    let write = |dir: &str, name: &str, bytes: &[u8]| -> io::Result<()> {
+        efi.create_dir(dir)?.create_file(name)?.write_all(bytes)
+    };
+    write("BOOT", program.boot, program.bytes)?;
+    if let Some(loader) = loader {
+        write("rackstrap", program.crc, &crc32fast::hash(loader).to_le_bytes())?;
+        write("rackstrap", program.loader, loader)?;
+    }
+    drop(efi);
+    volume.unmount()?;
+    Ok(disk.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    fn build(size: usize) -> Esps {
+        let ipxe = Bytes::from(vec![7; size]);
+        Esps::build(|name| (name == "ipxe.efi").then(|| ipxe.clone()))
+    }
+
+    #[test]
+    fn each_partition_has_a_program_its_loader_and_the_sum_that_the_program_checks() {
+        let all = build(850_528);
+        let kinds: Vec<(String, u32)> = all.images().into_iter().map(|i| (i.arch, i.sector)).collect();
+        let want = [("x86_64", 512), ("x86_64", 4096), ("aarch64", 512), ("aarch64", 4096)];
+        assert!(kinds.iter().map(|(arch, sector)| (arch.as_str(), *sector)).eq(want));
+        for (image, bytes) in &all.images {
+            assert!(bytes.len().is_multiple_of(BLOCK) && bytes.len() as u64 <= ESP_LENGTH);
+            assert_eq!((bytes.len() as u32, crc32fast::hash(bytes)), (image.size, image.crc));
+            assert_eq!(
+                all.bytes(&format!("{}-{}", image.arch, image.sector)).as_ref(),
+                Some(bytes)
+            );
+            let mut whole = bytes.to_vec();
+            whole.resize(ESP_LENGTH as usize, 0);
+            let volume = FileSystem::new(Cursor::new(whole), FsOptions::new()).unwrap();
+            let read = |path: &str| {
+                let mut found = Vec::new();
+                let file = volume.root_dir().open_file(path);
+                let mut file = file.unwrap_or_else(|error| panic!("{path} ({}): {error}", image.sector));
+                file.read_to_end(&mut found).unwrap();
+                found
+            };
+            if image.arch == "x86_64" {
+                assert!(read("EFI/BOOT/BOOTX64.EFI").starts_with(b"MZ"));
+                assert_eq!(read("EFI/rackstrap/netx64.efi"), vec![7; 850_528]);
+                assert_eq!(
+                    read("EFI/rackstrap/netx64.crc"),
+                    crc32fast::hash(&[7; 850_528]).to_le_bytes()
+                );
+            } else {
+                assert!(read("EFI/BOOT/BOOTAA64.EFI").starts_with(b"MZ"));
+                assert!(volume.root_dir().open_file("EFI/rackstrap/netaa64.efi").is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn equal_files_give_equal_bytes() {
+        assert_eq!(build(1000).images, build(1000).images);
+        assert_ne!(build(1000).images, build(1001).images);
+    }
+
+    #[test]
+    fn a_loader_that_does_not_fit_leaves_the_program_alone_on_its_partition() {
+        let all = build(ESP_LENGTH as usize);
+        assert!(all.bytes("x86_64-512").is_some_and(|bytes| bytes.len() < 32 << 10));
+    }
+
+    #[test]
+    fn there_are_no_other_kinds() {
+        for kind in [
+            "",
+            "x86_64",
+            "x86_64-",
+            "x86_64-1024",
+            "riscv64-512",
+            "-512",
+            "x86_64--512",
+        ] {
+            assert_eq!(build(1).bytes(kind), None, "{kind}");
+        }
+    }
+}
