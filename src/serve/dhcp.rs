@@ -10,7 +10,9 @@ use rackstrap_base::{
     subnet::DhcpPart,
     sync::lock,
 };
-use rackstrap_dhcp::{Answer, AnswerKind, Ask, Authority, DhcpEvent, Kind, Lease, LeaseStore, Left, Loader, Network};
+use rackstrap_dhcp::{
+    Answer, AnswerKind, Ask, Authority, DhcpEvent, Kind, Lease, LeaseStore, Left, Loader, Network, Port,
+};
 use rackstrap_model::decide::{Decision, LoaderChoice, Requester, World, decide};
 use rackstrap_registries::{
     discovery::{Moved, NoRoom, Observation, Place, Places},

@@ -12,6 +12,7 @@ use std::{
 use testbed::{packages, paths};
 
 /// The version of GCC whose output is in the repository: Debian 12's. Another one may choose other instructions.
+#[cfg(test)]
 const GCC: &str = "12.2.0";
 
 /// A program, and how it is made.

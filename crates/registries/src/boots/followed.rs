@@ -153,7 +153,7 @@ mod tests {
                 ("r01n02", "r01n01")
             );
             assert!(
-                matches!(boots.get(begun), None),
+                boots.get(begun).is_none(),
                 "an agent with the old name begins again"
             );
             let of =
