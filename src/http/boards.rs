@@ -50,10 +50,8 @@ impl Service {
         let boot = self.boot_of(peer, id)?;
         let world = self.snapshot();
         let version = world.images.of_plan(&boot.plan).ok_or_else(|| no_file(path))?;
-        let open = |version: &ImageVersion| {
-            trees::device_tree(&version.dir.join("root"), &version.manifest.kernel_release, path)
-        };
-        self.of_tree(version, "device-trees", path, open(version))
+        let open = trees::device_tree(&version.dir.join("root"), &version.manifest.kernel_release, path);
+        self.of_tree(version, "device-trees", path, open)
     }
 
     /// A file for the Raspberry Pi at the sender's address: `cmdline.txt` is its boot script, `kernel8.img` and `initramfs` are those of
