@@ -117,7 +117,8 @@ fn get(host: &Namespace, name: &str) -> Result<std::result::Result<String, Strin
 
 fn has_address(host: &Namespace, address: Ipv4Addr) -> Result {
     host.ip(&["address", "flush", "dev", "eth0"])?;
-    host.ip(&["address", "add", &format!("{address}/16"), "dev", "eth0"])
+    host.ip(&["address", "add", &format!("{address}/16"), "dev", "eth0"])?;
+    Ok(())
 }
 
 /// The lines of a timeline, `step: detail`.

@@ -152,10 +152,7 @@ mod tests {
                 (name(one).unwrap().as_str(), name(two).unwrap().as_str()),
                 ("r01n02", "r01n01")
             );
-            assert!(
-                boots.get(begun).is_none(),
-                "an agent with the old name begins again"
-            );
+            assert!(boots.get(begun).is_none(), "an agent with the old name begins again");
             let of =
                 |name: &str| -> Vec<String> { boots.of_node(name).iter().map(|boot| boot.plan.id.clone()).collect() };
             assert_eq!((of("r01n02"), of("r01n01")), (vec![one.clone()], vec![two.clone()]));
