@@ -1,10 +1,12 @@
 //! A file in /boot: which release the kernel says that it is. Compressed ones are unpacked for it.
 
-use rackstrap_image::kernel_release;
+use rackstrap_image::{is_signed, kernel_release};
 use std::io::Cursor;
 
 /// One run; true if it is a kernel that says its release.
 pub fn run(input: &[u8]) -> bool {
+    // Of an EFI program only its first bytes are looked at.
+    let _ = is_signed(input);
     let Some(release) = kernel_release(Cursor::new(input)) else {
         return false;
     };

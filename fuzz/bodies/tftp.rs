@@ -1,6 +1,7 @@
 //! A request and what follows it, all chosen by the fuzzer: length-prefixed datagrams and waits, to one session.
 
 use bytes::Bytes;
+use rackstrap_base::bootname::BootName;
 use rackstrap_tftp::{
     name,
     options::Negotiated,
@@ -20,6 +21,11 @@ pub fn run(input: &[u8]) -> bool {
     };
     if let Ok(name) = name::normalise(request.name) {
         assert!(!name.starts_with('/') && name.split('/').all(|part| !matches!(part, "" | "." | "..")));
+        match BootName::parse(&name) {
+            Some(BootName::Script(script)) => assert!(script.failed.bytes().all(|byte| byte.is_ascii_lowercase())),
+            Some(BootName::File { boot, .. }) => assert!(!boot.contains('/')),
+            _ => {}
+        }
     }
     let file: Vec<u8> = (0..3000u32)
         .map(|n| if n % 7 == 0 { b'\n' } else { (n % 251) as u8 })

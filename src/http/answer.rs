@@ -83,6 +83,11 @@ impl Problem {
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::BodyTooLarge, text)
     }
 
+    /// The sentence for people.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The refusal of a body that is not JSON, has the wrong content, or is longer than `most` bytes.
     pub fn of_body(rejection: &JsonRejection, most: usize) -> Self {
         match rejection.status() {

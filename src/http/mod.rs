@@ -1,12 +1,14 @@
 //! HTTP: boot scripts, kernels and initramfs for loaders; plans, overlays and reports for agents.
 //!
-//! [`script`] renders what loaders get (pure); [`loader`] and [`agent`] answer the two kinds of
-//! clients; [`task`] holds the sockets.
+//! [`script`] renders what loaders get (pure); `ask` decides which script a loader gets, also by TFTP; [`loader`] and [`agent`] answer
+//! the two kinds of clients; [`task`] holds the sockets.
 
 mod agent;
 mod agent_message;
 mod answer;
+mod ask;
 mod counters;
+mod files;
 mod limits;
 mod loader;
 mod reported;
@@ -15,6 +17,7 @@ mod service;
 pub mod task;
 
 pub use counters::{Counters, Reason};
+pub use files::SharedFiles;
 pub use limits::Limits;
 pub use reported::ReportedEvents;
-pub use service::{Service, Waits, base_url};
+pub use service::{Holder, Peer, Service, Waits, base_url};

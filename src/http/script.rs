@@ -1,15 +1,19 @@
-//! iPXE scripts, rendered from `bootscripts/`.
+//! Boot scripts, rendered from `bootscripts/`: for each language a script of a node that boots, one of a machine that waits, and one of a
+//! card that is left alone.
 //!
 //! iPXE has no arithmetic but `inc` and no comparison but equality. A pause that doubles up to a limit needs the exact value
 //! that it will reach: [`Pauses`] computes both from one seed.
 
+mod grub;
+
 use include_dir::{Dir, include_dir};
 use minijinja::{Environment, UndefinedBehavior, context};
-use rackstrap_base::words::closest;
+use rackstrap_base::{bootname::ScriptLanguage, words::closest};
 use rackstrap_wire::{HwAddr, Plan, cmdline};
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
 };
 
@@ -39,6 +43,12 @@ impl Pauses {
             first,
             longest: first * 8,
         }
+    }
+
+    /// All of them, for a language that cannot double.
+    fn all(self) -> Vec<u32> {
+        let doubled = std::iter::successors(Some(self.first), |pause| Some(pause * 2));
+        doubled.take_while(|pause| *pause <= self.longest).collect()
     }
 }
 
@@ -112,24 +122,25 @@ impl Scripts {
     }
 
     /// The script of a node that boots.
-    pub fn node(&self, script: &NodeScript<'_>) -> Result<String, String> {
-        let plan = script.plan;
-        let kernel_args = command_line(script);
-        if kernel_args.len() > MAX_COMMAND_LINE {
-            return Err(format!(
-                "the kernel command line has {} bytes, and kernels cut it at {MAX_COMMAND_LINE}; shorten kernel-args",
-                kernel_args.len()
-            ));
+    ///
+    /// # Errors
+    /// The kernel would not get its arguments as they are, or a template of the site is wrong.
+    pub fn node(&self, language: ScriptLanguage, script: &NodeScript<'_>) -> Result<String, String> {
+        let line = command_line(script);
+        match language {
+            ScriptLanguage::Ipxe => self.node_by_ipxe(script, &line),
+            ScriptLanguage::Grub => self.node_by_grub(script, &line),
         }
-        let attributes = script.attributes.iter();
-        let attributes: BTreeMap<&str, String> = attributes
-            .map(|(name, value)| (name.as_str(), value.chars().map(plain).collect()))
-            .collect();
+    }
+
+    fn node_by_ipxe(&self, script: &NodeScript<'_>, kernel_args: &str) -> Result<String, String> {
+        let plan = script.plan;
+        fits(kernel_args.len())?;
         self.render(
             "node.ipxe.j2",
             context! {
                 node => plan.node.as_str(),
-                attributes,
+                attributes => attributes(script, ScriptLanguage::Ipxe),
                 image => plan.image.to_string(),
                 boot => plan.id.as_str(),
                 base => script.base,
@@ -142,14 +153,59 @@ impl Scripts {
         )
     }
 
-    /// The script of a machine that has to wait: it shows the message, and asks again after a pause, for ever.
-    pub fn wait(&self, script: &WaitScript<'_>) -> Result<String, String> {
-        let message: Vec<String> = script.message.iter().map(|line| harmless(line)).collect();
+    fn node_by_grub(&self, script: &NodeScript<'_>, line: &str) -> Result<String, String> {
+        let plan = script.plan;
+        // GRUB puts `BOOT_IMAGE=(http,10.5.0.1:80)/boot/ID/kernel` before the arguments (LINUX_IMAGE in its loaders).
+        let server = script.base.trim_start_matches("http://");
+        let image = format!("BOOT_IMAGE=(http,{server})/boot/{}/kernel ", plan.id);
+        fits(image.len() + line.len())?;
         self.render(
-            "wait.ipxe.j2",
+            "node.grub.j2",
+            context! {
+                node => plan.node.as_str(),
+                attributes => attributes(script, ScriptLanguage::Grub),
+                image => plan.image.to_string(),
+                boot => plan.id.as_str(),
+                title => grub::word(&format!("rackstrap: {} boots {}", plan.node, plan.image)),
+                kernel_args => grub::arguments(line)?,
+                delay => script.pauses.first,
+            },
+        )
+    }
+
+    /// The script that a loader looks for by itself on `server`, whose HTTP is at `http_port`; it is the same for all machines, and has
+    /// no secret.
+    ///
+    /// # Errors
+    /// A template of the site is wrong.
+    pub fn start(&self, server: Ipv4Addr, http_port: u16, pauses: Pauses) -> Result<String, String> {
+        // Before 2.04 GRUB knew no ports.
+        let port = if http_port == 80 {
+            String::new()
+        } else {
+            format!(":{http_port}")
+        };
+        self.render(
+            "start.grub.j2",
+            context! {
+                http => grub::word(&format!("(http,{server}{port})")),
+                tftp => grub::word(&format!("(tftp,{server})")),
+                silent => grub::word(&format!("rackstrap: no script from {server}")),
+                pauses => pauses.all(),
+            },
+        )
+    }
+
+    /// The script of a machine that has to wait: it shows the message, and asks again after a pause, for ever.
+    ///
+    /// # Errors
+    /// A template of the site is wrong.
+    pub fn wait(&self, language: ScriptLanguage, script: &WaitScript<'_>) -> Result<String, String> {
+        self.render(
+            &format!("wait.{}.j2", language.suffix()),
             context! {
                 hwaddr => script.hwaddr.to_string(),
-                message,
+                message => lines(language, script.message),
                 new_address => script.new_address,
                 delay => script.pauses.first,
                 longest_delay => script.pauses.longest,
@@ -162,9 +218,12 @@ impl Scripts {
 
     /// The script of a card that the machine must not boot from: it shows the message and exits, so that the firmware tries
     /// the next card.
-    pub fn leave(&self, hwaddr: HwAddr, message: &[String]) -> Result<String, String> {
-        let message: Vec<String> = message.iter().map(|line| harmless(line)).collect();
-        self.render("leave.ipxe.j2", context! { hwaddr => hwaddr.to_string(), message })
+    ///
+    /// # Errors
+    /// A template of the site is wrong.
+    pub fn leave(&self, language: ScriptLanguage, hwaddr: HwAddr, message: &[String]) -> Result<String, String> {
+        let context = context! { hwaddr => hwaddr.to_string(), message => lines(language, message) };
+        self.render(&format!("leave.{}.j2", language.suffix()), context)
     }
 
     fn render(&self, name: &str, context: minijinja::Value) -> Result<String, String> {
@@ -216,6 +275,37 @@ fn command_line(script: &NodeScript<'_>) -> String {
     line
 }
 
+/// Refuses a command line of that many bytes if the kernel would cut it.
+fn fits(len: usize) -> Result<(), String> {
+    match len > MAX_COMMAND_LINE {
+        true => Err(format!(
+            "the kernel command line has {len} bytes, and kernels cut it at {MAX_COMMAND_LINE}; shorten kernel-args"
+        )),
+        false => Ok(()),
+    }
+}
+
+/// Attributes of the node without characters that the language would interpret: templates of the site may use them anywhere.
+fn attributes<'a>(script: &NodeScript<'a>, language: ScriptLanguage) -> BTreeMap<&'a str, String> {
+    let plain = |c: char| match language {
+        ScriptLanguage::Ipxe => plain(c),
+        ScriptLanguage::Grub if c.is_control() || "'\"\\$;&|<>{}#".contains(c) => ' ',
+        ScriptLanguage::Grub => c,
+    };
+    let all = script.attributes.iter();
+    all.map(|(name, value)| (name.as_str(), value.chars().map(plain).collect()))
+        .collect()
+}
+
+/// Lines for the screen, as the arguments of `echo`.
+fn lines(language: ScriptLanguage, message: &[String]) -> Vec<String> {
+    let one = |line: &String| match language {
+        ScriptLanguage::Ipxe => harmless(line),
+        ScriptLanguage::Grub => grub::word(&line.chars().take(200).collect::<String>()),
+    };
+    message.iter().map(one).collect()
+}
+
 /// `text` without what iPXE would interpret: `${…}` is a setting, `||` and `&&` are operators.
 fn harmless(text: &str) -> String {
     text.chars().map(plain).take(200).collect()
@@ -229,6 +319,7 @@ fn plain(c: char) -> char {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ScriptLanguage::{Grub, Ipxe};
     use rackstrap_wire::testing;
 
     fn plan() -> Plan {
@@ -253,7 +344,34 @@ mod tests {
     #[test]
     fn a_nodes_script_has_its_kernel_and_retries() {
         let scripts = Scripts::load(None).unwrap();
-        insta::assert_snapshot!(scripts.node(&script(&plan(), "quiet")).unwrap());
+        insta::assert_snapshot!(scripts.node(Ipxe, &script(&plan(), "quiet")).unwrap());
+    }
+
+    #[test]
+    fn grub_gets_the_same_boot_in_its_own_language() {
+        let scripts = Scripts::load(None).unwrap();
+        let plan = plan();
+        let text = scripts.node(Grub, &script(&plan, "quiet dyndbg=\"file a.c +p\" $x;y"));
+        insta::assert_snapshot!(text.unwrap());
+        let problem = scripts.node(Grub, &script(&plan, "a='b'")).unwrap_err();
+        assert!(problem.contains("remove it from kernel-args"), "{problem}");
+        let most = MAX_COMMAND_LINE - command_line(&script(&plan, "")).len() - 1;
+        assert!(scripts.node(Ipxe, &script(&plan, &"x".repeat(most))).is_ok());
+        let problem = scripts.node(Grub, &script(&plan, &"x".repeat(most))).unwrap_err();
+        assert!(
+            problem.contains("shorten kernel-args"),
+            "GRUB adds BOOT_IMAGE: {problem}"
+        );
+    }
+
+    #[test]
+    fn grubs_first_script_asks_for_ever() {
+        let scripts = Scripts::load(None).unwrap();
+        let server = "10.5.0.1".parse().unwrap();
+        let pauses = Pauses { first: 3, longest: 24 };
+        insta::assert_snapshot!(scripts.start(server, 80, pauses).unwrap());
+        let other = scripts.start(server, 8080, pauses).unwrap();
+        assert!(other.contains("'(http,10.5.0.1:8080)'"), "{other}");
     }
 
     #[test]
@@ -266,12 +384,12 @@ mod tests {
         let plan = plan();
         let mut script = script(&plan, "");
         assert!(
-            scripts.node(&script).unwrap_err().contains("undefined"),
+            scripts.node(Ipxe, &script).unwrap_err().contains("undefined"),
             "no such attribute"
         );
         script.attributes = &attributes;
         assert_eq!(
-            scripts.node(&script).unwrap(),
+            scripts.node(Ipxe, &script).unwrap(),
             "#!ipxe\necho r01n01 row 3     {net0/mac}"
         );
     }
@@ -280,7 +398,7 @@ mod tests {
     fn a_command_line_that_the_kernel_would_cut_is_refused() {
         let problem = Scripts::load(None)
             .unwrap()
-            .node(&script(&plan(), &"x".repeat(2000)))
+            .node(Ipxe, &script(&plan(), &"x".repeat(2000)))
             .unwrap_err();
         assert!(problem.contains("shorten kernel-args"), "{problem}");
     }
@@ -300,7 +418,13 @@ mod tests {
             new_address: true,
             pauses,
         };
-        insta::assert_snapshot!(Scripts::load(None).unwrap().wait(&script).unwrap());
+        let scripts = Scripts::load(None).unwrap();
+        insta::assert_snapshot!(scripts.wait(Ipxe, &script).unwrap());
+        insta::assert_snapshot!("a_waiting_machine_by_grub", scripts.wait(Grub, &script).unwrap());
+        insta::assert_snapshot!(
+            "a_card_that_is_left_by_grub",
+            scripts.leave(Grub, hwaddr, &message).unwrap()
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What all request handlers share, and which client may ask for what.
 
 use super::{
-    ReportedEvents,
+    ReportedEvents, SharedFiles,
     answer::Problem,
     counters::{Counters, Reason},
     limits::Limits,
@@ -29,6 +29,9 @@ use std::{
 /// Called with a waiting machine and its address.
 pub type Waits = Box<dyn Fn(HwAddr, Ipv4Addr) -> bool + Send + Sync>;
 
+/// Called with an address: the waiting machine that has it from the temporary pool; none if no machine has.
+pub type Holder = Box<dyn Fn(Ipv4Addr) -> Option<HwAddr> + Send + Sync>;
+
 /// The HTTP service.
 pub struct Service {
     /// The world that decisions are made from.
@@ -44,6 +47,8 @@ pub struct Service {
     /// Called with a waiting machine and the temporary address from which it asked, so that its lease is renewed. False if
     /// another machine has that address.
     pub waits: Waits,
+    /// Called for a loader that does not know its card.
+    pub holder: Holder,
     /// The registry of rollouts, which is notified of boots.
     pub rollouts: Rollouts,
     /// The registry of restarts.
@@ -54,6 +59,8 @@ pub struct Service {
     pub loaders: Arc<ArcSwap<Loaders>>,
     /// Boot scripts.
     pub scripts: Arc<ArcSwap<Scripts>>,
+    /// Kernels and initramfs that are being sent by TFTP.
+    pub files: SharedFiles,
     /// Renders the files of nodes.
     pub overlays: Arc<Renderer>,
     /// Which events agents have reported already.

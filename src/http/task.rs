@@ -52,6 +52,7 @@ fn router(service: Arc<Service>) -> Router {
     let by_id = |prefix: &str| format!("{prefix}{{id}}");
     Router::new()
         .route("/ipxe", get(loader::script))
+        .route("/grub/{*name}", get(loader::grub))
         .route("/boot/{id}/{file}", get(loader::boot_file))
         .route("/loader/{*name}", get(loader::loader))
         .route(&by_id(paths::PLAN), get(agent::plan))

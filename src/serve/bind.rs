@@ -48,14 +48,17 @@ pub fn spawn_all(
     let asker = authority.asker;
     let leases = Arc::new(dhcp::StoredLeases(shared.store.clone()));
     let dhcp = rackstrap_dhcp::Dhcp::bind(authority, leases, dhcp_counters.clone())?;
-    let files = Arc::new(tftp::LoaderFiles {
-        shared: shared.clone(),
-        leases: dhcp.leases(),
-    });
     let (keeper, releases) = (dhcp.keeper(), dhcp.keeper());
     let exports = Arc::new(nfs::ImageExports::new(shared.clone()));
     let waits = Box::new(move |hwaddr, address| keeper.heard(hwaddr, address));
-    let web = Arc::new(shared.http_service(waits, http::Limits::default()));
+    let leases = dhcp.leases();
+    let holder = Box::new(move |address| Some(leases.holder(address)?.hwaddr));
+    let web = Arc::new(shared.http_service(waits, holder, http::Limits::default()));
+    let files = Arc::new(tftp::BootFiles {
+        shared: shared.clone(),
+        leases: dhcp.leases(),
+        web: web.clone(),
+    });
     let http_counters = web.counters.clone();
     for &server in &servers {
         let socket = udp(server, site.server.tftp_port, "TFTP", "tftp-port")?;

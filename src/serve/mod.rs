@@ -181,8 +181,8 @@ impl Shared {
         }
     }
 
-    /// The HTTP service; it calls `waits` for each machine that waits.
-    pub fn http_service(&self, waits: http::Waits, limits: http::Limits) -> http::Service {
+    /// The HTTP service; it calls `waits` for each machine that waits, and `holder` for addresses of the temporary pool.
+    pub fn http_service(&self, waits: http::Waits, holder: http::Holder, limits: http::Limits) -> http::Service {
         http::Service {
             world: self.world.clone(),
             boots: self.boots.clone(),
@@ -190,6 +190,8 @@ impl Shared {
             recorder: self.recorder.clone(),
             discovery: self.discovery.clone(),
             waits,
+            holder,
+            files: http::SharedFiles::default(),
             rollouts: self.rollouts.clone(),
             restarts: self.restarts.clone(),
             firmware: self.firmware.clone(),

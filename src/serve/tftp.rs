@@ -1,22 +1,29 @@
-//! The answer to the question of TFTP: boot loaders by name.
+//! The answer to the question of TFTP: boot loaders by name, their scripts, and the kernel and initramfs of a boot.
 
 use super::Shared;
+use crate::http::{Peer, Service};
 use bytes::Bytes;
-use rackstrap_base::clock::Timestamp;
+use rackstrap_base::{bootname::BootName, clock::Timestamp};
 use rackstrap_dhcp::LeaseView;
 use rackstrap_registries::timeline::{Event, EventKind, Level, Subject};
 use rackstrap_tftp::{ErrorCode, Files, Outcome, Refusal, TransferEnd};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+use tokio::runtime::Handle;
 
-/// The boot loaders that TFTP serves.
-pub struct LoaderFiles {
+/// What TFTP serves.
+pub struct BootFiles {
     /// What all services share.
     pub shared: Shared,
     /// Which machine has which temporary address, so that transfers of an unknown machine are on its own timeline.
     pub leases: LeaseView,
+    /// Decides on scripts, and finds the files of boots.
+    pub web: Arc<Service>,
 }
 
-impl Files for LoaderFiles {
+impl Files for BootFiles {
     fn is_node(&self, peer: IpAddr) -> bool {
         match peer.to_canonical() {
             IpAddr::V4(address) => self.shared.world.load().inventory.by_ipaddr(address).is_some(),
@@ -24,21 +31,54 @@ impl Files for LoaderFiles {
         }
     }
 
-    fn open(&self, _peer: SocketAddr, _local: IpAddr, name: &str) -> Result<Bytes, Refusal> {
-        let found = self.shared.loaders.load().get(name);
-        found.map_err(|problem| Refusal {
-            code: ErrorCode::NotFound,
-            message: problem.to_string(),
-        })
+    fn open(&self, peer: SocketAddr, _local: IpAddr, name: &str) -> Result<Bytes, Refusal> {
+        // A file of the administrator's comes first.
+        let no_loader = match self.shared.loaders.load().get(name) {
+            Ok(content) => return Ok(content),
+            Err(problem) => problem.to_string(),
+        };
+        let found = match BootName::parse(name) {
+            Some(BootName::Start(_) | BootName::Script(_)) => {
+                // The engine asks on threads for blocking work.
+                let script = Handle::current().block_on(self.web.named_script(name, Peer(peer)));
+                script.map(Bytes::from).map_err(|problem| problem.text().to_owned())
+            }
+            Some(BootName::File { boot, file }) => {
+                let content = self.web.boot_bytes(Peer(peer), boot, file);
+                content.map_err(|problem| problem.text().to_owned())
+            }
+            Some(BootName::Optional) | None => Err(no_loader),
+        };
+        found.map_err(|text| Refusal::new(ErrorCode::NotFound, text))
     }
 
     fn finished(&self, end: &TransferEnd) {
         tracing::debug!(peer = %end.peer, name = %end.name, outcome = ?end.outcome, "tftp");
+        let whole = matches!(
+            end.outcome,
+            Outcome::Complete | Outcome::Unacknowledged | Outcome::Replaced
+        );
+        match BootName::parse(&end.name) {
+            // GRUB and shim look for some files and do without them.
+            Some(BootName::Optional) => return,
+            // The decision is on the timeline already.
+            Some(BootName::Start(_) | BootName::Script(_)) if whole => return,
+            Some(BootName::File { boot, file }) if !matches!(end.outcome, Outcome::Refused(_)) => {
+                let left = match end.outcome {
+                    Outcome::Complete | Outcome::Unacknowledged => 0,
+                    // Of a transfer that was not finished something is left, also if its last blocks were sent and not acknowledged.
+                    _ => end.size.unwrap_or(0).saturating_sub(end.bytes_sent).max(1),
+                };
+                self.web.transferred(Peer(end.peer), boot, file, left, end.duration);
+                return;
+            }
+            _ => {}
+        }
         let Some(subject) = self.subject(end.peer.ip()) else {
             return;
         };
         let level = match end.outcome {
-            Outcome::Complete | Outcome::Unacknowledged | Outcome::Replaced => Level::Ok,
+            _ if whole => Level::Ok,
             // OVMF asks for the size first, and ends that transfer with ERROR 8. This is not a fault.
             Outcome::ClientError(8, _) => Level::Ok,
             Outcome::Refused(_) | Outcome::Local(_) => Level::Error,
@@ -60,7 +100,7 @@ impl Files for LoaderFiles {
     }
 }
 
-impl LoaderFiles {
+impl BootFiles {
     fn subject(&self, address: IpAddr) -> Option<Subject> {
         let address: Ipv4Addr = match address.to_canonical() {
             IpAddr::V4(address) => address,

@@ -3,6 +3,8 @@
 
 #[path = "http/files.rs"]
 mod files;
+#[path = "http/grub.rs"]
+mod grub;
 #[path = "http/hostile.rs"]
 mod hostile;
 #[path = "http/identity.rs"]

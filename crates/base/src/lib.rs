@@ -1,6 +1,7 @@
 //! What the engines and the program share: each module is one small thing that knows no other part of rackstrap.
 
 pub mod arch;
+pub mod bootname;
 pub mod clock;
 #[cfg(feature = "tasks")]
 pub mod connection_limit;

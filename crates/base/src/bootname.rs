@@ -1,0 +1,233 @@
+//! Names by which boot loaders ask for what is no file: their scripts, and the kernel and initramfs of a boot (pure).
+//!
+//! TFTP and HTTP use the same names, so that a script can try one after the other. [`BootName::parse`] reads what any machine can send.
+
+use rackstrap_wire::HwAddr;
+
+/// The languages of boot scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScriptLanguage {
+    /// iPXE's, by HTTP at `/ipxe`.
+    Ipxe,
+    /// GRUB's, by HTTP or TFTP.
+    Grub,
+}
+
+impl ScriptLanguage {
+    /// How its files are called in `bootscripts/`: `node.grub.j2`.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            ScriptLanguage::Ipxe => "ipxe",
+            ScriptLanguage::Grub => "grub",
+        }
+    }
+
+    /// What people call the loader.
+    pub fn loader(self) -> &'static str {
+        match self {
+            ScriptLanguage::Ipxe => "iPXE",
+            ScriptLanguage::Grub => "GRUB",
+        }
+    }
+}
+
+/// A file of a boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootFile {
+    /// The kernel.
+    Kernel,
+    /// The initramfs.
+    Initramfs,
+}
+
+impl BootFile {
+    /// Its name in the directory of its version, and in requests.
+    pub fn name(self) -> &'static str {
+        match self {
+            BootFile::Kernel => "kernel",
+            BootFile::Initramfs => "initramfs",
+        }
+    }
+
+    /// The file of that name.
+    pub fn of_name(name: &str) -> Option<BootFile> {
+        [BootFile::Kernel, BootFile::Initramfs]
+            .into_iter()
+            .find(|file| file.name() == name)
+    }
+}
+
+/// A request for a script that is made for one machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScriptName<'a> {
+    /// The language of the loader that asks.
+    pub language: ScriptLanguage,
+    /// The card that it booted from; none if it does not know it, so that its address has to do.
+    pub hwaddr: Option<HwAddr>,
+    /// The step at which its last script failed; empty at the first request.
+    pub failed: &'a str,
+    /// Whether the loader starts signed kernels only.
+    pub locked: bool,
+}
+
+/// What a name asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootName<'a> {
+    /// The script that a loader looks for by itself: it is the same for all machines, and asks for the machine's own.
+    Start(ScriptLanguage),
+    /// A script for one machine.
+    Script(ScriptName<'a>),
+    /// A file of a pinned boot.
+    File {
+        /// The id of the boot.
+        boot: &'a str,
+        /// Which one.
+        file: BootFile,
+    },
+    /// A file that loaders look for and do without.
+    Optional,
+}
+
+/// Directories in which GRUB looks for its configuration: Debian's and Ubuntu's signed builds for networks, those of their installers, and
+/// builds of `grub-mknetdir`, each with a directory for the platform below.
+const GRUB_DIRS: [&str; 5] = [
+    "grub",
+    "boot/grub",
+    "debian-installer/amd64/grub",
+    "debian-installer/arm64/grub",
+    "EFI/debian",
+];
+
+/// Where GRUB's first script asks for the machine's own.
+const GRUB_SCRIPT: &str = "grub/script/mac-";
+
+/// Files beside it that shim looks for and does without (`load_revocations_file` and `load_certs` of shim 16).
+const OPTIONAL_OF_SHIM: [&str; 2] = ["revocations", "shim_certificate"];
+
+impl<'a> BootName<'a> {
+    /// What `name` asks for: components joined by single slashes, none in front, as TFTP's engine hands it over. None for any other file.
+    pub fn parse(name: &'a str) -> Option<Self> {
+        if let Some(rest) = name.strip_prefix(GRUB_SCRIPT) {
+            return grub_script(rest).map(BootName::Script);
+        }
+        if let Some((boot, file)) = name.strip_prefix("boot/").and_then(|rest| rest.split_once('/'))
+            && let Some(file) = BootFile::of_name(file)
+        {
+            return Some(BootName::File { boot, file });
+        }
+        let (dir, file) = name.rsplit_once('/').unwrap_or(("", name));
+        let grub = GRUB_DIRS.iter().any(|own| {
+            let below = dir.strip_prefix(own);
+            below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+        });
+        if grub {
+            return Some(match file {
+                "grub.cfg" => BootName::Start(ScriptLanguage::Grub),
+                // GRUB that searches by itself asks for this after the machine's UUID, and before its address in hexadecimal
+                // (grub_net_search_config_file in grub-core/net/net.c).
+                _ if file.starts_with("grub.cfg-01-") => BootName::Start(ScriptLanguage::Grub),
+                _ => BootName::Optional,
+            });
+        }
+        let of_shim = file.ends_with(".efi") && OPTIONAL_OF_SHIM.iter().any(|own| file.starts_with(own));
+        of_shim.then_some(BootName::Optional)
+    }
+}
+
+/// `52:54:00:01:01:01/failed-kernel/lockdown-y`. GRUB puts variables in, which are empty if they are not set.
+fn grub_script(rest: &str) -> Option<ScriptName<'_>> {
+    let mut parts = rest.split('/');
+    let mac = parts.next()?;
+    let failed = parts.next()?.strip_prefix("failed-")?;
+    let lockdown = parts.next()?.strip_prefix("lockdown-")?;
+    let known = failed.len() <= 32 && failed.bytes().all(|b| b.is_ascii_lowercase());
+    if parts.next().is_some() || !known {
+        return None;
+    }
+    Some(ScriptName {
+        language: ScriptLanguage::Grub,
+        hwaddr: match mac {
+            "" => None,
+            mac => Some(mac.parse().ok()?),
+        },
+        failed,
+        locked: lockdown == "y",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_grub_and_shim_are_understood() {
+        let start = Some(BootName::Start(ScriptLanguage::Grub));
+        for (name, expected) in [
+            // As in tests/captures/uefi-grubnetx64.efi.signed.pcap.
+            ("grub/x86_64-efi/command.lst", Some(BootName::Optional)),
+            ("grub/grub.cfg", start),
+            ("grub/x86_64-efi/grub.cfg", start),
+            ("debian-installer/amd64/grub/grub.cfg", start),
+            ("boot/grub/grub.cfg", start),
+            ("grub/grub.cfg-01-52-54-00-01-01-01", start),
+            ("grub/grub.cfg-0A050101", Some(BootName::Optional)),
+            ("grub.cfg", None),
+            ("mygrub/grub.cfg", None),
+            ("grubx64.efi", None),
+            ("revocations_sbat.efi", Some(BootName::Optional)),
+            ("loader.own/shim_certificate_0.efi", Some(BootName::Optional)),
+            ("revocations", None),
+            (
+                "boot/k3v9/kernel",
+                Some(BootName::File {
+                    boot: "k3v9",
+                    file: BootFile::Kernel,
+                }),
+            ),
+            (
+                "boot/k3v9/initramfs",
+                Some(BootName::File {
+                    boot: "k3v9",
+                    file: BootFile::Initramfs,
+                }),
+            ),
+            ("boot/k3v9/root", None),
+            ("boot/k3v9", None),
+        ] {
+            assert_eq!(BootName::parse(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_script_is_asked_for_with_the_card_and_what_failed() {
+        let script = |hwaddr: Option<&str>, failed, locked| {
+            Some(BootName::Script(ScriptName {
+                language: ScriptLanguage::Grub,
+                hwaddr: hwaddr.map(|text| text.parse().unwrap()),
+                failed,
+                locked,
+            }))
+        };
+        let card = Some("52:54:00:01:01:01");
+        for (name, expected) in [
+            ("52:54:00:01:01:01/failed-/lockdown-", script(card, "", false)),
+            (
+                "52-54-00-01-01-01/failed-kernel/lockdown-y",
+                script(card, "kernel", true),
+            ),
+            ("/failed-/lockdown-", script(None, "", false)),
+            // Another card, or none, must not become the one at the sender's address.
+            ("52:54:00:01:01/failed-/lockdown-", None),
+            ("52:54:00:01:01:01", None),
+            ("52:54:00:01:01:01/failed-", None),
+            ("52:54:00:01:01:01/failed-/lockdown-/x", None),
+            ("52:54:00:01:01:01/failed-Kernel\u{1b}/lockdown-", None),
+            (
+                "52:54:00:01:01:01/failed-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/lockdown-",
+                None,
+            ),
+        ] {
+            assert_eq!(BootName::parse(&format!("grub/script/mac-{name}")), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! The scripts of all loaders: one decision and one pinning, in whatever language and by whatever protocol a loader asks.
+
+use super::{
+    answer::Problem,
+    counters::Reason,
+    loader::{boots_what, kind_of_script},
+    script::{NodeScript, Pauses, WaitScript},
+    service::{Peer, Service, base_url},
+};
+use rackstrap_base::{
+    bootname::{BootFile, BootName, ScriptLanguage, ScriptName},
+    clock::Timestamp,
+    subnet::{DhcpPart, wrong_address},
+    text::quoted,
+};
+use rackstrap_image::{kernel_is_signed, permissive_args};
+use rackstrap_model::decide::{Decision, NodeDecision, Requester, World, decide};
+use rackstrap_registries::{
+    boots::Origin,
+    discovery::{LoaderReport, Owner},
+    timeline::{Event, EventKind, Level, Subject},
+};
+use rackstrap_wire::HwAddr;
+
+/// What a loader gives as the failed step if it waited as its script said.
+const WAITED: &str = "wait";
+
+/// A loader's request for its script.
+#[derive(Debug)]
+pub struct ScriptAsk {
+    /// The language that it understands.
+    pub language: ScriptLanguage,
+    /// The card that it booted from.
+    pub hwaddr: HwAddr,
+    /// The sender.
+    pub peer: Peer,
+    /// The architecture type that the loader was built for; none if it does not say. What the firmware said takes precedence.
+    pub arch: Option<u16>,
+    /// The step at which its last script failed; empty at the first request.
+    pub failed: String,
+    /// Whether the loader starts signed kernels only.
+    pub locked: bool,
+    /// Whether it waited before, so that the report of its DHCP packets has been processed.
+    pub again: bool,
+    /// What the loader knows of the machine by SMBIOS; empty if it does not say.
+    pub told: LoaderReport,
+}
+
+impl Service {
+    /// The script for that request: makes a new decision at each call, and pins a node's boot.
+    ///
+    /// # Errors
+    /// Nothing can be decided for the sender now.
+    pub(super) async fn script(&self, asks: ScriptAsk) -> Result<String, Problem> {
+        let (hwaddr, peer) = (asks.hwaddr, asks.peer);
+        self.wait_for_last_boot(hwaddr).await;
+        let world = self.snapshot();
+        let requester = Requester {
+            hwaddr: Some(hwaddr),
+            arch: self.firmware.of(hwaddr).or(asks.arch),
+            ipxe: asks.language == ScriptLanguage::Ipxe,
+            ..Requester::default()
+        };
+        let decision = decide(&world, &requester);
+        // The address of one node says nothing about other machines: such a request changes nothing, and is on no timeline.
+        let speaks_for_another = world
+            .inventory
+            .by_ipaddr(peer.ipv4())
+            .is_some_and(|node| !node.hwaddrs.contains(&hwaddr));
+        if let Decision::Node(decision) = &decision {
+            self.open_without_dhcp(&world, decision, peer);
+            if decision.subnet.dhcp.is_of_another_server() && decision.node.ipaddr == peer.ipv4() {
+                self.firmware.note_address(hwaddr, peer.ipv4());
+            }
+        }
+        Ok(match decision {
+            _ if speaks_for_another => {
+                let subnet = world.site.subnet_of(peer.ipv4());
+                let base = base_url(&world.site, subnet.map_or(peer.ipv4(), |subnet| subnet.server));
+                let message = format!("{} is not the address of {hwaddr}", peer.ipv4());
+                self.wait(&asks, &base, &[message], true)?
+            }
+            Decision::Node(decision)
+                if decision.node.ipaddr != peer.ipv4() && decision.subnet.dhcp.is_of_another_server() =>
+            {
+                let detail = wrong_address(&decision.node.name, peer.ipv4(), decision.node.ipaddr);
+                // With "proxy" the machine's DHCP was heard, so that a request from elsewhere is not its own.
+                let own = match decision.subnet.dhcp {
+                    DhcpPart::Proxy => self.firmware.address_of(hwaddr) == Some(peer.ipv4()),
+                    _ => decision.subnet.network.contains(&peer.ipv4()),
+                };
+                // Heartbeats come from the node's own address: while it sends them, somebody else asks in its name.
+                let own = own
+                    && !self
+                        .boots
+                        .is_alive(&decision.node.name, world.site.limits.heartbeat_secs);
+                if own {
+                    self.firmware.note_address(hwaddr, peer.ipv4());
+                }
+                self.send_to_dhcp(&world, &decision, &asks, detail, own.then_some(Level::Error))?
+            }
+            Decision::Node(decision) if decision.node.ipaddr != peer.ipv4() => {
+                let detail = format!(
+                    "this machine is {} now, its address {}",
+                    decision.node.name, decision.node.ipaddr
+                );
+                // The machine waited there until it became a node, which is normal. Only its own requests are put on the
+                // timeline.
+                let at_home = (self.waits)(hwaddr, peer.ipv4());
+                let level = at_home.then_some(Level::Ok);
+                self.send_to_dhcp(&world, &decision, &asks, detail, level)?
+            }
+            Decision::Node(decision) if !self.windows.is_open(&decision.node.name, Timestamp::now()) => {
+                let detail = format!("{} has to ask DHCP before it boots", decision.node.name);
+                self.send_to_dhcp(&world, &decision, &asks, detail, Some(Level::Retry))?
+            }
+            Decision::Node(mut decision) => {
+                let disk = self.boots.disks().get(&decision.node.name);
+                decision.hold_disk(world.disk_rules(), disk.as_ref());
+                if !asks.failed.is_empty() && asks.failed != WAITED {
+                    self.note_failure(&decision.node.name, &asks).await;
+                }
+                self.boot_script(&world, &decision, &asks).await?
+            }
+            Decision::Unknown { .. } => {
+                if asks.again && asks.told != LoaderReport::default() && (self.waits)(hwaddr, peer.ipv4()) {
+                    self.discovery.report(hwaddr, asks.told.clone());
+                }
+                self.stranger_script(&world, &asks)?
+            }
+        })
+    }
+
+    /// The script that a loader asks for by `name`, by HTTP or TFTP.
+    ///
+    /// # Errors
+    /// No script has that name, or nothing can be decided for the sender.
+    pub async fn named_script(&self, name: &str, peer: Peer) -> Result<String, Problem> {
+        let unknown = || {
+            let text = format!("no boot script is called {}", quoted(name, 60));
+            Problem::not_found(Reason::UnknownPath, text)
+        };
+        match BootName::parse(name) {
+            Some(BootName::Start(_)) => {
+                let site = self.snapshot().site.clone();
+                let subnet = site.subnet_of(peer.ipv4()).ok_or_else(|| self.stranger(peer))?;
+                let pauses = Pauses::spread(rand::random());
+                let text = self.scripts.load().start(subnet.server, site.server.http_port, pauses);
+                text.map_err(Problem::unavailable)
+            }
+            Some(BootName::Script(script)) => {
+                let ScriptName {
+                    language,
+                    failed,
+                    locked,
+                    ..
+                } = script;
+                let hwaddr = script.hwaddr.or_else(|| self.card_at(peer));
+                let asks = ScriptAsk {
+                    language,
+                    hwaddr: hwaddr.ok_or_else(unknown)?,
+                    peer,
+                    arch: None,
+                    failed: failed.to_owned(),
+                    locked,
+                    again: failed == WAITED,
+                    told: LoaderReport::default(),
+                };
+                self.script(asks).await
+            }
+            Some(BootName::File { .. } | BootName::Optional) | None => Err(unknown()),
+        }
+    }
+
+    /// The card of the machine at that address, for loaders that do not know theirs: of a node, or of a machine with a temporary
+    /// address.
+    fn card_at(&self, peer: Peer) -> Option<HwAddr> {
+        let world = self.world.load();
+        match world.inventory.by_ipaddr(peer.ipv4()) {
+            // The firmware of one of them has just asked for this address.
+            Some(node) => {
+                let cards = || node.hwaddrs.iter().copied();
+                let booted = cards().find(|card| self.firmware.address_of(*card) == Some(peer.ipv4()));
+                booted.or_else(|| cards().next())
+            }
+            None => (self.holder)(peer.ipv4()),
+        }
+    }
+
+    fn stranger(&self, peer: Peer) -> Problem {
+        let text = format!("{} is in no [[subnet]] of the site file", peer.ipv4());
+        Problem::forbidden(Reason::Stranger, text)
+    }
+
+    /// Waits until the last boot is counted: after a boot that did not get ready, the decision depends on the number of such
+    /// boots.
+    async fn wait_for_last_boot(&self, hwaddr: HwAddr) {
+        let node = self.world.load().inventory.by_hwaddr(hwaddr).cloned();
+        let last = node.and_then(|node| self.boots.current(&node.name));
+        if last.is_some_and(|boot| boot.ready.is_none()) {
+            self.rollouts.heard_all().await;
+        }
+    }
+
+    /// With `dhcp = "off"` no DHCP exchange is heard that could open the node's window, so its request for a script opens it. A
+    /// user of the running system can send that, too: while the system sends heartbeats, the boot is in doubt, as with a
+    /// relay that passes on what users send.
+    fn open_without_dhcp(&self, world: &World, decision: &NodeDecision, peer: Peer) {
+        let node = &decision.node;
+        if decision.subnet.dhcp != DhcpPart::Off || node.ipaddr != peer.ipv4() {
+            return;
+        }
+        let doubted = self.boots.is_alive(&node.name, world.site.limits.heartbeat_secs);
+        self.windows.open(&node.name, Timestamp::now(), doubted);
+    }
+
+    /// Records that the loader tried, failed, paused, and asks again.
+    async fn note_failure(&self, node: &str, asks: &ScriptAsk) {
+        let (mut level, mut detail) = match asks.failed.as_str() {
+            "kernel" => (Level::Retry, "asks again: its kernel did not load".to_owned()),
+            "initramfs" => (Level::Retry, "asks again: its initramfs did not load".to_owned()),
+            "boot" => (Level::Retry, "asks again: its kernel did not start".to_owned()),
+            _ => (Level::Retry, "asks again".to_owned()),
+        };
+        if asks.locked
+            && matches!(asks.failed.as_str(), "kernel" | "boot")
+            && let Some(text) = self.unsigned(node).await
+        {
+            (level, detail) = (Level::Error, text);
+        }
+        let kind = kind_of_script(self.windows.is_doubted(node));
+        let event = Event::new(Timestamp::now(), kind, level, detail);
+        self.recorder.record(Subject::Node(node.to_owned()), event);
+    }
+
+    /// Why Secure Boot keeps the kernel of the node's last boot from starting, with the remedy; none if that kernel is not known any more.
+    async fn unsigned(&self, node: &str) -> Option<String> {
+        let boot = self.boots.current(node)?;
+        let image = boots_what(&boot);
+        let path = self
+            .world
+            .load()
+            .images
+            .of_plan(&boot.plan)?
+            .dir
+            .join(BootFile::Kernel.name());
+        let signed = tokio::task::spawn_blocking(move || kernel_is_signed(&path))
+            .await
+            .ok()??;
+        Some(match signed {
+            false => format!(
+                "the firmware refused the kernel of {image}: it is not signed for Secure Boot; install a signed kernel in the image (Debian: \
+                 linux-image-amd64) and seal it, or turn Secure Boot off"
+            ),
+            true => format!(
+                "the kernel of {image} did not load, and Secure Boot is on: if the kernel was sent whole, the firmware does not trust its \
+                 signature; enrol its key with mokutil, or install the kernel of a distribution whose shim is used"
+            ),
+        })
+    }
+
+    async fn boot_script(&self, world: &World, decision: &NodeDecision, asks: &ScriptAsk) -> Result<String, Problem> {
+        let base = base_url(&world.site, decision.subnet.server);
+        let subject = Subject::Node(decision.node.name.clone());
+        let doubted = self.windows.is_doubted(&decision.node.name);
+        let kind = kind_of_script(doubted);
+        let plan = match decision.plan(&world.site, asks.hwaddr, "") {
+            Ok(plan) => plan,
+            Err(problem) => {
+                let event = Event::new(Timestamp::now(), kind, Level::Error, problem.clone());
+                self.recorder.record(subject, event);
+                let message = [format!("{}: nothing to boot", decision.node.name), problem];
+                return self.wait(asks, &base, &message, false);
+            }
+        };
+        let origin = Origin {
+            uuid: self.discovery.uuid_of(asks.hwaddr),
+            privileged: (world.images.of_plan(&plan)).is_some_and(|version| version.asks_from_privileged_ports()),
+            doubted,
+        };
+        let boot = self.boots.open_on(Timestamp::now(), origin, move |_| plan).await;
+        let boot = boot.map_err(|e| Problem::unavailable(e.to_string()))?;
+        // Files on an NFS root have no labels, so if the policy is enforced, logins fail.
+        let version = world.images.of_plan(&boot.plan);
+        let permissive = version.is_some_and(|version| version.enforces_selinux);
+        let kernel_args = match permissive {
+            true => permissive_args(&decision.kernel_args),
+            false => decision.kernel_args.clone(),
+        };
+        // If the site's kernel arguments say so, the image enforces its policy nevertheless.
+        let permissive = permissive && kernel_args != decision.kernel_args;
+        let script = NodeScript {
+            plan: &boot.plan,
+            token: &boot.token,
+            base: &base,
+            console: &decision.console,
+            attributes: &decision.node.attributes,
+            kernel_args: &kernel_args,
+            pauses: Pauses::spread(rand::random()),
+        };
+        let text = self.scripts.load().node(asks.language, &script);
+        match text {
+            Ok(text) => {
+                if !doubted {
+                    self.rollouts.opened(&boot, Timestamp::now());
+                }
+                let how = if permissive { ", SELinux permissive" } else { "" };
+                let what = boots_what(&boot);
+                self.record(&boot, kind, Level::Ok, format!("boots {what}{how}"), None);
+                Ok(text)
+            }
+            Err(problem) => {
+                self.record(&boot, kind, Level::Error, problem.clone(), None);
+                let message = [format!("{}: nothing to boot", decision.node.name), problem];
+                self.wait(asks, &base, &message, false)
+            }
+        }
+    }
+
+    /// For a machine with an address that is not its own (it got the address as an unknown machine), or a request outside of
+    /// a PXE exchange: a user on the running node, or a loader that survived a restart of the daemon. It gets no token. A
+    /// DHCP exchange corrects both, and takes more rights than a user has.
+    fn send_to_dhcp(
+        &self,
+        world: &World,
+        decision: &NodeDecision,
+        asks: &ScriptAsk,
+        detail: String,
+        level: Option<Level>,
+    ) -> Result<String, Problem> {
+        let base = base_url(&world.site, decision.subnet.server);
+        if let Some(level) = level {
+            let event = Event::new(Timestamp::now(), EventKind::DhcpFirst, level, detail.clone());
+            self.recorder.record(Subject::Node(decision.node.name.clone()), event);
+        }
+        self.wait(asks, &base, &[detail], true)
+    }
+
+    fn stranger_script(&self, world: &World, asks: &ScriptAsk) -> Result<String, Problem> {
+        let (hwaddr, peer) = (asks.hwaddr, asks.peer);
+        let subnet = world.site.subnet_of(peer.ipv4()).ok_or_else(|| self.stranger(peer))?;
+        let at_home = (self.waits)(hwaddr, peer.ipv4());
+        let screen = self.discovery.screen(hwaddr, subnet.network, Timestamp::now());
+        if let Some(owner) = &screen.owner {
+            return self.leave(asks, owner);
+        }
+        let without_dhcp = subnet.dhcp == DhcpPart::Off;
+        let (name, hint) = match screen.suggestion {
+            Some(next) => (next, "it boots without a further command".to_owned()),
+            None => {
+                let example = world.site.cluster.naming.example();
+                let hint = format!("with its position instead of {example}; it boots without a further command");
+                (example, hint)
+            }
+        };
+        // No DHCP exchange tells discovery of a machine in such a subnet, so that it cannot be accepted.
+        let command = match without_dhcp {
+            true => format!("add it with: rackstrap node add {name} --hwaddr {hwaddr}"),
+            false => format!("rack it with: rackstrap discover accept {hwaddr} {name}"),
+        };
+        let mut message = vec![
+            format!("unknown machine {hwaddr} - waiting to be racked"),
+            command,
+            hint,
+        ];
+        message.extend(screen.remarks);
+        let event = Event::new(Timestamp::now(), EventKind::Script, Level::Ok, "waits to be racked");
+        self.recorder.record(Subject::Machine(hwaddr), event);
+        // A machine that discovery does not know cannot be racked. A DHCP exchange makes it known again.
+        let ask_dhcp = !without_dhcp && (!at_home || (asks.again && screen.forgotten));
+        self.wait(asks, &base_url(&world.site, subnet.server), &message, ask_dhcp)
+    }
+
+    /// For a card of a node that the inventory does not name: the machine boots from another card, so nothing is waited for.
+    fn leave(&self, asks: &ScriptAsk, owner: &Owner) -> Result<String, Problem> {
+        let hwaddr = asks.hwaddr;
+        let event = Event::new(
+            Timestamp::now(),
+            EventKind::Script,
+            Level::Ok,
+            format!("{owner}: leaves the machine to the next card"),
+        );
+        self.recorder.record(Subject::Machine(hwaddr), event);
+        let message = [
+            format!("{hwaddr} is {owner}"),
+            format!("to boot from it: {}", owner.remedy()),
+        ];
+        self.scripts
+            .load()
+            .leave(asks.language, hwaddr, &message)
+            .map_err(Problem::unavailable)
+    }
+
+    fn wait(&self, asks: &ScriptAsk, base: &str, message: &[String], new_address: bool) -> Result<String, Problem> {
+        let pauses = match new_address {
+            // An administrator has just typed the machine's name and is watching.
+            true => Pauses { first: 1, longest: 32 },
+            false => Pauses::spread(rand::random()),
+        };
+        let script = WaitScript {
+            base,
+            hwaddr: asks.hwaddr,
+            message,
+            new_address,
+            pauses,
+        };
+        let text = self.scripts.load().wait(asks.language, &script);
+        text.map_err(Problem::unavailable)
+    }
+}
