@@ -46,7 +46,7 @@ fn of_rules(site: &Site, found: &Loaders) -> Vec<Finding> {
             files: vec![rule.served()],
             why: String::new(),
         };
-        let Some(content) = found.find(&rule.served()) else {
+        let Some((_, content)) = found.first_of(&choice) else {
             let (what, help) = found.lacks(&choice, Family::of_this_machine());
             let message = match &rule.file {
                 LoaderFile::Path(path) => format!("[loader.{}] {}: {what}", rule.name, path.display()),

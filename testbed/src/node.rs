@@ -34,6 +34,8 @@ pub enum Firmware {
     UefiHttp,
     /// OVMF and the iPXE ROM of the network card.
     UefiRom,
+    /// OVMF with Microsoft's keys and its own PXE stack, which enforces Secure Boot.
+    SecureBoot,
     /// AAVMF, the same firmware for machines with arm64, with its own PXE stack.
     UefiArm64,
 }
@@ -51,6 +53,8 @@ impl Firmware {
     fn machine(self) -> &'static str {
         match self {
             Firmware::UefiArm64 => "virt",
+            // OVMF protects its variables by SMM if it enforces Secure Boot.
+            Firmware::SecureBoot => "q35,smm=on",
             _ => "q35",
         }
     }
@@ -73,6 +77,10 @@ impl Firmware {
             Firmware::Uefi | Firmware::UefiHttp | Firmware::UefiRom => {
                 Some(("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"))
             }
+            Firmware::SecureBoot => Some((
+                "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd",
+                "/usr/share/OVMF/OVMF_VARS_4M.ms.fd",
+            )),
             Firmware::UefiArm64 => Some(("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd")),
         }
     }
@@ -371,6 +379,11 @@ impl<'c> Node<'c> {
             }
             command.args(["-drive", &format!("if=pflash,format=raw,readonly=on,file={code}")]);
             command.args(["-drive", &format!("if=pflash,format=raw,file={}", vars.display())]);
+        }
+        if self.firmware == Firmware::SecureBoot {
+            command.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+            // OVMF of 64 bits with SMM refuses to start with ACPI's S3 (S3Verification() in OvmfPkg/PlatformPei/Platform.c).
+            command.args(["-global", "ICH9-LPC.disable_s3=1"]);
         }
         let log = File::options()
             .create(true)

@@ -29,6 +29,10 @@ pub const CROSS_ARM64: &[&str] = &["rustc-web", "gcc-aarch64-linux-gnu", "libc6-
 /// Further packages for the tests.
 const TESTS: &[&str] = &[
     "ovmf",
+    // Secure Boot: the loaders that are signed, and what removes a kernel's signature.
+    "shim-signed",
+    "grub-efi-amd64-signed",
+    "sbsigntool",
     // A machine with arm64; its agent is compiled with CROSS_ARM64.
     "qemu-system-arm",
     "qemu-efi-aarch64",

@@ -353,7 +353,7 @@ fn firmware_without_a_loader_is_reported_everywhere() -> Result {
     let explained = cluster.daemon.cli(&["explain", "r01n01"])?;
     assert!(
         explained.contains("x64 UEFI (architecture 7, vendor class PXEClient:Arch:00007:UNDI:003016), which loads")
-            && explained.contains("snponly.efi first: the default loader"),
+            && explained.contains("snponly.efi first, then iPXE's script by HTTP: the default loader"),
         "{explained}"
     );
     cluster.daemon.stop()

@@ -1,7 +1,9 @@
 //! What firmware says of itself: its architecture, the loader that it gets by default, and what was last seen of each node's.
 
+mod chain;
 mod types;
 
+pub use chain::{COMPANIONS, Companion, chain_of, companions_of, language_of};
 pub use types::{
     ARCH_TYPES, ArchType, DISCOVERY_CONTROL, HTTP_CLIENT, PXE_CLIENT, arch_type, name, name_and_number, names_of,
     near_name, numbers_of,

@@ -53,10 +53,14 @@ pub fn run(config: &Path, args: LoadersArgs) -> Result<ExitCode> {
     let family = Family::of_this_machine();
     let machines = machines(&site);
     let mut rows = rows(&site, &loaders, family, machines.as_deref().unwrap_or_default());
-    let paths: Vec<PathBuf> = rows.iter().filter_map(|row| row.path.clone()).collect();
-    let mut found = owners::owners(family, &paths);
+    let further = rows.iter().flat_map(|row| &row.then).map(|then| then.path.clone());
+    let paths: Vec<PathBuf> = rows.iter().filter_map(|row| row.path.clone()).chain(further).collect();
+    let found = owners::owners(family, &paths);
     for row in &mut rows {
-        row.package = row.path.as_ref().and_then(|path| found.remove(path));
+        row.package = row.path.as_ref().and_then(|path| found.get(path).cloned());
+        for then in &mut row.then {
+            then.package = found.get(&then.path).cloned();
+        }
     }
     let list = LoaderList {
         daemon: machines.is_some(),
@@ -105,6 +109,9 @@ struct LoaderRow {
     size: Option<usize>,
     /// The package that owns the file; none if that is unknown.
     package: Option<String>,
+    /// What it loads in turn by a file of its own, as shim loads GRUB.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    then: Vec<ThenRow>,
     /// Whether the file is served.
     ready: bool,
     /// Whether a file exists that is not served.
@@ -117,6 +124,33 @@ struct LoaderRow {
     install: Option<String>,
     /// Nodes, and hardware addresses of unknown machines, whose firmware got it.
     used_by: Vec<String>,
+}
+
+impl LoaderRow {
+    /// `shimx64.efi.signed, then grubx64.efi`
+    fn chain(&self) -> String {
+        let further = self.then.iter().map(|then| then.file.as_str());
+        let all: Vec<&str> = std::iter::once(self.file.as_str()).chain(further).collect();
+        all.join(", then ")
+    }
+
+    /// The packages of all its files; empty if none is known.
+    fn packages(&self) -> String {
+        let further = self.then.iter().filter_map(|then| then.package.as_deref());
+        let all: Vec<&str> = self.package.as_deref().into_iter().chain(further).collect();
+        all.join(", ")
+    }
+}
+
+/// A file that a loader loads in turn.
+#[derive(Debug, Serialize)]
+struct ThenRow {
+    /// The name by which the loader asks for it.
+    file: String,
+    /// The file.
+    path: PathBuf,
+    /// The package that owns it; none if that is unknown.
+    package: Option<String>,
 }
 
 impl LoaderList {
@@ -195,7 +229,10 @@ fn row(loaders: &Loaders, family: Family, choice: LoaderChoice, condition: Strin
         None => loaders.lacks(&choice, family),
     };
     let refused = there.is_none() && choice.files.iter().any(|file| loaders.refused(file).is_some());
-    let install = family.package(&choice.files).filter(|_| there.is_none() && !refused);
+    let install = loaders
+        .missing_package(&choice, family)
+        .filter(|_| there.is_none() && !refused);
+    let then = there.into_iter().flat_map(|(file, _)| loaders.further_of(file));
     LoaderRow {
         default: !choice.of_site,
         condition,
@@ -204,6 +241,13 @@ fn row(loaders: &Loaders, family: Family, choice: LoaderChoice, condition: Strin
         path: there.map(|(_, content)| content.path.clone()),
         size: there.map(|(_, content)| content.bytes.len()),
         package: None,
+        then: then
+            .map(|(file, content)| ThenRow {
+                file: file.to_owned(),
+                path: content.path.clone(),
+                package: None,
+            })
+            .collect(),
         ready: there.is_some(),
         refused,
         problem,
@@ -230,9 +274,9 @@ fn describe(list: &LoaderList) -> String {
         table.add_row(vec![
             name.as_str().into(),
             narrow(&row.condition).into(),
-            row.file.as_str().into(),
+            row.chain().as_str().into(),
             row.size.map_or_else(|| "-".into(), |size| output::right(kib(size))),
-            output::dash(row.package.as_deref().unwrap_or_default()).into(),
+            output::dash(&row.packages()).into(),
             state,
             used_by(&row.used_by, list.daemon).as_str().into(),
         ]);

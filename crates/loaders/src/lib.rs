@@ -14,7 +14,7 @@ pub use packages::Family;
 use bytes::Bytes;
 use files::{FURTHER_DIRS, Trust};
 use rackstrap_base::{
-    firmware::{DEFAULT_LOADERS, name_and_number, or_bios},
+    firmware::{Companion, DEFAULT_LOADERS, companions_of, name_and_number, or_bios},
     text::cut,
 };
 use rackstrap_model::decide::LoaderChoice;
@@ -97,6 +97,11 @@ impl Loaders {
                 }
             }
         }
+        for rule in &site.loaders {
+            for companion in companions_of(&rule.served()) {
+                loaders.add_companion(trust, companion);
+            }
+        }
         // Below a directory, as Enterprise Linux has them.
         for name in DEFAULT_LOADERS.iter().flat_map(|loader| loader.files) {
             loaders.search(trust, name, &[]);
@@ -112,6 +117,39 @@ impl Loaders {
         for dir in self.dirs.clone().into_iter().chain(further) {
             self.look(trust, &dir, name);
         }
+    }
+
+    /// Serves the file of a package by the name that shim asks for, unless a loader directory has a file of that name.
+    fn add_companion(&mut self, trust: &Trust, companion: &Companion) {
+        self.search(trust, companion.file, &FURTHER_DIRS);
+        if let (false, Some(content)) = (
+            self.files.contains_key(companion.asked),
+            self.files.get(companion.file).cloned(),
+        ) {
+            self.files.insert(companion.asked.to_owned(), content);
+        }
+    }
+
+    /// The program that the loader `file`, which exists, asks for and does not get; none if it gets all that it needs.
+    fn lacking(&self, file: &str) -> Option<&'static Companion> {
+        companions_of(file).find(|companion| companion.needed && self.companion(file, companion).is_none())
+    }
+
+    /// What the loader `file` gets for a program that it asks for.
+    fn companion(&self, file: &str, companion: &Companion) -> Option<&LoaderContent> {
+        let dir = file
+            .rsplit_once('/')
+            .map(|(dir, _)| format!("{dir}/"))
+            .unwrap_or_default();
+        self.find(&format!("{dir}{}", companion.asked))
+    }
+
+    /// The programs that the loader `file` asks for and cannot do without: the names that it asks for, with their files.
+    pub fn further_of(&self, file: &str) -> Vec<(&'static str, &LoaderContent)> {
+        let needed = companions_of(file).filter(|companion| companion.needed);
+        needed
+            .filter_map(|companion| Some((companion.asked, self.companion(file, companion)?)))
+            .collect()
     }
 
     /// Takes the file `name` of a directory in, unless it is known. A missing file changes nothing.
@@ -213,10 +251,24 @@ impl Loaders {
         there.or(choice.files.first().map(String::as_str))
     }
 
-    /// The first file of a choice that exists, by its name; none if all are missing.
+    /// The first file of a choice that exists with all that it loads in turn, by its name; none if all are missing.
     pub fn first_of<'a>(&self, choice: &'a LoaderChoice) -> Option<(&'a str, &LoaderContent)> {
-        let mut files = choice.files.iter();
+        let mut files = choice.files.iter().filter(|file| self.lacking(file).is_none());
         files.find_map(|file| Some((file.as_str(), self.find(file)?)))
+    }
+
+    /// The first file of a choice that exists and lacks what it loads in turn.
+    fn half_of<'a>(&self, choice: &'a LoaderChoice) -> Option<(&'a str, &'static Companion)> {
+        let mut there = choice.files.iter().filter(|file| self.find(file).is_some());
+        there.find_map(|file| Some((file.as_str(), self.lacking(file)?)))
+    }
+
+    /// The package to install for a choice of which no file is served; none if the distribution has none.
+    pub fn missing_package(&self, choice: &LoaderChoice, family: Family) -> Option<&'static str> {
+        match self.half_of(choice) {
+            Some((_, companion)) => family.package(&[companion.file]),
+            None => family.package(&choice.files),
+        }
     }
 
     /// Why no file of a choice is served, and the remedy.
@@ -224,6 +276,19 @@ impl Loaders {
         let LoaderChoice {
             name, of_site, files, ..
         } = choice;
+        if let Some((file, companion)) = self.half_of(choice) {
+            let what = format!(
+                "{file} loads {}, and neither that nor {} exists in {}",
+                companion.asked,
+                companion.file,
+                self.searched()
+            );
+            let remedy = match family.package(&[companion.file]) {
+                Some(package) => format!("{}, then: rackstrap reload", family.install(package)),
+                None => format!("put {} there, then: rackstrap reload", companion.asked),
+            };
+            return (what, remedy);
+        }
         if let Some((path, refused)) = files.iter().find_map(|file| self.refused(file)) {
             let remedy = match refused {
                 Refused::NotRoots { path, .. } => format!("chown -h root {}", path.display()),
@@ -363,6 +428,48 @@ mod tests {
             "no loader for arm-efi (10): the file of [loader.gone] does not exist; put the file there, or correct 'file' in [loader.gone]; \
              then: rackstrap reload"
         );
+    }
+
+    #[test]
+    fn shim_gets_the_grub_of_debians_package_by_the_name_that_it_asks_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let put = |name: &str| fs::write(dir.path().join(name), name).unwrap();
+        let of = |file: &str| {
+            let lines = format!("[loader.secure]\nfile = \"{file}\"\narch = [7]\n");
+            let site = site(&[dir.path().to_owned()], &lines);
+            (Loaders::load_as(&site, &own()).unwrap(), site.loaders[0].served())
+        };
+        // A name of no package, as this machine may have Debian's.
+        put("shimaa64.efi");
+        let (loaders, served) = of("shimaa64.efi");
+        let choice = choice("secure", true, &[&served]);
+        assert!(loaders.first_of(&choice).is_none());
+        let (what, remedy) = loaders.lacks(&choice, Family::Debian);
+        assert!(
+            what.starts_with("shimaa64.efi loads grubaa64.efi, and neither"),
+            "{what}"
+        );
+        assert_eq!(remedy, "apt install grub-efi-arm64-signed, then: rackstrap reload");
+        assert_eq!(
+            loaders.missing_package(&choice, Family::Debian),
+            Some("grub-efi-arm64-signed")
+        );
+        put("grubnetaa64.efi.signed");
+        let by_path = dir.path().join("shimaa64.efi");
+        for file in ["shimaa64.efi", by_path.to_str().unwrap()] {
+            let (loaders, served) = of(file);
+            assert!(
+                loaders
+                    .offer(Some(7), &Ok(self::choice("secure", true, &[&served])))
+                    .is_ok()
+            );
+            let next = served.replace("shimaa64.efi", "grubaa64.efi");
+            assert_eq!(loaders.get(&next).unwrap(), "grubnetaa64.efi.signed", "{next}");
+            assert_eq!(loaders.further_of(&served)[0].0, "grubaa64.efi");
+        }
+        // The administrator's own one comes first.
+        put("grubaa64.efi");
+        assert_eq!(of("shimaa64.efi").0.get("grubaa64.efi").unwrap(), "grubaa64.efi");
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub enum Family {
 
 /// Packages by the file that they have, for Debian, Fedora and Arch; empty where the distribution has none. Debian 12's ipxe has
 /// no loader for arm64.
-const PACKAGES: [(&str, [&str; 3]); 13] = [
+const PACKAGES: [(&str, [&str; 3]); 14] = [
     ("undionly.kpxe", ["ipxe", "ipxe-bootimgs-x86", "ipxe"]),
     ("ipxe.lkrn", ["ipxe", "ipxe-bootimgs-x86", "ipxe"]),
     ("snponly.efi", ["ipxe", "", "ipxe"]),
@@ -29,6 +29,7 @@ const PACKAGES: [(&str, [&str; 3]); 13] = [
     ("arm64-efi/snponly.efi", ["", "ipxe-bootimgs-aarch64", ""]),
     ("arm64-efi/ipxe.efi", ["", "ipxe-bootimgs-aarch64", ""]),
     ("shimx64.efi.signed", ["shim-signed", "", ""]),
+    ("shimaa64.efi.signed", ["shim-signed", "", ""]),
     ("grubnetx64.efi.signed", ["grub-efi-amd64-signed", "", ""]),
     ("grubnetaa64.efi.signed", ["grub-efi-arm64-signed", "", ""]),
     ("pxelinux.0", ["pxelinux", "syslinux-nonlinux", "syslinux"]),

@@ -81,9 +81,12 @@ impl Requester {
         };
         Some(match loader {
             Ok(choice) => format!(
-                "its firmware is {} (architecture {arch}{class}), which loads {} first: {}",
+                "its firmware is {} (architecture {arch}{class}), which loads {}: {}",
                 firmware::name(arch),
-                choice.files.first().map_or("nothing", String::as_str),
+                choice
+                    .files
+                    .first()
+                    .map_or_else(|| "nothing".to_owned(), |file| firmware::chain_of(file)),
                 choice.why
             ),
             Err(why) => format!("its firmware gets nothing to boot: {why}"),
