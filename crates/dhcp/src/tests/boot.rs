@@ -52,6 +52,15 @@ fn http_boot() {
     golden("http boot", &replay("uefi-http-boot", &world, [10, 5, 255, 1]));
 }
 
+/// Captured against this engine, too: iPXE's ROM under OVMF, and under SeaBIOS a ROM that only loads a file, then `undionly.kpxe`.
+#[test]
+fn captures_of_other_roms() {
+    let world = World::with(&[("52:54:00:00:01:01", "r01n01", "10.5.1.1")]);
+    for name in ["uefi-ipxe-rom", "bios-plain-rom"] {
+        golden(&format!("node {name}"), &replay(name, &world, [10, 5, 1, 1]));
+    }
+}
+
 /// UEFI that says what it is in its vendor class only (PXE 2.1, table 2-1).
 #[test]
 fn the_vendor_class_counts_where_option_93_is_missing() {
