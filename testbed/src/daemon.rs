@@ -93,6 +93,21 @@ impl Daemon {
         }
     }
 
+    /// Stops it without an end: its connections stay open, and nothing answers on them.
+    pub fn freeze(&self) -> Result {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it continue.
+    pub fn thaw(&self) -> Result {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Result {
+        let process = self.process.borrow();
+        process.as_ref().context("the daemon is not running")?.signal(signal)
+    }
+
     /// Ends it with SIGTERM. An exit status other than 0, or a long time, is an error.
     pub fn stop(&self) -> Result {
         let Some(running) = self.process.take() else {

@@ -110,6 +110,11 @@ impl Namespace {
         Ok(name)
     }
 
+    /// Runs `nft COMMANDS` inside.
+    pub fn nft(&self, commands: &str) -> Result<String> {
+        process::output(self.command("nft").arg(commands))
+    }
+
     /// A separate machine on the bridge: another namespace, whose `eth0` has that hardware address, is up, and has no address yet.
     pub fn client(&self, hwaddr: &str) -> Result<Namespace> {
         let client = Namespace::empty()?;

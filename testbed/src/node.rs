@@ -126,6 +126,7 @@ pub struct Node<'c> {
     processors: u8,
     console: Console,
     warm_resets: bool,
+    crash_store: bool,
     machine: RefCell<Option<Machine>>,
     powered_on: Cell<u64>,
     logged_in: Cell<bool>,
@@ -158,6 +159,7 @@ impl<'c> Node<'c> {
             plain_rom: RefCell::new(None),
             processors: 1,
             warm_resets: false,
+            crash_store: false,
             machine: RefCell::new(None),
             powered_on: Cell::new(0),
             logged_in: Cell::new(false),
@@ -221,6 +223,19 @@ impl<'c> Node<'c> {
     pub fn warm_resets(mut self) -> Self {
         self.warm_resets = true;
         self
+    }
+
+    /// Adds a store for the last messages of a kernel that panics (ACPI ERST), as servers have it.
+    pub fn crash_store(mut self) -> Self {
+        self.crash_store = true;
+        self
+    }
+
+    /// Plugs the cable of its card into the switch, or pulls it out. The card itself does not learn of it.
+    pub fn cable(&self, plugged: bool) -> Result {
+        let tap = self.tap.borrow().clone().context("the machine was never switched on")?;
+        let state = if plugged { "up" } else { "down" };
+        self.cluster.namespace.ip(&["link", "set", &tap, state]).map(drop)
     }
 
     /// Inserts another disk, or none, for the next power-on.
@@ -364,6 +379,14 @@ impl<'c> Node<'c> {
                 &format!("tap,id=second,ifname={tap},script=no,downscript=no"),
             ]);
             command.args(["-device", &format!("{model},netdev=second,mac={hwaddr}{place}")]);
+        }
+        if self.crash_store {
+            let file = self.dir.join("erst.bin");
+            let memory = format!(
+                "memory-backend-file,id=erst,mem-path={},size=128K,share=on",
+                file.display()
+            );
+            command.args(["-object", &memory, "-device", "acpi-erst,memdev=erst"]);
         }
         for (index, (bus, disk)) in self.disks.borrow().iter().enumerate() {
             command.args(disk_arguments(index, *bus, disk));

@@ -48,6 +48,8 @@ const TESTS: &[&str] = &[
     "createrepo-c",
     // Turns off the checksum offload that veth pairs claim to have.
     "ethtool",
+    // Loses packets, and blocks a port.
+    "nftables",
     // Replaces rackstrap in the test of the testbed itself.
     "dnsmasq-base",
     "openssh-client",

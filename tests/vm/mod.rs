@@ -15,6 +15,7 @@ mod mounts;
 mod networks;
 mod other_dhcp;
 mod other_init;
+mod outages;
 mod power_cut;
 mod racking;
 mod retry;
