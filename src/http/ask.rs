@@ -165,7 +165,7 @@ impl Service {
                     language,
                     hwaddr: hwaddr.ok_or_else(unknown)?,
                     peer,
-                    arch: None,
+                    arch: script.arch,
                     failed: failed.to_owned(),
                     locked,
                     again: failed == WAITED,
