@@ -177,7 +177,7 @@ impl Service {
                     language,
                     hwaddr: hwaddr.ok_or_else(unknown)?,
                     peer,
-                    arch: None,
+                    arch: script.arch,
                     failed: failed.to_owned(),
                     error: String::new(),
                     asked: String::new(),

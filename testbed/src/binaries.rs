@@ -12,7 +12,7 @@ use std::{
 pub const DAEMON: &str = "RACKSTRAP_TEST_DAEMON";
 
 /// Environment variable with the path of an agent for arm64, which is then not built.
-const AGENT_ARM64: &str = "RACKSTRAP_TEST_AGENT_ARM64";
+pub const AGENT_ARM64: &str = "RACKSTRAP_TEST_AGENT_ARM64";
 
 /// Environment variable with the path of an agent, which is then not built.
 pub const AGENT: &str = "RACKSTRAP_TEST_AGENT";

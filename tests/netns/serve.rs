@@ -389,7 +389,7 @@ fn a_machine_of_another_architecture_gets_no_kernel_and_an_explanation() -> Resu
     let got = udhcpc(&node, &cluster, &["-x", "77:69505845", "-x", "93:000b"])?;
     let (status, script) = curl(&node, variable(&got, "boot_file"), "", None)?;
     assert!(status == 200 && script.starts_with("#!ipxe"), "{status}: {script}");
-    let said = "image debian@1 is for amd64, and node r01n01 is an arm64 machine";
+    let said = "image debian@1 has no variant for arm64, and node r01n01 is an arm64 machine; it has amd64";
     assert!(
         script.contains(said) && !script.contains("/kernel") && argument(&script, "plan").is_empty(),
         "{script}"
@@ -402,7 +402,8 @@ fn a_machine_of_another_architecture_gets_no_kernel_and_an_explanation() -> Resu
     }
     let explained = cluster.daemon.cli(&["explain", "r01n01"])?;
     assert!(
-        explained.contains("rackstrap image import debian-arm64") && explained.contains("arm64 UEFI"),
+        explained.contains("rackstrap image import debian@1 --arch arm64 --from TREE")
+            && explained.contains("arm64 UEFI"),
         "{explained}"
     );
     let images = cluster.daemon.cli(&["image", "list"])?;

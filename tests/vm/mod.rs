@@ -3,6 +3,7 @@
 //! Each file has one scenario. A boot takes most of a minute in software emulation, so a scenario follows one node through everything
 //! that belongs together, and cuts its power as soon as possible.
 
+mod arm64;
 mod boards;
 mod degraded;
 mod first_boot;

@@ -8,7 +8,7 @@ use std::{
     thread,
 };
 use testbed::{
-    binaries::{self, Binaries},
+    binaries::{self, AGENT_ARM64, Binaries},
     image::{Image, Kernel},
     networks, packages, paths, small,
 };
@@ -33,12 +33,15 @@ impl Test {
             small::tree(Kernel::Cloud, &mut say)?;
             if machines {
                 small::tree(Kernel::Whole, &mut say)?;
+                small::arm64(&mut say)?;
                 networks::tree(&mut say)?;
             }
             anyhow::Ok(())
         });
         say("building the agent, the daemon and the tests");
         let agent = binaries::build_agent()?;
+        // A test with a filter builds it if it needs it.
+        let arm64_agent = machines.then(|| binaries::arm64_agent(&mut say)).transpose()?;
         let mut runner = if has_nextest() {
             self.nextest()
         } else {
@@ -65,7 +68,9 @@ impl Test {
         let _small = Image::small(&binaries, Kernel::Cloud, &mut say)?;
         // nextest does not run the examples in documentation. They come last, so that its closing lines are visible.
         let documented = self.filter.is_some() || run(cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
-        let tested = run(runner.envs(binaries.environment()))?;
+        runner.envs(binaries.environment());
+        runner.envs(arm64_agent.map(|agent| (AGENT_ARM64, agent)));
+        let tested = run(&mut runner)?;
         if !documented {
             say("examples in the documentation failed, see above");
         }

@@ -78,6 +78,8 @@ pub struct ScriptName<'a> {
     pub failed: &'a str,
     /// Whether the loader starts signed kernels only.
     pub locked: bool,
+    /// The type of the firmware for which the loader was built (DHCP option 93); none if it does not say, or is not known here.
+    pub arch: Option<u16>,
 }
 
 /// What a name asks for.
@@ -120,6 +122,16 @@ const GRUB_DIRS: [&str; 5] = [
     "debian-installer/amd64/grub",
     "debian-installer/arm64/grub",
     "EFI/debian",
+];
+
+/// GRUB's targets (`$grub_cpu-$grub_platform`) for machines that boot from a network, as types of DHCP option 93.
+const GRUB_TARGETS: [(&str, u16); 6] = [
+    ("i386-pc", 0),
+    ("i386-efi", 6),
+    ("x86_64-efi", 7),
+    ("arm-efi", 10),
+    ("arm64-efi", 11),
+    ("riscv64-efi", 27),
 ];
 
 /// Where GRUB's first script asks for the machine's own.
@@ -172,12 +184,14 @@ impl<'a> BootName<'a> {
     }
 }
 
-/// `52:54:00:01:01:01/failed-kernel/lockdown-y`. GRUB puts variables in, which are empty if they are not set.
+/// `52:54:00:01:01:01/failed-kernel/lockdown-y/arm64-efi`. GRUB puts variables in, which are empty if they are not set. A script that an
+/// older daemon sent, and that still runs, asks without the last part.
 fn grub_script(rest: &str) -> Option<ScriptName<'_>> {
     let mut parts = rest.split('/');
     let mac = parts.next()?;
     let failed = parts.next()?.strip_prefix("failed-")?;
     let lockdown = parts.next()?.strip_prefix("lockdown-")?;
+    let arch = parts.next().unwrap_or_default();
     let known = failed.len() <= 32 && failed.bytes().all(|b| b.is_ascii_lowercase());
     if parts.next().is_some() || !known {
         return None;
@@ -190,6 +204,10 @@ fn grub_script(rest: &str) -> Option<ScriptName<'_>> {
         },
         failed,
         locked: lockdown == "y",
+        arch: GRUB_TARGETS
+            .iter()
+            .find(|(name, _)| *name == arch)
+            .map(|(_, arch)| *arch),
     })
 }
 
@@ -238,15 +256,25 @@ mod tests {
 
     #[test]
     fn a_script_is_asked_for_with_the_card_and_what_failed() {
+        let card = Some("52:54:00:01:01:01");
         let script = |hwaddr: Option<&str>, failed, locked| {
             Some(BootName::Script(ScriptName {
                 language: ScriptLanguage::Grub,
                 hwaddr: hwaddr.map(|text| text.parse().unwrap()),
                 failed,
                 locked,
+                arch: None,
             }))
         };
-        let card = Some("52:54:00:01:01:01");
+        let of = |arch| {
+            let Some(BootName::Script(script)) = script(card, "kernel", false) else {
+                unreachable!("it is a script")
+            };
+            Some(BootName::Script(ScriptName {
+                arch: Some(arch),
+                ..script
+            }))
+        };
         for (name, expected) in [
             ("52:54:00:01:01:01/failed-/lockdown-", script(card, "", false)),
             (
@@ -258,7 +286,10 @@ mod tests {
             ("52:54:00:01:01/failed-/lockdown-", None),
             ("52:54:00:01:01:01", None),
             ("52:54:00:01:01:01/failed-", None),
-            ("52:54:00:01:01:01/failed-/lockdown-/x", None),
+            ("52:54:00:01:01:01/failed-kernel/lockdown-/arm64-efi", of(11)),
+            ("52:54:00:01:01:01/failed-kernel/lockdown-/i386-pc", of(0)),
+            ("52:54:00:01:01:01/failed-/lockdown-/x", script(card, "", false)),
+            ("52:54:00:01:01:01/failed-/lockdown-/x/y", None),
             ("52:54:00:01:01:01/failed-Kernel\u{1b}/lockdown-", None),
             (
                 "52:54:00:01:01:01/failed-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/lockdown-",

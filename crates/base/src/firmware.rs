@@ -45,12 +45,14 @@ pub const DEFAULT_LOADERS: [DefaultLoader; 3] = [
     DefaultLoader {
         name: "arm64-efi",
         archs: &[11, 19],
-        // The second and the last one are those of ipxe-bootimgs-aarch64, in a directory of their own.
+        // The second and the fourth one are those of ipxe-bootimgs-aarch64, in a directory of their own. Debian 12 has no iPXE for
+        // arm64, and this GRUB.
         files: &[
             "snponly-arm64.efi",
             "arm64-efi/snponly.efi",
             "ipxe-arm64.efi",
             "arm64-efi/ipxe.efi",
+            "grubnetaa64.efi.signed",
         ],
     },
 ];

@@ -276,6 +276,8 @@ fn describe(list: &LoaderList) -> String {
     for row in &list.loaders {
         let state = match (&row.install, row.ready, row.refused) {
             (_, true, _) => output::level_cell(Level::Ok, "ready"),
+            // More than one command installs it, which are below the table.
+            (Some(package), ..) if package.contains(':') => output::level_cell(Level::Retry, "missing: see below"),
             (Some(package), ..) => output::level_cell(Level::Retry, format!("missing: install {package}")),
             (None, _, true) => output::level_cell(Level::Error, "refused"),
             (None, ..) => output::level_cell(Level::Retry, "missing"),
@@ -468,6 +470,8 @@ mod tests {
         };
         assert!(line("n03:").ends_with("needs no loader: arm64 U-Boot"), "{text}");
         assert!(line("bios *").contains("missing: install ipxe"), "{text}");
+        assert!(line("arm64-efi *").contains("missing: see below"), "{text}");
+        assert!(text.contains("apt install grub-efi-arm64-signed:arm64, then"), "{text}");
         assert!(
             line("x86_64-efi *").contains("ready") && text.contains("n01 +1"),
             "{text}"

@@ -35,15 +35,25 @@ impl Agents {
     /// # Errors
     /// There is none, it is for another architecture, or it needs libraries.
     pub(crate) fn read(&self, arch: &str) -> Result<Vec<u8>> {
+        initramfs::read_agent(&self.find(arch)?, arch)
+    }
+
+    /// The path of the agent for `arch`, whose content is not looked at.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn find(&self, arch: &str) -> Result<PathBuf> {
         let places = match self {
-            Agents::Named(path) => return initramfs::read_agent(path, arch),
+            Agents::Named(path) if path.is_file() => return Ok(path.clone()),
+            // Reading it says why that is not possible.
+            Agents::Named(path) => return initramfs::read_agent(path, arch).map(|_| path.clone()),
             Agents::Installed(dirs) => dirs
                 .iter()
                 .flat_map(|dir| file_names(arch).into_iter().map(|name| dir.join(name))),
         };
         let places: Vec<PathBuf> = places.collect();
         match places.iter().find(|place| place.is_file()) {
-            Some(place) => initramfs::read_agent(place, arch),
+            Some(place) => Ok(place.clone()),
             None => {
                 let shown: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
                 Err(ImportError::Request(format!(

@@ -89,10 +89,15 @@ pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<Im
             request.agents.read(&seen.arch)?;
         }
         // An archive shows its architecture only when it is unpacked.
-        (Source::Archive(_), Some(_)) if request.architecture.is_none() => {}
+        (Source::Archive(_), _) if request.architecture.is_none() => {
+            if let Agents::Named(_) = request.agents {
+                request.agents.find(std::env::consts::ARCH)?;
+            }
+        }
+        // A container image may not exist for that architecture, which it says itself.
         (_, Some(target)) => {
             fits(target.machine())?;
-            request.agents.read(target.machine())?;
+            request.agents.find(target.machine())?;
         }
         (_, None) => {}
     }

@@ -45,6 +45,9 @@ pub const FURTHER_DIRS: [&str; 13] = [
     "/usr/lib/systemd/boot/efi",
 ];
 
+/// The same for the default loaders that are not iPXE.
+pub const DEFAULT_DIRS: [&str; 1] = ["/usr/lib/grub/arm64-efi-signed"];
+
 /// Why a file is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {

@@ -15,7 +15,7 @@ pub use files::Refused;
 pub use packages::Family;
 
 use bytes::Bytes;
-use files::{FURTHER_DIRS, Trust};
+use files::{DEFAULT_DIRS, FURTHER_DIRS, Trust};
 use rackstrap_base::{
     firmware::{Companion, DEFAULT_LOADERS, companions_of, name_and_number, or_bios},
     text::cut,
@@ -108,7 +108,7 @@ impl Loaders {
         }
         // Below a directory, as Enterprise Linux has them.
         for name in DEFAULT_LOADERS.iter().flat_map(|loader| loader.files) {
-            loaders.search(trust, name, &[]);
+            loaders.search(trust, name, &DEFAULT_DIRS);
         }
         let ipxe = loaders.files.get(disk_loader::IPXE);
         loaders.disk = ipxe.and_then(|ipxe| disk_loader::build(&ipxe.bytes));
@@ -462,10 +462,11 @@ mod tests {
             what.starts_with("shimaa64.efi loads grubaa64.efi, and neither"),
             "{what}"
         );
-        assert_eq!(remedy, "apt install grub-efi-arm64-signed, then: rackstrap reload");
+        let install = Family::Debian.install("grub-efi-arm64-signed:arm64");
+        assert_eq!(remedy, format!("{install}, then: rackstrap reload"));
         assert_eq!(
             loaders.missing_package(&choice, Family::Debian),
-            Some("grub-efi-arm64-signed")
+            Some("grub-efi-arm64-signed:arm64")
         );
         put("grubnetaa64.efi.signed");
         let by_path = dir.path().join("shimaa64.efi");
@@ -518,8 +519,10 @@ mod tests {
             of(11, Family::RedHat),
             "dnf install ipxe-bootimgs-aarch64, then: rackstrap reload"
         );
+        let grub = Family::Debian.install("grub-efi-arm64-signed:arm64");
+        assert_eq!(of(11, Family::Debian), format!("{grub}, then: rackstrap reload"));
         assert_eq!(
-            of(11, Family::Debian),
+            of(11, Family::Alpine),
             "put snponly-arm64.efi into a directory of [server] loader-dirs, or add [loader.NAME] with arch = [\"arm64-efi\"]; then: \
              rackstrap reload"
         );

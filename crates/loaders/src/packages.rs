@@ -19,7 +19,7 @@ pub enum Family {
 
 /// Packages by the file that they have, for Debian, Fedora and Arch; empty where the distribution has none. Debian 12's ipxe has
 /// no loader for arm64, and Arch's has `ipxe.lkrn`, `ipxe.pxe` and `x86_64/ipxe.efi` only
-/// (https://archlinux.org/packages/extra/x86_64/ipxe/files/).
+/// (https://archlinux.org/packages/extra/x86_64/ipxe/files/). A package of Debian that exists for one architecture only is named with it.
 const PACKAGES: [(&str, [&str; 3]); 18] = [
     ("undionly.kpxe", ["ipxe", "ipxe-bootimgs-x86", ""]),
     ("ipxe.lkrn", ["ipxe", "ipxe-bootimgs-x86", "ipxe"]),
@@ -32,7 +32,7 @@ const PACKAGES: [(&str, [&str; 3]); 18] = [
     ("shimx64.efi.signed", ["shim-signed", "", ""]),
     ("shimaa64.efi.signed", ["shim-signed", "", ""]),
     ("grubnetx64.efi.signed", ["grub-efi-amd64-signed", "", ""]),
-    ("grubnetaa64.efi.signed", ["grub-efi-arm64-signed", "", ""]),
+    ("grubnetaa64.efi.signed", ["grub-efi-arm64-signed:arm64", "", ""]),
     ("pxelinux.0", ["pxelinux", "syslinux-nonlinux", "syslinux"]),
     ("lpxelinux.0", ["pxelinux", "syslinux-nonlinux", "syslinux"]),
     ("ldlinux.c32", ["syslinux-common", "syslinux-nonlinux", "syslinux"]),
@@ -40,6 +40,9 @@ const PACKAGES: [(&str, [&str; 3]); 18] = [
     ("reboot.c32", ["syslinux-common", "syslinux-nonlinux", "syslinux"]),
     ("syslinux.efi", ["syslinux-efi", "syslinux-efi64", "syslinux"]),
 ];
+
+/// Debian's name of this program's architecture, as far as packages above name one.
+const OWN: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "" };
 
 impl Family {
     /// That of this machine, read once: packets of firmware without a loader ask for it.
@@ -96,7 +99,12 @@ impl Family {
             Family::Alpine => "apk add",
             Family::Debian | Family::Other => "apt install",
         };
-        format!("{how} {package}")
+        match package.split_once(':') {
+            Some((_, architecture)) if architecture != OWN => {
+                format!("dpkg --add-architecture {architecture} && apt update && {how} {package}")
+            }
+            _ => format!("{how} {package}"),
+        }
     }
 }
 
@@ -130,7 +138,18 @@ mod tests {
         assert_eq!(Family::Debian.package(x64), Some("ipxe"));
         assert_eq!(Family::RedHat.package(x64), Some("ipxe-bootimgs-x86"));
         assert_eq!(Family::RedHat.package(arm64), Some("ipxe-bootimgs-aarch64"));
-        assert_eq!(Family::Debian.package(arm64), None, "Debian's has none");
+        let grub = "grub-efi-arm64-signed:arm64";
+        assert_eq!(
+            Family::Debian.package(arm64),
+            Some(grub),
+            "Debian's iPXE is not for arm64"
+        );
+        if OWN != "arm64" {
+            assert_eq!(
+                Family::Debian.install(grub),
+                format!("dpkg --add-architecture arm64 && apt update && apt install {grub}")
+            );
+        }
         assert_eq!(Family::Arch.package(x64), Some("ipxe"), "by its ipxe.efi");
         assert_eq!(Family::Arch.package(&["undionly.kpxe"]), None, "Arch's has none");
         assert_eq!(Family::Alpine.package(x64), None);

@@ -41,6 +41,7 @@ pub(super) fn pxelinux(name: &str) -> Option<BootName<'_>> {
             hwaddr: Some(card),
             failed,
             locked: false,
+            arch: None,
         }));
     }
     match hexadecimal(rest) || rest == "default" || rest.starts_with("default-") {
@@ -56,6 +57,7 @@ fn by_address() -> BootName<'static> {
         hwaddr: None,
         failed: "",
         locked: false,
+        arch: None,
     })
 }
 
@@ -98,6 +100,7 @@ mod tests {
             hwaddr: hwaddr.map(|text| text.parse().unwrap()),
             failed,
             locked: false,
+            arch: None,
         }))
     }
 

@@ -15,7 +15,6 @@ use std::{
 #[derive(Args, Debug)]
 pub(super) struct ImportArgs {
     /// Name of the image, such as debian, for its next version; or a version, such as debian@3, for a further variant of it
-    #[arg(value_name = "NAME|NAME@VERSION")]
     name: String,
     /// Architecture of the tree (amd64, arm64) [default: that of the tree; this machine's for recipes and container images]
     #[arg(long, value_name = "ARCH", value_parser = architecture, conflicts_with = "platform")]
