@@ -4,6 +4,7 @@
 mod cli;
 mod control;
 mod http;
+mod netconsole;
 mod preflight;
 mod serve;
 #[cfg(test)]
@@ -30,6 +31,10 @@ pub mod parts {
     /// The HTTP server for nodes.
     pub mod http {
         pub use crate::http::{Limits, Service, task::serve};
+    }
+    /// The messages of nodes' kernels.
+    pub mod netconsole {
+        pub use crate::netconsole::lines::{Heard, Kernels};
     }
     /// A daemon before it binds a port.
     pub mod serve {

@@ -2,6 +2,8 @@
 
 #[path = "../fuzz/bodies/backup.rs"]
 mod backup;
+#[path = "../fuzz/bodies/console.rs"]
+mod console;
 #[path = "../fuzz/bodies/dhcp.rs"]
 mod dhcp;
 #[path = "../fuzz/bodies/disk.rs"]
@@ -59,6 +61,11 @@ fn replay(target: &str, good: usize, body: fn(&[u8]) -> bool) {
 #[test]
 fn backup_corpus() {
     replay("backup", 1, backup::run);
+}
+
+#[test]
+fn console_corpus() {
+    replay("console", 4, console::run);
 }
 
 #[test]

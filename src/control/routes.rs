@@ -246,6 +246,7 @@ fn waiting_row(context: &Context, waiting: Waiting, ipaddr: Option<Ipv4Addr>) ->
         heard: Some(machine.last_seen),
         boot: String::new(),
         remark: String::new(),
+        retries: api::RetryCounts::new(),
     }
 }
 
@@ -272,6 +273,7 @@ async fn timeline(context: Shared, text: String) -> Result<api::TimelineAnswer, 
         return Err(Refusal(StatusCode::NOT_FOUND, text));
     }
     Ok(api::TimelineAnswer {
+        retries: context.recorder.retries(&subject).into(),
         boots: summarise(&events).into_iter().map(api::BootSummary::from).collect(),
         subject: subject.into(),
         events: events.into_iter().map(api::EventRow::from).collect(),
@@ -375,7 +377,12 @@ async fn explain(
             .filter(SiteWarning::is_of_dhcp_server)
             .map(|warning| warning.message),
     );
+    let retries = decision.as_ref().map(|decision: &api::ExplainDecision| {
+        let subject = Subject::Node(decision.node.name.clone());
+        context.recorder.retries(&subject).into()
+    });
     Ok(Json(api::ExplainAnswer {
+        retries: retries.unwrap_or_default(),
         about,
         why,
         warnings,

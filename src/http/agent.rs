@@ -65,6 +65,7 @@ pub async fn plan(
             service.rollouts.opened(&boot, Timestamp::now());
         }
         service.rollouts.took(&boot, Timestamp::now());
+        service.loading.leave(&boot.plan.node, None);
         let detail = format!("{} for {}", boot.plan.image, boot.plan.node);
         service.record(&boot, EventKind::Plan, Level::Ok, detail, None);
         if common < WIRE_VERSION {
@@ -82,6 +83,8 @@ pub async fn plan(
         disk.loader = loaders.disk().map(|(loader, _)| *loader);
         disk.esp = loaders.esps().images();
     }
+    let port = service.world.load().site.server.netconsole_port;
+    plan.netconsole = (port != 0).then_some(port);
     Ok(Json(plan))
 }
 

@@ -3,23 +3,25 @@
 use super::{
     answer::Problem,
     boards::has_device_trees,
-    counters::Reason,
+    counters::{Reason, Total},
+    failed::FailedAttempt,
     loader::{boots_what, kind_of_script},
-    script::{NodeScript, Pauses, WaitScript},
+    script::{NodeScript, WaitScript},
     service::{Peer, Service, base_url},
 };
 use rackstrap_base::{
     bootname::{BootFile, BootName, ScriptLanguage, ScriptName},
     clock::Timestamp,
+    pauses::Pauses,
     subnet::{DhcpPart, wrong_address},
     text::quoted,
 };
 use rackstrap_image::{kernel_is_signed, permissive_args};
 use rackstrap_model::decide::{Decision, NodeDecision, Requester, World, decide};
 use rackstrap_registries::{
-    boots::Origin,
+    boots::{Origin, Turn},
     discovery::{LoaderReport, Owner},
-    timeline::{Event, EventKind, Level, Subject},
+    timeline::{Event, EventKind, Level, LoaderStep, Subject},
 };
 use rackstrap_wire::HwAddr;
 
@@ -39,12 +41,21 @@ pub struct ScriptAsk {
     pub arch: Option<u16>,
     /// The step at which its last script failed; empty at the first request.
     pub failed: String,
+    /// iPXE's number of the error, and how often it asked in vain; empty from other loaders.
+    pub error: String,
+    pub asked: String,
     /// Whether the loader starts signed kernels only.
     pub locked: bool,
     /// Whether it waited before, so that the report of its DHCP packets has been processed.
     pub again: bool,
     /// What the loader knows of the machine by SMBIOS; empty if it does not say.
     pub told: LoaderReport,
+}
+
+impl ScriptAsk {
+    fn failed_attempt(&self) -> FailedAttempt {
+        FailedAttempt::read(&self.failed, &self.error, &self.asked)
+    }
 }
 
 impl Service {
@@ -122,10 +133,11 @@ impl Service {
             Decision::Node(mut decision) => {
                 let disk = self.boots.disks().get(&decision.node.name);
                 decision.hold_disk(world.disk_rules(), disk.as_ref());
-                if !asks.failed.is_empty() && asks.failed != WAITED {
-                    self.note_failure(&decision.node.name, &asks).await;
+                let failed = (!asks.failed.is_empty() && asks.failed != WAITED).then(|| asks.failed_attempt());
+                if let Some(failed) = &failed {
+                    self.note_failure(&decision.node.name, failed, asks.locked).await;
                 }
-                self.boot_script(&world, &decision, &asks).await?
+                self.boot_script(&world, &decision, &asks, failed).await?
             }
             Decision::Unknown { .. } => {
                 if asks.again && asks.told != LoaderReport::default() && (self.waits)(hwaddr, peer.ipv4()) {
@@ -150,7 +162,7 @@ impl Service {
                 let site = self.snapshot().site.clone();
                 let subnet = site.subnet_of(peer.ipv4()).ok_or_else(|| self.stranger(peer))?;
                 let pauses = Pauses::spread(rand::random());
-                let text = self.scripts.load().start(subnet.server, site.server.http_port, pauses);
+                let text = self.scripts.load().start(subnet.server, site.server.http_port, &pauses);
                 text.map_err(Problem::unavailable)
             }
             Some(BootName::Script(script)) => {
@@ -167,6 +179,8 @@ impl Service {
                     peer,
                     arch: None,
                     failed: failed.to_owned(),
+                    error: String::new(),
+                    asked: String::new(),
                     locked,
                     again: failed == WAITED,
                     told: LoaderReport::default(),
@@ -222,23 +236,32 @@ impl Service {
         self.windows.open(&node.name, Timestamp::now(), doubted);
     }
 
-    /// Records that the loader tried, failed, paused, and asks again.
-    async fn note_failure(&self, node: &str, asks: &ScriptAsk) {
-        let (mut level, mut detail) = match asks.failed.as_str() {
-            "kernel" => (Level::Retry, "asks again: its kernel did not load".to_owned()),
-            "initramfs" => (Level::Retry, "asks again: its initramfs did not load".to_owned()),
-            "boot" => (Level::Retry, "asks again: its kernel did not start".to_owned()),
-            _ => (Level::Retry, "asks again".to_owned()),
-        };
-        if asks.locked
-            && matches!(asks.failed.as_str(), "kernel" | "boot")
+    /// Records that the loader tried, failed, paused, and asks again. `locked` is whether it starts signed kernels only.
+    async fn note_failure(&self, node: &str, failed: &FailedAttempt, locked: bool) {
+        let (mut level, mut detail) = (Level::Retry, failed.describe());
+        if locked
+            && matches!(failed.step, Some(LoaderStep::Kernel | LoaderStep::Boot))
             && let Some(text) = self.unsigned(node).await
         {
             (level, detail) = (Level::Error, text);
         }
-        let kind = kind_of_script(self.windows.is_doubted(node));
-        let event = Event::new(Timestamp::now(), kind, level, detail);
-        self.recorder.record(Subject::Node(node.to_owned()), event);
+        let doubted = self.windows.is_doubted(node);
+        let record = |step, level, detail: String, count: u64| {
+            let kind = match doubted {
+                true => kind_of_script(true),
+                false => EventKind::Retry(step),
+            };
+            let event = Event {
+                count,
+                ..Event::new(Timestamp::now(), kind, level, detail)
+            };
+            self.recorder.record(Subject::Node(node.to_owned()), event);
+        };
+        if failed.step.is_some_and(|step| step != LoaderStep::Script) && failed.asked > 0 {
+            let detail = "it asked for its script in vain".to_owned();
+            record(LoaderStep::Script, Level::Retry, detail, failed.asked);
+        }
+        record(failed.step.unwrap_or(LoaderStep::Script), level, detail, 1);
     }
 
     /// Why Secure Boot keeps the kernel of the node's last boot from starting, with the remedy; none if that kernel is not known any more.
@@ -267,7 +290,13 @@ impl Service {
         })
     }
 
-    async fn boot_script(&self, world: &World, decision: &NodeDecision, asks: &ScriptAsk) -> Result<String, Problem> {
+    async fn boot_script(
+        &self,
+        world: &World,
+        decision: &NodeDecision,
+        asks: &ScriptAsk,
+        failed: Option<FailedAttempt>,
+    ) -> Result<String, Problem> {
         let base = base_url(&world.site, decision.subnet.server);
         let subject = Subject::Node(decision.node.name.clone());
         let doubted = self.windows.is_doubted(&decision.node.name);
@@ -308,6 +337,14 @@ impl Service {
         };
         // If the site's kernel arguments say so, the image enforces its policy nevertheless.
         let permissive = permissive && kernel_args != decision.kernel_args;
+        // A user can ask in a boot in doubt, and takes no turn from a machine.
+        let turn = match asks.language {
+            ScriptLanguage::Ipxe | ScriptLanguage::Grub if !doubted => {
+                self.loading.enter(&decision.node.name, Timestamp::now())
+            }
+            // Other languages cannot wait before they load.
+            _ => Turn::default(),
+        };
         let script = NodeScript {
             plan: &boot.plan,
             token: &boot.token,
@@ -317,6 +354,8 @@ impl Service {
             kernel_args: &kernel_args,
             device_trees: asks.language == ScriptLanguage::Pxelinux && version.is_some_and(|v| has_device_trees(v)),
             pauses: Pauses::spread(rand::random()),
+            turn,
+            limited: !failed.is_some_and(|failed| failed.may_lack_options()),
         };
         let text = self.scripts.load().node(asks.language, &script);
         match text {
@@ -326,13 +365,15 @@ impl Service {
                     self.rollouts.opened(&boot, Timestamp::now());
                 }
                 let how = if permissive { ", SELinux permissive" } else { "" };
-                self.record(
-                    &boot,
-                    kind,
-                    Level::Ok,
-                    format!("boots {}{how}", boots_what(&boot)),
-                    None,
-                );
+                let wait = match turn.secs {
+                    0 => String::new(),
+                    secs => {
+                        self.counters.total(Total::Paced);
+                        format!(", in {secs} s: {} nodes load now", turn.others)
+                    }
+                };
+                let detail = format!("boots {}{how}{wait}", boots_what(&boot));
+                self.record(&boot, kind, Level::Ok, detail, None);
                 Ok(text)
             }
             Err(problem) => {
@@ -428,7 +469,7 @@ impl Service {
         }
         let pauses = match new_address {
             // An administrator has just typed the machine's name and is watching.
-            true => Pauses { first: 1, longest: 32 },
+            true => Pauses::eager(rand::random()),
             false => Pauses::spread(rand::random()),
         };
         let script = WaitScript {

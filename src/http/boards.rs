@@ -78,6 +78,8 @@ impl Service {
                 peer,
                 arch: Some(RASPBERRY_PI),
                 failed: String::new(),
+                error: String::new(),
+                asked: String::new(),
                 locked: false,
                 again: false,
                 told: LoaderReport::default(),

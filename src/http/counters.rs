@@ -69,11 +69,13 @@ impl Reason {
 
 counted! {
     /// Totals, in addition to refusals.
-    enum Total {
+    pub enum Total {
         /// Accepted connections.
         Connections = "connections",
         /// Requests, whatever the answer.
         Requests = "requests",
+        /// Scripts that have a node wait for its turn, because many nodes load.
+        Paced = "paced-scripts",
     }
 }
 
@@ -87,6 +89,10 @@ pub struct Counters {
 impl Counters {
     pub(super) fn connection(&self) {
         self.totals.count(Total::Connections);
+    }
+
+    pub(super) fn total(&self, total: Total) {
+        self.totals.count(total);
     }
 
     pub(super) fn request(&self) {

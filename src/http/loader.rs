@@ -42,6 +42,11 @@ pub struct WhoAsks {
     arch: String,
     /// The step at which its last script failed.
     failed: Option<String>,
+    /// iPXE's number of the error, and how often it asked in vain; empty from the scripts of older releases.
+    #[serde(default)]
+    error: String,
+    #[serde(default)]
+    asked: String,
     /// What iPXE knows of the machine by SMBIOS, sent when it asks a second time. Fields that it does not know are empty,
     /// which must not prevent an answer.
     #[serde(default)]
@@ -77,6 +82,8 @@ pub async fn script(
         peer: *peer,
         arch: arch_of_ipxe(&query.arch),
         failed: query.failed.unwrap_or_default(),
+        error: query.error,
+        asked: query.asked,
         locked: false,
         // This is at least its second request, so the report of its DHCP packets has been processed.
         again: told != LoaderReport::default(),
@@ -180,8 +187,11 @@ impl Service {
     }
 
     pub(super) fn record_transfer(&self, boot: &Arc<Boot>, file: BootFile, left: u64, took: Duration) {
-        if left == 0 && file == BootFile::Kernel && !boot.doubted {
-            self.rollouts.took(boot, Timestamp::now());
+        if left == 0 && !boot.doubted {
+            match file {
+                BootFile::Kernel => self.rollouts.took(boot, Timestamp::now()),
+                BootFile::Initramfs => self.loading.leave(&boot.plan.node, Some(took.as_millis() as u64)),
+            }
         }
         let (level, detail) = match left {
             0 => (Level::Ok, String::from("sent")),

@@ -9,6 +9,7 @@ mod answer;
 mod ask;
 mod boards;
 mod counters;
+mod failed;
 mod files;
 mod limits;
 mod loader;

@@ -43,6 +43,7 @@ mod tests {
             took_ms: 0,
             attempt: 1,
             detail: String::new(),
+            console: None,
         }
     }
 

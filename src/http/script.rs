@@ -1,15 +1,13 @@
 //! Boot scripts, rendered from `bootscripts/`: for each language a script of a node that boots, one of a machine that waits, and one of a
 //! card that is left alone.
-//!
-//! iPXE has no arithmetic but `inc` and no comparison but equality. A pause that doubles up to a limit needs the exact value
-//! that it will reach: [`Pauses`] computes both from one seed.
 
 mod grub;
 mod pxelinux;
 
 use include_dir::{Dir, include_dir};
 use minijinja::{Environment, UndefinedBehavior, context};
-use rackstrap_base::{bootname::ScriptLanguage, words::closest};
+use rackstrap_base::{bootname::ScriptLanguage, pauses::Pauses, words::closest};
+use rackstrap_registries::boots::Turn;
 use rackstrap_wire::{HwAddr, Plan, cmdline};
 use std::{
     collections::BTreeMap,
@@ -27,34 +25,12 @@ const MAX_COMMAND_LINE: usize = 2047;
 /// The compiled scripts.
 pub struct Scripts(Environment<'static>);
 
-/// How long a machine waits between two attempts, in seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pauses {
-    /// The first pause.
-    pub first: u32,
-    /// The longest: `first` doubled three times.
-    pub longest: u32,
-}
-
-impl Pauses {
-    /// First pauses of 2 to 8 seconds, chosen by `seed` (a random number, or a hash of the machine's address).
-    pub fn spread(seed: u64) -> Self {
-        let first = 2 + (seed % 7) as u32;
-        Pauses {
-            first,
-            longest: first * 8,
-        }
-    }
-
-    /// All of them, for a language that cannot double.
-    fn all(self) -> Vec<u32> {
-        let doubled = std::iter::successors(Some(self.first), |pause| Some(pause * 2));
-        doubled.take_while(|pause| *pause <= self.longest).collect()
-    }
-}
+/// Downloads of iPXE fail if nothing arrived for so many milliseconds (its option `--timeout`, since 2015). Without it, a download whose
+/// connection the server has given up, or whose card stopped, never ends.
+const LIMIT_MS: u32 = 60_000;
 
 /// The values in a node's script.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct NodeScript<'a> {
     /// The pinned plan.
     pub plan: &'a Plan,
@@ -62,7 +38,7 @@ pub struct NodeScript<'a> {
     pub token: &'a str,
     /// `http://10.5.0.1:80`
     pub base: &'a str,
-    /// The serial console as the kernel takes it (`ttyS0,115200`), or empty.
+    /// The serial consoles as the kernel takes them (`ttyS0,115200`), with spaces between them; empty if there is none.
     pub console: &'a str,
     /// Attributes of the node.
     pub attributes: &'a BTreeMap<String, String>,
@@ -72,10 +48,14 @@ pub struct NodeScript<'a> {
     pub device_trees: bool,
     /// Pauses between attempts.
     pub pauses: Pauses,
+    /// When the node begins to load.
+    pub turn: Turn,
+    /// Whether downloads have a limit of time ([`LIMIT_MS`]); false for an iPXE that refused the option.
+    pub limited: bool,
 }
 
 /// The values in the script of a waiting machine.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct WaitScript<'a> {
     /// `http://10.5.0.1:80`
     pub base: &'a str,
@@ -150,10 +130,13 @@ impl Scripts {
                 boot => plan.id.as_str(),
                 base => script.base,
                 kernel_args,
-                delay => script.pauses.first,
-                longest_delay => script.pauses.longest,
-                // iPXE fills in which step failed, so that the timeline can show why it asks again.
-                again_url => script_url(script.base, plan.net.hwaddr) + "&failed=${failed}",
+                turn => script.turn.secs,
+                loading => script.turn.others,
+                limited => script.limited,
+                limit => LIMIT_MS,
+                // iPXE fills in which step failed and why, so that the timeline can show why it asks again.
+                again_url => script_url(script.base, plan.net.hwaddr) + "&failed=${failed}&error=${error}&asked=${asked}",
+                ..pauses(&script.pauses)
             },
         )
     }
@@ -173,7 +156,9 @@ impl Scripts {
                 boot => plan.id.as_str(),
                 title => grub::word(&format!("rackstrap: {} boots {}", plan.node, plan.image)),
                 kernel_args => grub::arguments(line)?,
-                delay => script.pauses.first,
+                turn => script.turn.secs,
+                loading => script.turn.others,
+                delay => script.pauses.first(),
             },
         )
     }
@@ -183,7 +168,7 @@ impl Scripts {
     ///
     /// # Errors
     /// A template of the site is wrong.
-    pub fn start(&self, server: Ipv4Addr, http_port: u16, pauses: Pauses) -> Result<String, String> {
+    pub fn start(&self, server: Ipv4Addr, http_port: u16, pauses: &Pauses) -> Result<String, String> {
         // Before 2.04 GRUB knew no ports.
         let port = if http_port == 80 {
             String::new()
@@ -196,7 +181,7 @@ impl Scripts {
                 http => grub::word(&format!("(http,{server}{port})")),
                 tftp => grub::word(&format!("(tftp,{server})")),
                 silent => grub::word(&format!("rackstrap: no script from {server}")),
-                pauses => pauses.all(),
+                pauses => pauses.rising(),
             },
         )
     }
@@ -213,11 +198,11 @@ impl Scripts {
                 card => card(script.hwaddr),
                 message => lines(language, script.message),
                 new_address => script.new_address,
-                delay => script.pauses.first,
-                longest_delay => script.pauses.longest,
+                limit => LIMIT_MS,
                 // iPXE fills in what it knows of the machine; `:uristring` is a type of iPXE's settings.
                 again_url => script_url(script.base, script.hwaddr)
                     + "&uuid=${uuid}&serial=${serial:uristring}&vendor=${manufacturer:uristring}&product=${product:uristring}",
+                ..pauses(&script.pauses)
             },
         )
     }
@@ -237,6 +222,17 @@ impl Scripts {
             .get_template(name)
             .and_then(|t| t.render(context))
             .map_err(|e| format!("boot script: {e:#}"))
+    }
+}
+
+/// The values of `again.ipxe.j2`. `delay` and `longest_delay` are for a site's own scripts from before there was a list: they double
+/// the delay until it is exactly the longest one.
+fn pauses(pauses: &Pauses) -> minijinja::Value {
+    context! {
+        pauses => pauses.steps.clone(),
+        repeat_from => pauses.repeat_from,
+        delay => pauses.first(),
+        longest_delay => pauses.first() * 8,
     }
 }
 
@@ -270,9 +266,10 @@ fn command_line(script: &NodeScript<'_>) -> String {
         add(cmdline::ROUTER, &router);
     }
     if !script.console.is_empty() {
-        // The last `console=` becomes /dev/console: the serial line, if the site configures one.
-        add("console", &"tty0");
-        add("console", &script.console);
+        // The last `console=` becomes /dev/console: the serial line, or the last one, if the site configures any.
+        for console in ["tty0"].into_iter().chain(script.console.split_whitespace()) {
+            add("console", &console);
+        }
     }
     if !script.kernel_args.is_empty() {
         line.push(' ');
@@ -342,7 +339,6 @@ mod tests {
     }
 
     fn script<'a>(plan: &'a Plan, kernel_args: &'a str) -> NodeScript<'a> {
-        let pauses = Pauses { first: 3, longest: 24 };
         NodeScript {
             plan,
             token: "t0ken",
@@ -351,7 +347,9 @@ mod tests {
             attributes: const { &BTreeMap::new() },
             kernel_args,
             device_trees: false,
-            pauses,
+            pauses: Pauses::spread(1),
+            turn: Turn::default(),
+            limited: true,
         }
     }
 
@@ -405,10 +403,55 @@ mod tests {
     fn grubs_first_script_asks_for_ever() {
         let scripts = Scripts::load(None).unwrap();
         let server = "10.5.0.1".parse().unwrap();
-        let pauses = Pauses { first: 3, longest: 24 };
+        let pauses = &Pauses::spread(1);
         insta::assert_snapshot!(scripts.start(server, 80, pauses).unwrap());
         let other = scripts.start(server, 8080, pauses).unwrap();
         assert!(other.contains("'(http,10.5.0.1:8080)'"), "{other}");
+    }
+
+    #[test]
+    fn a_node_of_a_storm_waits_for_its_turn_and_an_old_loader_gets_no_option_that_it_refuses() {
+        let plan = plan();
+        let mut script = script(&plan, "");
+        script.turn = Turn { others: 900, secs: 28 };
+        script.limited = false;
+        let text = Scripts::load(None).unwrap().node(Ipxe, &script).unwrap();
+        let waits = text
+            .find("\necho rackstrap: 900 nodes load now; this one begins in 28 s\nsleep 28\n")
+            .unwrap();
+        assert!(waits < text.find("\nkernel ${base}").unwrap());
+        assert!(
+            text.contains("\nkernel ${base}") && text.contains("\ninitrd --name"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn each_serial_console_is_an_argument_and_the_last_one_is_the_console() {
+        let plan = plan();
+        let mut script = script(&plan, "");
+        script.console = "ttyS1,115200 ttyS0,9600";
+        let line = command_line(&script);
+        assert!(
+            line.ends_with(" console=tty0 console=ttyS1,115200 console=ttyS0,9600"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn a_script_of_the_site_from_before_reads_its_two_delays() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = "set delay:int32 {{ delay }}\n:ask\nsleep ${delay}\niseq ${delay} {{ longest_delay }} || inc delay ${delay}\n\
+                   chain {{ again_url }} || goto ask\n";
+        std::fs::write(dir.path().join("again.ipxe.j2"), old).unwrap();
+        let plan = plan();
+        let mut script = script(&plan, "");
+        script.pauses.steps[0] = 3;
+        let text = Scripts::load(Some(dir.path())).unwrap().node(Ipxe, &script).unwrap();
+        assert!(
+            text.contains("set delay:int32 3\n") && text.contains("iseq ${delay} 24 ||"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -446,14 +489,13 @@ mod tests {
             "unknown machine 52:54:00:01:01:01".to_owned(),
             "evil ${x} || shell".to_owned(),
         ];
-        let pauses = Pauses { first: 5, longest: 40 };
         let hwaddr = plan().net.hwaddr;
         let script = WaitScript {
             base: "http://10.5.0.1:80",
             hwaddr,
             message: &message,
             new_address: true,
-            pauses,
+            pauses: Pauses::eager(7),
         };
         let scripts = Scripts::load(None).unwrap();
         insta::assert_snapshot!(scripts.wait(Ipxe, &script).unwrap());
@@ -470,17 +512,5 @@ mod tests {
             "a_card_that_is_left_by_grub",
             scripts.leave(Grub, hwaddr, &message).unwrap()
         );
-    }
-
-    #[test]
-    fn the_longest_pause_is_reached_by_doubling() {
-        for seed in 0..50 {
-            let pauses = Pauses::spread(seed);
-            let mut delay = pauses.first;
-            while delay != pauses.longest {
-                delay *= 2;
-                assert!(delay <= 64, "never met {pauses:?}");
-            }
-        }
     }
 }

@@ -13,7 +13,7 @@ use rackstrap_loaders::Loaders;
 use rackstrap_model::decide::{SharedWorld, World};
 use rackstrap_overlay::Renderer;
 use rackstrap_registries::{
-    boots::{Boot, BootWindows, Boots, Refusal},
+    boots::{Boot, BootWindows, Boots, LoadingNodes, Refusal},
     discovery::Discovery,
     restart::Restarts,
     rollout::Rollouts,
@@ -40,6 +40,8 @@ pub struct Service {
     pub boots: Boots,
     /// Which nodes may have a boot script.
     pub windows: Arc<BootWindows>,
+    /// The nodes that load now.
+    pub loading: LoadingNodes,
     /// The registry of timelines.
     pub recorder: Recorder,
     /// The registry of unknown machines.

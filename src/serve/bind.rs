@@ -1,7 +1,7 @@
 //! Binds all ports, with one clear line for a port that cannot be bound.
 
 use super::{InNamedTask, Shared, dhcp, nfs, rivals, tftp};
-use crate::{control::Counters, http};
+use crate::{control::Counters, http, netconsole};
 use anyhow::{Result, anyhow, bail};
 use rackstrap_base::{clock::Timestamp, counters::ReadCounts, link::interfaces};
 use rackstrap_dhcp::LeaseKeeper;
@@ -74,6 +74,8 @@ pub fn spawn_all(
         let task = rackstrap_nfs::serve(listener, exports.clone(), nfs_config.clone(), cancel.clone());
         services.spawn(task.in_named_task(format!("NFS on {server}")));
     }
+    let kernels: Arc<netconsole::task::Counts> = Arc::default();
+    spawn_netconsole(shared, &servers, &kernels, cancel, services);
     let solicitations: Arc<rackstrap_ndp::Counters> = Arc::default();
     let (asked, counted) = (shared.world.clone(), solicitations.clone());
     let interfaces = move || {
@@ -112,6 +114,7 @@ pub fn spawn_all(
         ("http", http_counters),
         ("nfs", nfs_config.counters),
         ("ndp", solicitations),
+        ("netconsole", kernels),
     ];
     counted.extend(dns.map(|server| ("dns", server)));
     let counters: Counters = Arc::new(move || {
@@ -123,6 +126,34 @@ pub fn spawn_all(
         all
     });
     Ok((counters, releases, exports))
+}
+
+/// Starts to listen for kernels' messages on every server address. Nodes boot without it, so that a port that another program has is a
+/// warning.
+fn spawn_netconsole(
+    shared: &Shared,
+    servers: &BTreeSet<Ipv4Addr>,
+    counts: &Arc<netconsole::task::Counts>,
+    cancel: &CancellationToken,
+    services: &mut JoinSet<Result<()>>,
+) {
+    let port = shared.world.load().site.server.netconsole_port;
+    for &server in servers.iter().filter(|_| port != 0) {
+        let socket = udp(server, port, "netconsole", "netconsole-port")
+            .and_then(|socket| Ok(tokio::net::UdpSocket::from_std(socket)?));
+        match socket {
+            Ok(socket) => {
+                let listener = netconsole::task::Listener {
+                    world: shared.world.clone(),
+                    recorder: shared.recorder.clone(),
+                    counts: counts.clone(),
+                };
+                let task = netconsole::task::serve(socket, listener, cancel.clone());
+                services.spawn(task.in_named_task(format!("netconsole on {server}")));
+            }
+            Err(error) => tracing::warn!("{error:#}; panics of nodes' kernels are not on their timelines"),
+        }
+    }
 }
 
 /// Starts DNS on every server address if the site has `[dns]`, and registers its counters.

@@ -30,7 +30,7 @@ use rackstrap_model::{
 use rackstrap_overlay::{Renderer, Templates};
 use rackstrap_registries::{
     LOGGED_EFFECTS, Registries,
-    boots::{BootWindows, Boots},
+    boots::{BootWindows, Boots, LoadingNodes},
     discovery::Discovery,
     hooks,
     nodes::Nodes,
@@ -191,6 +191,7 @@ impl Shared {
             world: self.world.clone(),
             boots: self.boots.clone(),
             windows: self.windows.clone(),
+            loading: LoadingNodes::default(),
             recorder: self.recorder.clone(),
             discovery: self.discovery.clone(),
             waits,

@@ -186,6 +186,7 @@ fn refuse_fixed_changes(old: &Site, new: &Site) -> Result<()> {
         ("[server] http-port", a.http_port != b.http_port),
         ("[server] nfs-port", a.nfs_port != b.nfs_port),
         ("[server] tftp-port", a.tftp_port != b.tftp_port),
+        ("[server] netconsole-port", a.netconsole_port != b.netconsole_port),
         (
             "whether there is a [dns] section",
             old.dns.is_some() != new.dns.is_some(),

@@ -8,6 +8,7 @@ mod findings;
 mod health;
 mod http;
 mod layouts;
+mod netconsole;
 mod nfs;
 mod panics;
 mod promises;
@@ -18,6 +19,7 @@ mod rollout;
 mod scheduler;
 mod serve;
 mod solicitations;
+mod storm;
 mod tftp;
 mod unit;
 

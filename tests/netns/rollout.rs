@@ -2,7 +2,7 @@
 //! of them never become ready on the new version.
 
 #[path = "rollout/fleet.rs"]
-mod fleet;
+pub(super) mod fleet;
 #[path = "rollout/flips.rs"]
 mod flips;
 #[path = "rollout/holders.rs"]

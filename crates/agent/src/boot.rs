@@ -12,9 +12,10 @@ use crate::{
     http::Server,
     image_files,
     modules::Loader,
-    network,
+    netconsole, network,
     new_root::{self, Built, LeftOut},
     overlay::Tree,
+    pstore::{self, Crash},
     retry::{Policy, random_seed},
     root::{self, NEW_ROOT},
     sys,
@@ -80,6 +81,7 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
     let modules = timeline.run(Phase::Modules, Policy::Once, |_| {
         let mut loader = Loader::open(&cmdline.all);
         let done = loader.load_for_devices();
+        pstore::MODULES.iter().for_each(|module| loader.want(module));
         Ok((loader.needed(), Summary::Done(done)))
     })?;
     if let Some(text) = guards.watch() {
@@ -90,7 +92,15 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
         t.attach(server.clone());
         Ok(((), Summary::Done(done)))
     })?;
+    let mut crash = Crash::read();
+    timeline.crashed(&crash.lines);
     let plan = timeline.run(Phase::Plan, PATIENCE, |_| fetch_plan(&server))?;
+    if let Some(port) = plan.netconsole {
+        match netconsole::start(&cmdline, port) {
+            Ok(done) => timeline.print(&format!("netconsole: {done}")),
+            Err(failure) => timeline.step(&format!("netconsole: {failure}")),
+        }
+    }
     timeline.run(Phase::Root, PATIENCE, |_| {
         let source = root::mount_image(&plan)?;
         Ok(((), Summary::Done(format!("{source} is {}, read-only", plan.image))))
@@ -115,6 +125,9 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
         }
         Ok(((), done?))
     })?;
+    if timeline.is_sent() {
+        crash.remove();
+    }
     if hardware.uefi.is_some() {
         firmware::forget_rounds();
     }
@@ -367,7 +380,9 @@ fn hand_over(timeline: &mut Timeline, plan: &Plan, cmdline: &CommandLine) -> Res
         }
         Ok(((), Summary::Done(format!("{} of {}", plan.init, plan.image))))
     })?;
-    Err(handover::exec(&plan.init, &cmdline.init_args))
+    let failure = handover::exec(&plan.init, &cmdline.init_args);
+    timeline.failed(&failure);
+    Err(failure)
 }
 
 #[cfg(test)]

@@ -20,13 +20,16 @@ mod handover;
 mod hardware;
 mod http;
 mod image_files;
+mod kernel_log;
 mod login;
 mod modalias;
 mod modprobe;
 mod modules;
+mod netconsole;
 mod network;
 mod new_root;
 mod overlay;
+mod pstore;
 mod reporter;
 mod restart;
 mod retry;
@@ -50,6 +53,9 @@ pub use disk::{
     marker::{MarkerState, Record},
     wiped::was_wiped,
 };
+
+/// Readers of the kernel's messages and of crashes, for fuzzers.
+pub use {kernel_log::text_of_record, pstore::around_the_panic};
 
 /// Readers of modules' indexes and configuration, for fuzzers.
 pub use {modalias::Index as ModuleIndex, modprobe::Config as ModuleConfig};

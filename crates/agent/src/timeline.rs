@@ -5,9 +5,10 @@ use crate::{
     fail::{Failure, Res},
     guards,
     http::{self, Server},
+    kernel_log::KernelLog,
     retry::Policy,
 };
-use rackstrap_wire::{AgentEvent, Outcome, Phase, backoff::Backoff, text::cut};
+use rackstrap_wire::{AgentEvent, ConsoleLine, Outcome, Phase, backoff::Backoff, text::cut};
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
@@ -26,6 +27,7 @@ const DETAIL: usize = 500;
 #[derive(Debug)]
 pub struct Timeline {
     console: Console,
+    kernel: Option<KernelLog>,
     queue: VecDeque<AgentEvent>,
     /// Number of the newest event.
     seq: u64,
@@ -50,6 +52,7 @@ impl Timeline {
     pub fn new(seed: u64) -> Self {
         Timeline {
             console: Console::default(),
+            kernel: None,
             queue: VecDeque::new(),
             seq: 0,
             server: None,
@@ -63,6 +66,7 @@ impl Timeline {
     /// Opens the consoles; called when /dev and /sys exist. Later lines go there.
     pub fn open_console(&mut self) {
         self.console = Console::open();
+        self.kernel = Some(KernelLog::open());
     }
 
     /// Starts to report; called when the network is up. Earlier events are reported too.
@@ -119,12 +123,12 @@ impl Timeline {
             };
             let wait = backoff.next_wait();
             if !policy.again(took, wait, failure.permanent) {
-                self.push(Outcome::Failed, took, &failure.to_string());
+                self.failed(&failure);
                 self.print(&format!("{phase}: FAILED: {failure} ({seconds:.1} s)"));
-                self.flush();
                 return Err(failure);
             }
             self.push(Outcome::Retrying, took, &failure.to_string());
+            self.kernel_lines(false);
             self.print(&format!(
                 "{phase}: attempt {} failed: {failure}; the next in {:.1} s",
                 self.attempt,
@@ -133,6 +137,38 @@ impl Timeline {
             self.flush();
             std::thread::sleep(wait);
             self.attempt += 1;
+        }
+    }
+
+    /// Records that the running phase failed for good, with the kernel's last messages.
+    pub fn failed(&mut self, failure: &Failure) {
+        self.push(Outcome::Failed, self.began.elapsed(), &failure.to_string());
+        self.kernel_lines(true);
+        self.flush();
+    }
+
+    /// Records lines of a kernel that crashed before this boot.
+    pub fn crashed(&mut self, lines: &[String]) {
+        self.lines(ConsoleLine::Crash, lines);
+        self.flush();
+    }
+
+    /// Whether the server has everything.
+    pub fn is_sent(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    fn kernel_lines(&mut self, last: bool) {
+        let lines = self.kernel.as_mut().map(|log| log.news(last)).unwrap_or_default();
+        self.lines(ConsoleLine::Kernel, &lines);
+    }
+
+    fn lines(&mut self, from: ConsoleLine, lines: &[String]) {
+        for line in lines {
+            self.push(Outcome::Step, self.began.elapsed(), line);
+            if let Some(event) = self.queue.back_mut() {
+                event.console = Some(from);
+            }
         }
     }
 
@@ -150,6 +186,7 @@ impl Timeline {
             took_ms: took.as_millis() as u64,
             attempt: self.attempt,
             detail: cut(detail, DETAIL).to_owned(),
+            console: None,
         });
     }
 

@@ -12,6 +12,7 @@ pub mod level;
 #[cfg(feature = "tasks")]
 pub mod link;
 pub mod panics;
+pub mod pauses;
 pub mod rare;
 pub mod subnet;
 pub mod sync;

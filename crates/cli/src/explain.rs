@@ -74,6 +74,7 @@ fn describe(answer: &api::ExplainAnswer) -> String {
             text.push_str(&format!("\nits checks:\n{}", checks_table(&pinned.checks)));
         }
     }
+    text.push_str(&crate::timeline::retries(&answer.retries));
     text
 }
 

@@ -214,8 +214,31 @@ fn beside(answer: &api::StatusAnswer) -> Vec<String> {
         .map(|warning| format!("{}: {}\nhelp: {}", warning.level(), warning.message, warning.help));
     full.chain(ignored)
         .chain(warnings)
+        .chain(retries(&answer.nodes))
         .chain(disks(&answer.nodes))
         .collect()
+}
+
+/// The nodes whose boots needed retries: each text once, with its nodes.
+fn retries(rows: &[StatusRow]) -> Vec<String> {
+    /// Fewer retries of a node that is up are no reason to look at it.
+    const WORTH_A_LINE: u64 = 3;
+    let mut alike: BTreeMap<String, NodeSet> = BTreeMap::new();
+    for row in rows {
+        let total: u64 = row.retries.values().fold(0, |sum, count| sum.saturating_add(*count));
+        let up = matches!(row.state, NodeState::Ready | NodeState::Degraded);
+        if total == 0 || up && total < WORTH_A_LINE {
+            continue;
+        }
+        let how = if up { ", and came up" } else { "" };
+        let text = format!("retried {}{how}", api::describe_retries(&row.retries));
+        alike.entry(text).or_default().insert(row.node.as_str());
+    }
+    let lines = alike.into_iter().map(|(text, nodes)| {
+        let names = nodes.fold();
+        (format!("{names} {text}: rackstrap timeline {names}"), nodes)
+    });
+    few(lines, "also retries")
 }
 
 /// What nodes' next boots do to their disks, and the commands for disks that were left alone: each text once, with its nodes.
@@ -237,18 +260,17 @@ fn disks(rows: &[StatusRow]) -> Vec<String> {
         let names = nodes.fold();
         (format!("disk of {names}: {}", trouble.remedy(&names)), nodes)
     });
-    [few(next), few(left_alone)].concat()
+    [few(next, "also the disks"), few(left_alone, "also the disks")].concat()
 }
 
 /// The first few lines; for the rest, the names of the nodes.
-fn few(lines: impl Iterator<Item = (String, NodeSet)>) -> Vec<String> {
+fn few(lines: impl Iterator<Item = (String, NodeSet)>, others: &str) -> Vec<String> {
     /// The table below these lines is more important.
     const MOST: usize = 4;
     let mut lines: Vec<(String, NodeSet)> = lines.collect();
     let rest = lines.split_off(MOST.min(lines.len()));
     let rest: NodeSet = rest.iter().flat_map(|(_, nodes)| nodes.iter()).collect();
-    let more =
-        (!rest.is_empty()).then(|| format!("warning: also the disks of {}: rackstrap explain NODE", rest.fold()));
+    let more = (!rest.is_empty()).then(|| format!("warning: {others} of {}: rackstrap explain NODE", rest.fold()));
     lines.into_iter().map(|(text, _)| text).chain(more).collect()
 }
 

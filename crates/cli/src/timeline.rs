@@ -175,7 +175,23 @@ fn describe(answer: &api::TimelineAnswer) -> String {
             output::level_cell(event.level, &event.detail),
         ]);
     }
-    format!("{}\n\n{}", output::render(&table), boots_table(&answer.boots))
+    format!(
+        "{}\n\n{}{}",
+        output::render(&table),
+        boots_table(&answer.boots),
+        retries(&answer.retries)
+    )
+}
+
+/// The retries of a node, each line after a line break; empty if there were none.
+pub(crate) fn retries(retries: &api::RetriesRow) -> String {
+    let mut text = String::new();
+    for (counts, of) in [(&retries.current, "this boot"), (&retries.all, "all boots")] {
+        if !counts.is_empty() {
+            text.push_str(&format!("\nretries of {of}: {}", api::describe_retries(counts)));
+        }
+    }
+    text
 }
 
 /// The boot that an event belongs to.

@@ -166,6 +166,9 @@ pub struct ExplainAnswer {
     pub rollouts: Vec<String>,
     /// The boot that is pinned already, which a new decision does not change.
     pub pinned: Option<PinnedBoot>,
+    /// The retries of its boots.
+    #[serde(default)]
+    pub retries: RetriesRow,
     /// Its lease of a temporary pool; none if it has no lease.
     pub lease: Option<LeaseRow>,
 }

@@ -296,6 +296,8 @@ impl NodeDecision {
                 login: self.check_login,
             },
             network_first: self.network_first,
+            // Not pinned: filled in when the plan is sent.
+            netconsole: None,
         })
     }
 }

@@ -5,6 +5,7 @@ mod confirmed;
 mod disks;
 mod followed;
 mod kept;
+mod loading;
 mod registry;
 mod roots;
 mod window;
@@ -15,6 +16,7 @@ mod tests;
 pub use confirmed::trust_site_file;
 pub use disks::Disks;
 pub use kept::KEPT_PER_NODE;
+pub use loading::{LoadingNodes, Turn};
 pub use registry::{Boots, Origin, Refusal, redeem_all};
 pub use window::BootWindows;
 

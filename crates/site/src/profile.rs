@@ -7,7 +7,7 @@ use super::{
 };
 use rackstrap_base::words::closest;
 use rackstrap_wire::{Check, ImageRef, cmdline};
-use toml::Spanned;
+use toml::{Spanned, de::DeValue};
 
 /// x86 kernels accept 2,048 bytes of command line (COMMAND_LINE_SIZE in asm/setup.h); half of it is reserved for rackstrap's
 /// own arguments.
@@ -15,6 +15,7 @@ const KERNEL_ARGS: usize = 1024;
 const MOST_TEMPLATES: usize = 32;
 const MOST_KEYS: usize = 256;
 const MOST_CHECKS: usize = 32;
+const MOST_CONSOLES: usize = 4;
 
 type Problem = (String, String);
 
@@ -78,7 +79,7 @@ pub const SETTINGS: [Descriptor; 12] = [
     },
     Descriptor {
         key: "console",
-        read: |reader, key| reader.profile.console = reader.text(key, "\"ttyS0,115200\"", &read_console),
+        read: |reader, key| reader.profile.console = reader.consoles(key),
         shown: |profile| profile.console.clone(),
     },
     Descriptor {
@@ -159,6 +160,16 @@ impl Reader<'_, '_> {
     fn text(&mut self, key: &str, example: &str, read: &dyn Fn(&str) -> Result<String, Problem>) -> Option<String> {
         let found = self.section.parsed(self.report, key, example, read);
         found.map(Spanned::into_inner)
+    }
+
+    /// One serial console or a list of them, with spaces between them.
+    fn consoles(&mut self, key: &str) -> Option<String> {
+        let value = self.section.get(key).map(Spanned::get_ref);
+        if !matches!(value, Some(DeValue::Array(_))) {
+            return self.text(key, "\"ttyS0,115200\"", &read_console);
+        }
+        let all = self.names(key, "[\"ttyS1,115200\", \"ttyS0,115200\"]", MOST_CONSOLES, read_console)?;
+        Some(all.join(" ").trim().to_owned())
     }
 
     fn kernel_args(&mut self, key: &str) -> Option<String> {

@@ -25,6 +25,7 @@ pub(super) const KEYS: [(&str, &[&str]); 13] = [
             "http-port",
             "nfs-port",
             "tftp-port",
+            "netconsole-port",
             "loader-dirs",
             "templates-dir",
             "bootscripts-dir",

@@ -20,6 +20,7 @@ pub(super) fn read(report: &mut Report<'_>, section: Option<&Section<'_>>, direc
         http_port: 80,
         nfs_port: 2049,
         tftp_port: 69,
+        netconsole_port: 6666,
         loader_dirs: Vec::new(),
         templates_dir: None,
         bootscripts_dir: None,
@@ -62,6 +63,10 @@ pub(super) fn read(report: &mut Report<'_>, section: Option<&Section<'_>>, direc
         server.http_port = port("http-port", server.http_port);
         server.nfs_port = port("nfs-port", server.nfs_port);
         server.tftp_port = port("tftp-port", server.tftp_port);
+        let number = section.integer(report, "netconsole-port", 0..=65535, server.netconsole_port.into());
+        server.netconsole_port = number
+            .and_then(|n| u16::try_from(n.into_inner()).ok())
+            .unwrap_or(server.netconsole_port);
         if server.http_port == server.nfs_port {
             let at = section.key_at(if section.get("nfs-port").is_some() {
                 "nfs-port"

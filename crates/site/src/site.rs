@@ -67,6 +67,8 @@ pub struct Server {
     pub nfs_port: u16,
     /// UDP port of TFTP: 69.
     pub tftp_port: u16,
+    /// UDP port for the messages of nodes' kernels; 0 if they send none.
+    pub netconsole_port: u16,
     /// Directories that are searched for boot loaders, in order: the site's own, then [`SYSTEM_LOADER_DIRS`](super::SYSTEM_LOADER_DIRS).
     pub loader_dirs: Vec<PathBuf>,
     /// The site's templates directory, searched before the built-in templates; none = built-in only.

@@ -29,8 +29,9 @@ pub use layout::{
 };
 pub use plan::{ImageRef, ImageRefError, NetPlan, Overlay, OverlayContent, OverlayFile, Plan};
 pub use report::{
-    AgentEvent, DiskFacts, DiskProblem, DiskState, DiskStatus, Hardware, Heartbeat, MOST_BOOT_ENTRIES, MOST_MODULES,
-    MOST_UNUSED, MountedPartition, Outcome, OverlayRequest, Phase, Ready, Report, Uefi, UnusedDisk, UsedSpace, Waiting,
+    AgentEvent, ConsoleLine, DiskFacts, DiskProblem, DiskState, DiskStatus, Hardware, Heartbeat, MOST_BOOT_ENTRIES,
+    MOST_MODULES, MOST_UNUSED, MountedPartition, Outcome, OverlayRequest, PANIC, Phase, Ready, Report, Uefi,
+    UnusedDisk, UsedSpace, Waiting,
 };
 pub use root::{NfsRoot, Root};
 
@@ -52,6 +53,9 @@ pub const PRIVILEGED_PORTS: u32 = 4;
 pub const SECRET_AUTHENTICATES: u32 = 3;
 /// From this port on, any user of a machine can send (ip(7); capabilities(7): CAP_NET_BIND_SERVICE).
 pub const FIRST_USER_PORT: u16 = 1024;
+/// The port from which nodes' kernels send their messages (netconsole). It is below [`FIRST_USER_PORT`], so that no user of a node can
+/// send lines in the kernel's name.
+pub const NETCONSOLE_PORT: u16 = 666;
 /// The oldest version that this one still supports.
 pub const OLDEST_WIRE: u32 = 1;
 

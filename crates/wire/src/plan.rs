@@ -37,6 +37,9 @@ pub struct Plan {
     /// Whether UEFI firmware is to try the network before all else.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub network_first: bool,
+    /// UDP port of the server for the kernel's messages (netconsole); none if it takes none. Set when the plan is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netconsole: Option<u16>,
 }
 
 /// The node's network.

@@ -103,7 +103,27 @@ pub struct AgentEvent {
     pub attempt: u32,
     /// For people; at most 500 bytes.
     pub detail: String,
+    /// Set if the detail is a line of a console, in which case the outcome is [`Outcome::Step`]. A server that does not know
+    /// this field shows the line as a step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub console: Option<ConsoleLine>,
 }
+
+/// Where a line of a console is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConsoleLine {
+    /// The kernel of this boot.
+    Kernel,
+    /// The kernel of an earlier boot, which crashed: from the machine's persistent store.
+    Crash,
+    /// A source that only a newer agent knows.
+    #[serde(other)]
+    Other,
+}
+
+/// How kernels begin the message of a panic (kernel/panic.c).
+pub const PANIC: &str = "Kernel panic - not syncing";
 
 /// `POST /v1/report/{id}`: events since the last successful report, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -40,6 +40,7 @@ pub fn plan(node: &str) -> PlanOf {
         heartbeat_secs: 30,
         health: Default::default(),
         network_first: false,
+        netconsole: None,
     };
     PlanOf { plan }.image("debian@1")
 }

@@ -18,10 +18,10 @@ impl Scripts {
                 image => plan.image.to_string(),
                 boot => plan.id.as_str(),
                 card => card(plan.net.hwaddr),
-                serial => serial(script.console),
+                serial => serial(script.console.split_whitespace().last().unwrap_or_default()),
                 device_trees => script.device_trees,
                 kernel_args => arguments(line)?,
-                delay => script.pauses.first,
+                delay => script.pauses.first(),
             },
         )
     }

@@ -58,6 +58,9 @@ fn describe(answer: &api::NodeAnswer) -> String {
     if !status.last_error.is_empty() {
         facts.push(("last error", status.last_error.clone()));
     }
+    if !status.retries.is_empty() {
+        facts.push(("retries", api::describe_retries(&status.retries)));
+    }
     if let Some(hardware) = &answer.hardware {
         let words = [&hardware.vendor, &hardware.product, &hardware.serial];
         let words: Vec<&str> = words

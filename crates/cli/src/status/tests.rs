@@ -18,6 +18,7 @@ fn row(node: &str, state: NodeState) -> StatusRow {
         heard: None,
         boot: String::new(),
         remark: String::new(),
+        retries: api::RetryCounts::new(),
     }
 }
 
@@ -294,4 +295,28 @@ proptest! {
             prop_assert!(line.width() <= columns, "{} columns: {line}\n{text}", line.width());
         }
     }
+}
+
+#[test]
+fn retries_are_one_line_for_each_step_and_a_node_that_came_up_at_once_is_not_named() {
+    let mut answer = few();
+    answer.nodes[2].retries = [("kernel".to_owned(), 3), ("dhcp".to_owned(), 1)].into();
+    let mut other = row("r01n04", NodeState::Loading);
+    other.retries = [("kernel".to_owned(), 9)].into();
+    answer.nodes.push(other);
+    // One retry of a node that is up is usual.
+    answer.nodes[0].retries = [("dhcp".to_owned(), 1)].into();
+    answer.nodes[1].retries = [("plan".to_owned(), 5)].into();
+    let lines: Vec<String> = beside(&answer)
+        .into_iter()
+        .filter(|line| line.contains("retried"))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "r01n03 retried 4 times: kernel 3, dhcp 1: rackstrap timeline r01n03",
+            "r01n02 retried 5 times: plan, and came up: rackstrap timeline r01n02",
+            "r01n04 retried 9 times: kernel: rackstrap timeline r01n04",
+        ]
+    );
 }

@@ -45,6 +45,7 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
             heard: status.heard,
             boot: boot.map(|boot| boot.plan.id.clone()).unwrap_or_default(),
             remark,
+            retries: status.retries.current,
         }
     });
     nodes.collect()

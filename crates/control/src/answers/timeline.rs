@@ -1,7 +1,7 @@
 //! Answers about timelines.
 
-use crate::api::{BootStep, BootSummary, EventRow, TimelineOf};
-use rackstrap_registries::timeline::{self, Event, StepTime, Subject};
+use crate::api::{BootStep, BootSummary, EventRow, RetriesRow, TimelineOf};
+use rackstrap_registries::timeline::{self, Event, Retries, StepTime, Subject};
 
 impl From<Subject> for TimelineOf {
     fn from(subject: Subject) -> Self {
@@ -23,6 +23,15 @@ impl From<Event> for EventRow {
             took_ms: event.took_ms,
             count: event.count,
             last: event.last,
+        }
+    }
+}
+
+impl From<Retries> for RetriesRow {
+    fn from(retries: Retries) -> Self {
+        RetriesRow {
+            current: retries.current,
+            all: retries.all,
         }
     }
 }

@@ -4,6 +4,7 @@ use super::{Level, Watchable};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// `rackstrap timeline`
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -14,6 +15,39 @@ pub struct TimelineAnswer {
     pub events: Vec<EventRow>,
     /// The same events, summarised as boots.
     pub boots: Vec<BootSummary>,
+    /// The retries of its boots, also of those whose events are forgotten.
+    #[serde(default)]
+    pub retries: RetriesRow,
+}
+
+/// Numbers of retries by the step that failed: `dhcp`, `loader`, `tftp`, `script`, `kernel`, `initramfs`, `boot`, `agent` (it was
+/// not heard of), and the phases of the agent: `network`, `plan`, `root`, `disk`, `overlay`, ...
+pub type RetryCounts = BTreeMap<String, u64>;
+
+/// The retries of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetriesRow {
+    /// Those of the boot that it is in, or that brought it up.
+    pub current: RetryCounts,
+    /// All of them.
+    pub all: RetryCounts,
+}
+
+/// `4 times: kernel 3, dhcp 1`, the most frequent first; empty if there were none.
+pub fn describe_retries(counts: &RetryCounts) -> String {
+    let total: u64 = counts.values().fold(0, |sum, count| sum.saturating_add(*count));
+    let mut parts: Vec<(&String, &u64)> = counts.iter().collect();
+    parts.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let times = match total {
+        0 => return String::new(),
+        1 => "once".to_owned(),
+        total => format!("{total} times"),
+    };
+    let parts: Vec<String> = match parts.as_slice() {
+        [(step, _)] => vec![(*step).clone()],
+        parts => parts.iter().map(|(step, count)| format!("{step} {count}")).collect(),
+    };
+    format!("{times}: {}", parts.join(", "))
 }
 
 impl Watchable for TimelineAnswer {

@@ -148,6 +148,10 @@ const NAMES: &[&str] = &[
     "hid_generic",
     "i8042",
     "atkbd",
+    // The kernel's messages by UDP, and those of a kernel that crashed.
+    "netconsole",
+    "efi_pstore",
+    "ramoops",
     // Watchdogs; the second one is a part of the chips after it.
     "i6300esb",
     "iTCO_wdt",

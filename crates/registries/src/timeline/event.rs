@@ -2,7 +2,7 @@
 
 use super::EventKind;
 use rackstrap_base::{clock::Timestamp, level::Level, text::one_line};
-use rackstrap_wire::{AgentEvent, HwAddr, Outcome};
+use rackstrap_wire::{AgentEvent, ConsoleLine, HwAddr, Outcome, PANIC};
 use serde::{Deserialize, Serialize};
 
 /// The machine that a timeline is about.
@@ -111,6 +111,9 @@ impl Event {
 
     /// What the agent of that boot reported. A phase that ended has its duration.
     pub fn of_agent(at: Timestamp, boot: &str, reported: &AgentEvent) -> Self {
+        if let Some(from) = reported.console {
+            return Event::of_console(at, from, &reported.detail).of_boot(boot);
+        }
         let level = match reported.outcome {
             Outcome::Started | Outcome::Step | Outcome::Done => Level::Ok,
             Outcome::Degraded => Level::Degraded,
@@ -127,6 +130,19 @@ impl Event {
             Outcome::Started | Outcome::Step => event,
             _ => event.took(reported.took_ms),
         }
+    }
+
+    /// A line of the node's console.
+    pub fn of_console(at: Timestamp, from: ConsoleLine, line: &str) -> Self {
+        let (kind, level) = match line.contains(PANIC) && !line.contains("---[ end ") {
+            true => (EventKind::Panic, Level::Error),
+            false => (EventKind::Console, Level::Ok),
+        };
+        let detail = match from {
+            ConsoleLine::Crash => format!("before the restart: {line}"),
+            ConsoleLine::Kernel | ConsoleLine::Other => line.to_owned(),
+        };
+        Event::new(at, kind, level, detail)
     }
 
     /// The last time that it happened.

@@ -1,6 +1,6 @@
 //! The kinds of events: one list, with everything that the daemon derives from each kind.
 
-use super::BootStage;
+use super::{BootStage, LoaderStep};
 use rackstrap_wire::Phase;
 use serde::{Deserialize, Serialize};
 use std::{borrow::Cow, collections::HashMap, convert::Infallible, fmt, str::FromStr, sync::LazyLock};
@@ -233,6 +233,25 @@ event_kinds! {
     /// A loader asked for its script.
     Script = "script" {
         source: Some(Source::Requests), effect: Effect::Loads, part: Part::Loader, stage: Some(BootStage::Script)
+    }
+    /// A loader failed at this step, and asked for its script again.
+    Retry(step: LoaderStep) = "retry" {
+        source: Some(Source::Requests),
+        effect: Effect::Loads,
+        part: Part::Loader,
+        stage: None
+    }
+    /// A machine asks firmware's way again after it had kernel and initramfs, and its agent was never heard of.
+    NoAgent = "no-agent" {
+        source: Some(Source::Requests), effect: Effect::Said, part: Part::Within, stage: None
+    }
+    /// The kernel of the node panicked.
+    Panic = "panic" {
+        source: Some(Source::Agent), effect: Effect::Said, part: Part::Outside, stage: None
+    }
+    /// A line of the node's console: of its kernel in the initramfs, or around a panic.
+    Console = "console" {
+        source: Some(Source::Agent), effect: Effect::Nothing, part: Part::Outside, stage: None
     }
     /// A script was requested in a boot in doubt.
     ScriptClient = "script-client" {

@@ -1,6 +1,6 @@
 //! How a node is: the single answer for `status`, explanations, rollouts, restarts, exports and hooks.
 
-use super::{NodeState, Recorder, Standing, Subject};
+use super::{NodeState, Recorder, Retries, Standing, Subject};
 use crate::boots::{Boot, Boots};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_model::decide::World;
@@ -32,6 +32,8 @@ pub struct NodeStatus {
     pub healthy: bool,
     /// The checks of `running` that failed, for people; empty if none did.
     pub checks: String,
+    /// The retries of its boots.
+    pub retries: Retries,
     /// All remembered boots, the newest first.
     boots: Vec<Arc<Boot>>,
 }
@@ -42,13 +44,19 @@ impl NodeStatus {
         recorder.settle(now);
         let subject = Subject::Node(node.to_owned());
         let standing = recorder.standing_at(&subject, now, heartbeats(world, boots));
-        NodeStatus::from(world, standing.unwrap_or_default(), boots, node)
+        NodeStatus {
+            retries: recorder.retries(&subject),
+            ..NodeStatus::from(world, standing.unwrap_or_default(), boots, node)
+        }
     }
 
     /// How `node` is by its recorded events: a silent node is lost only after that was recorded as an event.
     pub fn recorded(world: &World, recorder: &Recorder, boots: &Boots, node: &str) -> NodeStatus {
-        let standing = recorder.standing(&Subject::Node(node.to_owned()));
-        NodeStatus::from(world, standing.unwrap_or_default(), boots, node)
+        let subject = Subject::Node(node.to_owned());
+        NodeStatus {
+            retries: recorder.retries(&subject),
+            ..NodeStatus::from(world, recorder.standing(&subject).unwrap_or_default(), boots, node)
+        }
     }
 
     fn from(world: &World, standing: Standing, boots: &Boots, node: &str) -> NodeStatus {
@@ -66,6 +74,7 @@ impl NodeStatus {
             healthy: running.as_ref().is_some_and(|boot| boot.healthy()),
             checks: running.as_ref().map(|boot| boot.problem()).unwrap_or_default(),
             version: None,
+            retries: Retries::default(),
             boot,
             running,
             boots,

@@ -1,6 +1,6 @@
 //! Records events, keeps the last ones of each machine in memory, and writes them to the store.
 
-use super::{BootPace, Event, EventKind, Level, NodeState, Standing, Subject, rows};
+use super::{BootPace, Event, EventKind, Level, NodeState, Retries, Standing, Subject, rows};
 use rackstrap_base::{
     clock::{CORRECTION_MS, Timestamp, duration},
     sync::lock,
@@ -65,6 +65,7 @@ struct Line {
     first: u64,
     next: u64,
     standing: Standing,
+    retries: Retries,
     /// Numbers of rows whose counts are higher than on disk.
     unwritten: BTreeSet<u64>,
     written: Timestamp,
@@ -107,7 +108,7 @@ impl Line {
         let rows = self.events.iter().filter(|(number, _)| self.unwritten.contains(number));
         let last = self.next.saturating_sub(1);
         let batch = rows.fold(batch, |batch, (number, row)| {
-            rows::put_again(batch, subject, (*number, row), last, &self.standing)
+            rows::put_again(batch, subject, (*number, row), last, (&self.standing, &self.retries))
         });
         self.unwritten.clear();
         batch
@@ -157,6 +158,7 @@ impl Recorder {
                     }
                     None => tail.standing,
                 },
+                retries: tail.retries,
                 written: last.map(|(_, event)| event.latest()).unwrap_or_default(),
                 unwritten: BTreeSet::new(),
                 events: tail.events.into(),
@@ -297,6 +299,16 @@ impl Recorder {
     /// Where `subject` is by its recorded events; none if it was never heard of.
     pub fn standing(&self, subject: &Subject) -> Option<Standing> {
         self.lock().lines.get(subject).map(|line| line.standing.clone())
+    }
+
+    /// The retries of `subject`; empty if nothing failed.
+    pub fn retries(&self, subject: &Subject) -> Retries {
+        let state = self.lock();
+        state
+            .lines
+            .get(subject)
+            .map(|line| line.retries.clone())
+            .unwrap_or_default()
     }
 
     /// The last event of `subject`; none if it was never heard of.
@@ -492,6 +504,13 @@ impl State {
                 event.detail = format!("heartbeats again after {}", duration(silent));
             }
         }
+        if window.is_some()
+            && let Some(silent) = line.standing.silent_kernel(&event)
+        {
+            batch = batch.and(self.insert_row(subject, silent, window));
+        }
+        let line = self.lines.entry(subject.clone()).or_default();
+        line.retries.count(&event);
         if let Some((number, other_level)) = line.again(&event, window) {
             let before = line.standing.clone();
             if let Some((stage, millis)) = line.standing.apply(&event) {
@@ -510,7 +529,7 @@ impl State {
             self.pace.record(stage, millis);
         }
         line.written = event.latest();
-        batch = rows::put(batch, subject, line.next, &event, &line.standing);
+        batch = rows::put(batch, subject, line.next, &event, (&line.standing, &line.retries));
         line.events.push_back((line.next, event));
         line.next += 1;
         line.shorten(subject, kept, batch)
@@ -540,19 +559,25 @@ impl State {
     /// inserted at its new place.
     fn move_all(&mut self, moves: &[(Subject, Option<Subject>)], older: Vec<Vec<Event>>) -> Batch {
         let mut batch = Batch::new();
-        let mut taken: Vec<(&Subject, Vec<Event>)> = Vec::new();
+        let mut taken: Vec<(&Subject, Vec<Event>, Retries)> = Vec::new();
         for ((from, to), mut events) in moves.iter().zip(older) {
-            let line = self.lines.get(from).map(|line| line.events.clone());
+            let line = self.lines.get(from);
+            let line = line.map(|line| (line.events.clone(), line.retries.clone()));
+            let (recent, retries) = line.unwrap_or_default();
             batch = self.forget(from, batch);
-            events.extend(line.into_iter().flatten().map(|(_, event)| event));
+            events.extend(recent.into_iter().map(|(_, event)| event));
             if let Some(to) = to {
-                taken.push((to, events));
+                taken.push((to, events, retries));
             }
         }
-        for (to, events) in taken {
+        for (to, events, retries) in taken {
             batch = events
                 .into_iter()
                 .fold(batch, |batch, event| batch.and(self.insert(to, event, None)));
+            // They include those of events that are forgotten.
+            if let Some(line) = self.lines.get_mut(to) {
+                line.retries = retries;
+            }
         }
         batch
     }

@@ -1,7 +1,7 @@
 //! Timelines on disk: one row for each event, and regular snapshots of the node's state, so that a start reads only the ends
 //! of timelines.
 
-use super::{Event, Standing, Subject};
+use super::{Event, Retries, Standing, Subject};
 use rackstrap_store::{Batch, Read, Store, StoreError, Table};
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,9 @@ struct Snapshot {
     /// that the event must not be applied again. Older releases never wrote true.
     #[serde(default)]
     whole: bool,
+    /// The retries up to that event. None from older releases, which did not count them.
+    #[serde(default)]
+    retries: Option<Retries>,
 }
 
 /// The end of a timeline.
@@ -32,6 +35,8 @@ pub(super) struct Tail {
     pub events: Vec<(u64, Event)>,
     /// The state after all events.
     pub standing: Standing,
+    /// The retries in all events.
+    pub retries: Retries,
     /// The very first event, for subjects whose order matters.
     pub began: Option<Event>,
 }
@@ -63,16 +68,17 @@ pub(super) fn tails(store: &Store) -> Result<(Vec<Tail>, Batch), StoreError> {
 fn tail(rows: &Read<'_>, subject: Subject, first: u64) -> Result<Tail, StoreError> {
     let prefix = prefix(&subject);
     let snapshot: Option<Snapshot> = rows.get(Table::Standings, &prefix)?;
-    let (mut standing, mut start, mut whole) = match snapshot {
+    let (mut standing, mut start, mut whole, counted) = match snapshot {
         Some(mut snapshot) => {
             snapshot.standing.complete_blamed();
             (
                 snapshot.standing,
                 snapshot.number.max(first),
                 snapshot.whole.then_some(snapshot.number),
+                snapshot.retries.map(|retries| (snapshot.number, retries)),
             )
         }
-        None => (Standing::default(), first, None),
+        None => (Standing::default(), first, None, None),
     };
     let read = |start| rows.scan_from(Table::Events, &prefix, &key(&subject, start));
     let mut events: Vec<(Vec<u8>, Event)> = read(start)?;
@@ -100,6 +106,14 @@ fn tail(rows: &Read<'_>, subject: Subject, first: u64) -> Result<Tail, StoreErro
         }
         let _ = standing.apply(event);
     }
+    // Unlike a state, a number changes if an event is applied twice.
+    let (counted, mut retries) = match counted {
+        Some((number, retries)) => (Some(number), retries),
+        None => (None, Retries::default()),
+    };
+    for (_, event) in (events.iter()).filter(|(number, _)| counted.is_none_or(|counted| *number > counted)) {
+        retries.count(event);
+    }
     let began = match (&subject, start == first) {
         (Subject::Node(_), _) => None,
         (Subject::Machine(_), true) => events.first().map(|(_, event)| event.clone()),
@@ -110,6 +124,7 @@ fn tail(rows: &Read<'_>, subject: Subject, first: u64) -> Result<Tail, StoreErro
         first,
         events,
         standing,
+        retries,
         began,
     })
 }
@@ -132,32 +147,36 @@ fn completed(mut event: Event) -> Event {
     event
 }
 
-/// Adds the row of an event; `standing` is the state after it.
-pub(super) fn put(batch: Batch, subject: &Subject, number: u64, event: &Event, standing: &Standing) -> Batch {
+/// What is known after the events of a timeline.
+pub(super) type After<'a> = (&'a Standing, &'a Retries);
+
+/// Adds the row of an event; `after` is the state after it.
+pub(super) fn put(batch: Batch, subject: &Subject, number: u64, event: &Event, after: After<'_>) -> Batch {
     let batch = batch.put(Table::Events, key(subject, number), event);
     if !(number + 1).is_multiple_of(SNAPSHOT_EVERY) {
         return batch;
     }
-    snapshot(batch, subject, number, standing, false)
+    snapshot(batch, subject, number, after, false)
 }
 
-/// Writes the row of an earlier event again, which was repeated after event `last`; `standing` is the state after everything.
+/// Writes the row of an earlier event again, which was repeated after event `last`; `after` is the state after everything.
 pub(super) fn put_again(
     batch: Batch,
     subject: &Subject,
     (number, event): (u64, &Event),
     last: u64,
-    standing: &Standing,
+    after: After<'_>,
 ) -> Batch {
     let batch = batch.put(Table::Events, key(subject, number), event);
-    snapshot(batch, subject, last, standing, true)
+    snapshot(batch, subject, last, after, true)
 }
 
-fn snapshot(batch: Batch, subject: &Subject, number: u64, standing: &Standing, whole: bool) -> Batch {
+fn snapshot(batch: Batch, subject: &Subject, number: u64, (standing, retries): After<'_>, whole: bool) -> Batch {
     let snapshot = Snapshot {
         number,
         standing: standing.clone(),
         whole,
+        retries: Some(retries.clone()),
     };
     batch.put(Table::Standings, prefix(subject), &snapshot)
 }

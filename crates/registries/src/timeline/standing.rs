@@ -44,6 +44,9 @@ pub struct Standing {
     /// Its state while it is stalled: it may start again and again.
     #[serde(default)]
     below: Option<NodeState>,
+    /// The boot whose initramfs was sent and whose agent was not heard of yet; empty if there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    loaded: String,
 }
 
 /// The furthest step of a machine that boots.
@@ -83,6 +86,7 @@ impl Default for Standing {
             lacked: BTreeMap::new(),
             progress: None,
             below: None,
+            loaded: String::new(),
         }
     }
 }
@@ -117,6 +121,9 @@ impl Standing {
                 return None;
             }
             Effect::Said => {
+                if event.step == EventKind::NoAgent {
+                    self.loaded.clear();
+                }
                 self.complain(event);
                 return None;
             }
@@ -208,6 +215,21 @@ impl Standing {
         }
     }
 
+    /// The event of a machine whose firmware asks again after it had kernel and initramfs, although its agent was not heard of;
+    /// none if `event` is something else. The server learns of such a panic only in this way.
+    pub(super) fn silent_kernel(&self, event: &Event) -> Option<Event> {
+        if self.loaded.is_empty() || event.step.row().effect != Effect::Begins {
+            return None;
+        }
+        let detail = format!(
+            "boot {}: it had its kernel, and its agent was not heard of before it asked again: a panic, a network card without \
+             a driver, or a reset? Its serial console shows it",
+            self.loaded
+        );
+        let event = Event::new(event.at, EventKind::NoAgent, Level::Error, detail);
+        Some(event.of_boot(&self.loaded))
+    }
+
     /// Makes the node lost or stalled, since `took_ms` before the event.
     fn overdue_since(&mut self, state: NodeState, event: &Event) {
         self.state = state;
@@ -257,12 +279,23 @@ impl Standing {
                 // Reports may overtake each other: the kernel may be recorded after the agent of the same boot has reported.
                 if event.boot.is_empty() || !self.past(NodeState::Loading) {
                     self.go(NodeState::Loading, at);
+                    match (&event.step, event.level) {
+                        (EventKind::Initramfs, Level::Ok) => self.loaded.clone_from(&event.boot),
+                        // The loader still runs.
+                        (EventKind::Script | EventKind::Retry(_), _) => self.loaded.clear(),
+                        _ => {}
+                    }
                 }
             }
             Effect::MayLoad => {
                 if matches!(self.state, NodeState::Absent | NodeState::Lost) {
                     self.go(NodeState::Loading, at);
                 }
+            }
+            Effect::HandsOver | Effect::Agent | Effect::Up | Effect::StillUp if !self.loaded.is_empty() => {
+                self.loaded.clear();
+                self.follow(event, effect, at);
+                return;
             }
             Effect::HandsOver if BootStage::of(event) == Some(BootStage::HandedOver) => {
                 if !self.past(NodeState::Starting) {

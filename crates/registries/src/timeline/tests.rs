@@ -347,6 +347,7 @@ fn agent_events_become_events() {
         took_ms: 700,
         attempt: 2,
         detail: detail.into(),
+        console: None,
     };
     let event = |outcome, detail| Event::of_agent(Timestamp(9), "a", &reported(outcome, detail));
     let done = event(Outcome::Done, "kept");
