@@ -18,7 +18,7 @@ use rackstrap_base::{
     subnet::{DhcpPart, wrong_address},
     text::quoted,
 };
-use rackstrap_catalog::export_name;
+use rackstrap_catalog::{EFI_LOADER, PXE_LOADER, export_name};
 use rackstrap_image::permissive_args;
 use rackstrap_model::decide::{Decision, NodeDecision, Requester, World, decide};
 use rackstrap_registries::{
@@ -206,7 +206,8 @@ impl Service {
         };
         let origin = Origin {
             uuid: self.discovery.uuid_of(hwaddr),
-            privileged: (world.images.of_plan(&plan)).is_some_and(|version| version.asks_from_privileged_ports()),
+            privileged: (world.images.of_plan(&plan))
+                .is_some_and(|version| version.asks_from_privileged_ports() || version.is_freebsd()),
             doubted,
         };
         let boot = self.boots.open_on(Timestamp::now(), origin, move |_| plan).await;
@@ -220,15 +221,19 @@ impl Service {
         };
         // If the site's kernel arguments say so, the image enforces its policy nevertheless.
         let permissive = permissive && kernel_args != decision.kernel_args;
-        let text = self.scripts.load().node(&NodeScript {
-            plan: &boot.plan,
-            token: &boot.token,
-            base: &base,
-            console: &decision.console,
-            attributes: &decision.node.attributes,
-            kernel_args: &kernel_args,
-            pauses: Pauses::spread(rand::random()),
-        });
+        let pauses = Pauses::spread(rand::random());
+        let text = match version {
+            Some(version) if version.is_freebsd() => self.scripts.load().freebsd(&boot.plan, &base, pauses),
+            _ => self.scripts.load().node(&NodeScript {
+                plan: &boot.plan,
+                token: &boot.token,
+                base: &base,
+                console: &decision.console,
+                attributes: &decision.node.attributes,
+                kernel_args: &kernel_args,
+                pauses,
+            }),
+        };
         match text {
             Ok(text) => {
                 if !doubted {
@@ -365,6 +370,9 @@ pub async fn boot_file(
     let (requested, name) = match file.as_str() {
         "kernel" => (Requested::Kernel, "kernel"),
         "initramfs" => (Requested::Initramfs, "initramfs"),
+        // The loader is what iPXE starts; the kernel comes by NFS.
+        PXE_LOADER => (Requested::Script, PXE_LOADER),
+        EFI_LOADER => (Requested::Script, EFI_LOADER),
         _ => {
             let text = format!("a boot has a kernel and an initramfs, but no {}", quoted(&file, 60));
             return Err(Problem::not_found(Reason::UnknownPath, text));
@@ -398,7 +406,19 @@ pub async fn boot_file(
 }
 
 /// `GET|HEAD /loader/{*name}`: boot loaders, for firmware that boots by HTTP.
-pub async fn loader(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Response, Problem> {
+pub async fn loader(
+    State(service): State<Arc<Service>>,
+    peer: axum::Extension<Peer>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    if let Some(found) = service.freebsd.file(peer.ipv4(), &name).await {
+        let path = found.map_err(|why| Problem::not_found(Reason::UnknownPath, why))?;
+        let mut response = send_file(path, request).await?;
+        let efi = HeaderValue::from_static("application/efi");
+        response.headers_mut().insert(header::CONTENT_TYPE, efi);
+        return Ok(response);
+    }
     let content = service
         .loaders
         .load()

@@ -7,6 +7,7 @@ mod agent;
 mod agent_message;
 mod answer;
 mod counters;
+mod freebsd;
 mod limits;
 mod loader;
 mod reported;

@@ -142,6 +142,22 @@ impl Scripts {
         )
     }
 
+    /// The script of a node that boots FreeBSD. Everything else comes from its loader.
+    pub fn freebsd(&self, plan: &Plan, base: &str, pauses: Pauses) -> Result<String, String> {
+        self.render(
+            "freebsd.ipxe.j2",
+            context! {
+                node => plan.node.as_str(),
+                image => plan.image.to_string(),
+                boot => plan.id.as_str(),
+                base,
+                delay => pauses.first,
+                longest_delay => pauses.longest,
+                again_url => script_url(base, plan.net.hwaddr) + "&failed=${failed}",
+            },
+        )
+    }
+
     /// The script of a machine that has to wait: it shows the message, and asks again after a pause, for ever.
     pub fn wait(&self, script: &WaitScript<'_>) -> Result<String, String> {
         let message: Vec<String> = script.message.iter().map(|line| harmless(line)).collect();

@@ -3,7 +3,7 @@
 use super::{
     Counters, Reason, agent,
     answer::{Problem, Refused},
-    loader,
+    freebsd, loader,
     service::{Peer, Service},
 };
 use axum::{
@@ -54,6 +54,7 @@ fn router(service: Arc<Service>) -> Router {
         .route("/ipxe", get(loader::script))
         .route("/boot/{id}/{file}", get(loader::boot_file))
         .route("/loader/{*name}", get(loader::loader))
+        .route(paths::FREEBSD, get(freebsd::claim))
         .route(&by_id(paths::PLAN), get(agent::plan))
         .route(&by_id(paths::DISK_LOADER), get(agent::disk_loader))
         .route(&by_id(paths::OVERLAY), post(agent::overlay))

@@ -4,6 +4,7 @@ use super::Shared;
 use bytes::Bytes;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_dhcp::LeaseView;
+use rackstrap_model::decide::freebsd_file;
 use rackstrap_registries::timeline::{Event, EventKind, Level, Subject};
 use rackstrap_tftp::{ErrorCode, Files, Outcome, Refusal, TransferEnd};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -24,7 +25,15 @@ impl Files for LoaderFiles {
         }
     }
 
-    fn open(&self, _peer: SocketAddr, _local: IpAddr, name: &str) -> Result<Bytes, Refusal> {
+    fn open(&self, peer: SocketAddr, _local: IpAddr, name: &str) -> Result<Bytes, Refusal> {
+        if let IpAddr::V4(address) = peer.ip().to_canonical()
+            && freebsd_file(name).is_some()
+        {
+            return self.freebsd_loader(address, name).map_err(|message| Refusal {
+                code: ErrorCode::NotFound,
+                message,
+            });
+        }
         let found = self.shared.loaders.load().get(name);
         found.map_err(|problem| Refusal {
             code: ErrorCode::NotFound,
@@ -61,6 +70,15 @@ impl Files for LoaderFiles {
 }
 
 impl LoaderFiles {
+    /// The loader of the node's FreeBSD image; its boot is on disk then. Blocks.
+    fn freebsd_loader(&self, address: Ipv4Addr, name: &str) -> Result<Bytes, String> {
+        let freebsd = self.shared.freebsd();
+        let found = tokio::runtime::Handle::current().block_on(freebsd.file(address, name));
+        let path = found.unwrap_or_else(|| Err(format!("{name} is not a loader of FreeBSD")))?;
+        let content = std::fs::read(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+        Ok(content.into())
+    }
+
     fn subject(&self, address: IpAddr) -> Option<Subject> {
         let address: Ipv4Addr = match address.to_canonical() {
             IpAddr::V4(address) => address,

@@ -50,6 +50,8 @@ const TESTS: &[&str] = &[
     "gdisk",
     // Real clients for the protocol tests.
     "curl",
+    // FreeBSD's nc(1) is this one.
+    "netcat-openbsd",
     "bind9-dnsutils",
     "tftp-hpa",
     "atftp",

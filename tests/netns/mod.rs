@@ -4,6 +4,7 @@ mod dhcp;
 #[cfg(feature = "dns")]
 mod dns;
 mod findings;
+mod freebsd;
 mod health;
 mod http;
 mod layouts;
