@@ -10,6 +10,7 @@ mod ask;
 mod boards;
 mod counters;
 mod files;
+mod freebsd;
 mod limits;
 mod loader;
 mod reported;
