@@ -3,6 +3,7 @@
 
 mod cli;
 mod control;
+mod freebsd;
 mod http;
 mod netconsole;
 mod preflight;

@@ -4,6 +4,7 @@
 //! `rackstrap check` prints it; the daemon logs it and shows it in `status`.
 
 mod files;
+mod freebsd;
 mod images;
 mod loaders;
 mod nodes;
@@ -54,6 +55,7 @@ pub fn findings(site: &Site, images: &Catalog, found: &io::Result<Arc<Loaders>>)
     all.extend(loaders::of(site, found));
     all.extend(disk_loader(site, found));
     all.extend(images::of_profiles(site, images));
+    all.extend(freebsd::of_profiles(site, images));
     all.extend(keys(site));
     all.extend(files::of(site));
     all

@@ -31,6 +31,10 @@ impl Authority for World {
             100..=199 => Answer::Node {
                 ipaddr: Ipv4Addr::new(10, 5, 1, who.hwaddr.0[5]),
                 hostname: "r01n03".into(),
+                root: who.freebsd_loader.then(|| NetRoot {
+                    path: "10.5.0.1:/freebsd@1".into(),
+                    settings: vec!["boot.nfsroot.options=nolockd".into()],
+                }),
                 loader,
             },
             _ => Answer::Silent("silent".into()),

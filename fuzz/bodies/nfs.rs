@@ -2,6 +2,7 @@
 
 use rackstrap_nfs::{
     Assembler, Buf, Counters, Engine, ExportId, ExportRoot, Exports, HandleKey, NfsEvent, Outcome, Pace, Peer, Refusal,
+    portmap,
 };
 use std::{
     fs,
@@ -109,7 +110,37 @@ fn with_handles(record: &[u8], handles: &[(&[u8; 8], Vec<u8>)]) -> Vec<u8> {
 
 /// One run; true if a call got a reply.
 pub fn run(stream: &[u8]) -> bool {
+    datagram(stream);
     replies(stream) > 0
+}
+
+/// The same bytes after the record mark, as one datagram of a node, and as one for the port mapper: replies fit into datagrams.
+fn datagram(stream: &[u8]) {
+    let harness = harness();
+    let call = with_handles(stream.get(4..).unwrap_or_default(), &harness.handles);
+    let peer = Peer::new(SocketAddr::from(([127, 0, 0, 1], 700)));
+    let mut out = Buf::default();
+    for pace in [Pace::Inline, Pace::MayBlock] {
+        out.clear();
+        match harness
+            .engine
+            .answer_datagram(&peer, &call, &mut out, pace, Instant::now())
+        {
+            Outcome::Replied => {
+                assert_eq!(out.as_slice()[..4], call[..4], "the transaction id");
+                assert!(out.len() <= 20 << 10, "a reply of {} bytes", out.len());
+            }
+            _ => assert!(out.is_empty()),
+        }
+    }
+    let portmap = portmap::Portmap::new(2049);
+    for may_list in [false, true] {
+        out.clear();
+        if portmap.answer(stream, may_list, &mut out) == Outcome::Replied {
+            assert_eq!(out.as_slice()[..4], stream[..4], "the transaction id");
+            assert!(may_list || out.len() <= stream.len(), "an amplifier");
+        }
+    }
 }
 
 /// Answers a stream; panics if an answer is not well-formed. Returns how many calls got replies.

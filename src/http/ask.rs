@@ -16,6 +16,7 @@ use rackstrap_base::{
     subnet::{DhcpPart, wrong_address},
     text::quoted,
 };
+use rackstrap_catalog::ImageVersion;
 use rackstrap_image::{kernel_is_signed, permissive_args};
 use rackstrap_model::decide::{Decision, NodeDecision, Requester, World, decide};
 use rackstrap_registries::{
@@ -24,6 +25,7 @@ use rackstrap_registries::{
     timeline::{Event, EventKind, Level, LoaderStep, Subject},
 };
 use rackstrap_wire::HwAddr;
+use std::sync::Arc;
 
 /// What a loader gives as the failed step if it waited as its script said.
 const WAITED: &str = "wait";
@@ -306,7 +308,11 @@ impl Service {
             ScriptLanguage::RaspberryPi => self.begun(&decision.node.name),
             _ => None,
         };
-        let plan = match decision.plan(&world.site, asks.hwaddr, "") {
+        let plan = decision.plan(&world.site, asks.hwaddr, "").and_then(|plan| {
+            can_start(asks.language, world.images.of_plan(&plan))?;
+            Ok(plan)
+        });
+        let plan = match plan {
             Ok(plan) => plan,
             Err(problem) => {
                 let event = Event::new(Timestamp::now(), kind, Level::Error, problem.clone());
@@ -317,7 +323,8 @@ impl Service {
         };
         let origin = Origin {
             uuid: self.discovery.uuid_of(asks.hwaddr),
-            privileged: (world.images.of_plan(&plan)).is_some_and(|version| version.asks_from_privileged_ports()),
+            privileged: (world.images.of_plan(&plan))
+                .is_some_and(|version| version.asks_from_privileged_ports() || version.is_freebsd()),
             doubted,
         };
         let first = again.is_none();
@@ -337,27 +344,36 @@ impl Service {
         };
         // If the site's kernel arguments say so, the image enforces its policy nevertheless.
         let permissive = permissive && kernel_args != decision.kernel_args;
-        // A user can ask in a boot in doubt, and takes no turn from a machine.
+        let is_freebsd = version.is_some_and(|version| version.is_freebsd());
+        // A user can ask in a boot in doubt, and takes no turn from a machine. FreeBSD's loader is small, and its kernel comes by NFS.
         let turn = match asks.language {
-            ScriptLanguage::Ipxe | ScriptLanguage::Grub if !doubted => {
+            ScriptLanguage::Ipxe | ScriptLanguage::Grub if !doubted && !is_freebsd => {
                 self.loading.enter(&decision.node.name, Timestamp::now())
             }
             // Other languages cannot wait before they load.
             _ => Turn::default(),
         };
-        let script = NodeScript {
-            plan: &boot.plan,
-            token: &boot.token,
-            base: &base,
-            console: &decision.console,
-            attributes: &decision.node.attributes,
-            kernel_args: &kernel_args,
-            device_trees: asks.language == ScriptLanguage::Pxelinux && version.is_some_and(|v| has_device_trees(v)),
-            pauses: Pauses::spread(rand::random()),
-            turn,
-            limited: !failed.is_some_and(|failed| failed.may_lack_options()),
+        let pauses = Pauses::spread(rand::random());
+        let text = match version {
+            Some(version) if version.is_freebsd() => can_start(asks.language, Some(version))
+                .and_then(|()| self.scripts.load().freebsd(&boot.plan, &base, &pauses)),
+            _ => {
+                let script = NodeScript {
+                    plan: &boot.plan,
+                    token: &boot.token,
+                    base: &base,
+                    console: &decision.console,
+                    attributes: &decision.node.attributes,
+                    kernel_args: &kernel_args,
+                    device_trees: asks.language == ScriptLanguage::Pxelinux
+                        && version.is_some_and(|v| has_device_trees(v)),
+                    pauses,
+                    turn,
+                    limited: !failed.is_some_and(|failed| failed.may_lack_options()),
+                };
+                self.scripts.load().node(asks.language, &script)
+            }
         };
-        let text = self.scripts.load().node(asks.language, &script);
         match text {
             Ok(text) if !first => Ok(text),
             Ok(text) => {
@@ -481,5 +497,18 @@ impl Service {
         };
         let text = self.scripts.load().wait(asks.language, &script);
         text.map_err(Problem::unavailable)
+    }
+}
+
+/// Refuses an image that the loader cannot start: iPXE alone starts the loader of FreeBSD.
+fn can_start(language: ScriptLanguage, version: Option<&Arc<ImageVersion>>) -> Result<(), String> {
+    match version {
+        Some(version) if version.is_freebsd() && language != ScriptLanguage::Ipxe => Err(format!(
+            "image {} is FreeBSD, which {} cannot start; boot the machine by iPXE or by the loader of the image, or give the node an \
+             image of Linux",
+            version.export_name(),
+            language.loader()
+        )),
+        _ => Ok(()),
     }
 }

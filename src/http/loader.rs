@@ -110,7 +110,7 @@ pub(super) fn boots_what(boot: &Boot) -> String {
     export_name(&boot.plan.image, &boot.plan.variant)
 }
 
-/// `GET|HEAD /boot/{id}/kernel` and `/boot/{id}/initramfs`: the files of the pinned version, even if another one is current
+/// `GET|HEAD /boot/{id}/kernel` and `/boot/{id}/initramfs`, of FreeBSD `pxeboot` or `loader.efi`: the files of the pinned version, even if another one is current
 /// now.
 pub async fn boot_file(
     State(service): State<Arc<Service>>,
@@ -141,7 +141,19 @@ pub async fn boot_file(
 }
 
 /// `GET|HEAD /loader/{*name}`: boot loaders, for firmware that boots by HTTP.
-pub async fn loader(State(service): State<Arc<Service>>, Path(name): Path<String>) -> Result<Response, Problem> {
+pub async fn loader(
+    State(service): State<Arc<Service>>,
+    peer: axum::Extension<Peer>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    if let Some(found) = service.freebsd.file(peer.ipv4(), &name).await {
+        let path = found.map_err(|why| Problem::not_found(Reason::UnknownPath, why))?;
+        let mut response = send_file(path, request).await?;
+        let efi = HeaderValue::from_static("application/efi");
+        response.headers_mut().insert(header::CONTENT_TYPE, efi);
+        return Ok(response);
+    }
     let content = service
         .loaders
         .load()
@@ -240,6 +252,8 @@ pub(super) fn kind_of(file: BootFile, doubted: bool) -> EventKind {
         (BootFile::Kernel, true) => EventKind::KernelClient,
         (BootFile::Initramfs, false) => EventKind::Initramfs,
         (BootFile::Initramfs, true) => EventKind::InitramfsClient,
+        // FreeBSD's loader is what iPXE starts; the kernel comes by NFS.
+        (BootFile::PxeLoader | BootFile::EfiLoader, doubted) => kind_of_script(doubted),
     }
 }
 

@@ -11,6 +11,7 @@ mod boards;
 mod counters;
 mod failed;
 mod files;
+mod freebsd;
 mod limits;
 mod loader;
 mod reported;

@@ -141,6 +141,25 @@ impl Scripts {
         )
     }
 
+    /// The script of a node that boots FreeBSD, for iPXE. Everything else comes from its loader.
+    ///
+    /// # Errors
+    /// A template of the site is wrong.
+    pub fn freebsd(&self, plan: &Plan, base: &str, pauses: Pauses) -> Result<String, String> {
+        self.render(
+            "freebsd.ipxe.j2",
+            context! {
+                node => plan.node.as_str(),
+                image => plan.image.to_string(),
+                boot => plan.id.as_str(),
+                base,
+                delay => pauses.first,
+                longest_delay => pauses.longest,
+                again_url => script_url(base, plan.net.hwaddr) + "&failed=${failed}",
+            },
+        )
+    }
+
     fn node_by_grub(&self, script: &NodeScript<'_>, line: &str) -> Result<String, String> {
         let plan = script.plan;
         // GRUB puts `BOOT_IMAGE=(http,10.5.0.1:80)/boot/ID/kernel` before the arguments (LINUX_IMAGE in its loaders).

@@ -7,6 +7,7 @@ use super::{
     limits::Limits,
     script::Scripts,
 };
+use crate::freebsd::FreeBsd;
 use arc_swap::ArcSwap;
 use rackstrap_base::{clock::Timestamp, connection_limit::ClientClass, firmware::Firmwares, text::quoted};
 use rackstrap_loaders::Loaders;
@@ -67,6 +68,8 @@ pub struct Service {
     pub overlays: Arc<Renderer>,
     /// Which events agents have reported already.
     pub reported: ReportedEvents,
+    /// Boots of FreeBSD.
+    pub freebsd: FreeBsd,
     /// What clients may use.
     pub limits: Limits,
     /// Counts of requests and refusals.

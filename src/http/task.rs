@@ -3,7 +3,7 @@
 use super::{
     Counters, Reason, agent,
     answer::{Problem, Refused},
-    loader,
+    freebsd, loader,
     service::{Peer, Service},
 };
 use axum::{
@@ -55,6 +55,7 @@ fn router(service: Arc<Service>) -> Router {
         .route("/grub/{*name}", get(loader::grub))
         .route("/boot/{id}/{file}", get(loader::boot_file))
         .route("/loader/{*name}", get(loader::loader))
+        .route(paths::FREEBSD, get(freebsd::claim))
         .route(&by_id(paths::PLAN), get(agent::plan))
         .route(&by_id(paths::DISK_LOADER), get(agent::disk_loader))
         .route(&format!("{}{{kind}}/{{id}}", paths::ESP), get(agent::esp))

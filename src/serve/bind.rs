@@ -1,6 +1,6 @@
 //! Binds all ports, with one clear line for a port that cannot be bound.
 
-use super::{InNamedTask, Shared, dhcp, nfs, rivals, tftp};
+use super::{InNamedTask, Shared, dhcp, freebsd, nfs, rivals, tftp};
 use crate::{control::Counters, http, netconsole};
 use anyhow::{Result, anyhow, bail};
 use rackstrap_base::{clock::Timestamp, counters::ReadCounts, link::interfaces};
@@ -76,6 +76,14 @@ pub fn spawn_all(
     }
     let kernels: Arc<netconsole::task::Counts> = Arc::default();
     spawn_netconsole(shared, &servers, &kernels, cancel, services);
+    let task = freebsd::serve(
+        shared.clone(),
+        exports.clone(),
+        nfs_config.clone(),
+        servers.clone(),
+        cancel.clone(),
+    );
+    services.spawn(task.in_named_task("NFS by UDP"));
     let solicitations: Arc<rackstrap_ndp::Counters> = Arc::default();
     let (asked, counted) = (shared.world.clone(), solicitations.clone());
     let interfaces = move || {

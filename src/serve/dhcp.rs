@@ -1,7 +1,10 @@
 //! The site's answers for DHCP: which machine it is, which loader it gets, and where leases are stored.
 
 use super::{Shared, attempts::Attempts, infiniband::InfinibandCards, rivals::Rivals};
-use crate::http::{base_url, script::script_url};
+use crate::{
+    freebsd::FreeBsd,
+    http::{base_url, script::script_url},
+};
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use rackstrap_base::{
@@ -11,9 +14,9 @@ use rackstrap_base::{
     sync::lock,
 };
 use rackstrap_dhcp::{
-    Answer, AnswerKind, Ask, Authority, DhcpEvent, Kind, Lease, LeaseStore, Left, Loader, Network, Port,
+    Answer, AnswerKind, Ask, Authority, DhcpEvent, Kind, Lease, LeaseStore, Left, Loader, NetRoot, Network, Port,
 };
-use rackstrap_model::decide::{Decision, LoaderChoice, Requester, World, decide};
+use rackstrap_model::decide::{Decision, LoaderChoice, NodeDecision, Requester, World, decide};
 use rackstrap_registries::{
     discovery::{Moved, NoRoom, Observation, Place, Places},
     timeline::{DhcpMessage, Event, EventKind, Level, Sender, Subject},
@@ -86,7 +89,7 @@ impl DhcpAuthority {
     /// Records that firmware, which was just offered an address, has nothing to load: one event for each of its attempts. With
     /// `dhcp = "proxy"` it gets no offer from here then, as there is nothing else to offer.
     fn tell_unbootable(&self, subject: &Subject, event: &DhcpEvent, world: &World) {
-        let asks_for_loader = event.booting && !event.ipxe;
+        let asks_for_loader = event.booting && !event.ipxe && !event.freebsd_loader;
         let offered = matches!(event.answer, AnswerKind::Offer | AnswerKind::Ack) || event.left == Some(Left::NoLoader);
         if !asks_for_loader || !offered {
             return;
@@ -100,6 +103,19 @@ impl DhcpAuthority {
             let told = Event::new(event.at, EventKind::NoLoader, Level::Error, why).sent_by(Sender::Firmware);
             self.shared.recorder.record(subject.clone(), told);
         }
+    }
+}
+
+impl DhcpAuthority {
+    /// The root path of a node whose image is FreeBSD.
+    fn root(&self, decision: &NodeDecision, who: &Ask<'_>) -> Option<NetRoot> {
+        let decided = decision.image.as_deref().ok();
+        let export = (self.shared.freebsd()).root_of(&decision.node.name, decided, who.freebsd_loader)?;
+        let server = decision.subnet.server;
+        Some(NetRoot {
+            path: format!("{server}:/{export}"),
+            settings: FreeBsd::settings(&base_url(&self.shared.world.load().site, server)),
+        })
     }
 }
 
@@ -144,10 +160,13 @@ fn network_of(site: &Site) -> Network {
 impl Authority for DhcpAuthority {
     fn ask(&self, who: &Ask<'_>) -> Answer {
         let world = self.shared.world.load();
+        // FreeBSD's loader does not say what firmware started it.
+        let known = || self.shared.firmware.of(who.hwaddr).filter(|_| who.freebsd_loader);
+        let arch = who.arch.or_else(known);
         let requester = Requester {
             ipxe: who.ipxe,
             http_client: who.http_client,
-            ..requester(who.hwaddr, who.arch, who.vendor_class)
+            ..requester(who.hwaddr, arch, who.vendor_class)
         };
         let decision = decide(&world, &requester);
         let base = base_url(&world.site, who.link.server);
@@ -169,6 +188,7 @@ impl Authority for DhcpAuthority {
             Decision::Node(node) => Answer::Node {
                 ipaddr: node.node.ipaddr,
                 hostname: node.node.name.clone(),
+                root: self.root(&node, who),
                 loader,
             },
             Decision::Unknown { .. } => Answer::Unknown { loader },
@@ -198,7 +218,10 @@ impl Authority for DhcpAuthority {
                 }
                 // A running system extends its lease without the relay.
                 if event.booting && !doubted {
-                    self.shared.firmware.note(event.hwaddr, said(event));
+                    // FreeBSD's loader does not say what firmware started it.
+                    if !event.freebsd_loader {
+                        self.shared.firmware.note(event.hwaddr, said(event));
+                    }
                     if let Some(uuid) = event.uuid {
                         self.shared.discovery.record_node_uuid(event.hwaddr, uuid);
                     }
@@ -393,6 +416,9 @@ fn describe(event: &DhcpEvent) -> String {
     if event.ipxe {
         traits.push("iPXE".to_owned());
     }
+    if event.freebsd_loader {
+        traits.push("FreeBSD's loader".to_owned());
+    }
     if event.http_client {
         traits.push("HTTP boot".to_owned());
     }
@@ -477,6 +503,7 @@ mod tests {
             vendor_class: "PXEClient:Arch:00007:UNDI:003016".to_owned(),
             xid: 1,
             ipxe: false,
+            freebsd_loader: false,
             http_client: false,
             booting: false,
             host_name: None,

@@ -8,6 +8,7 @@ mod bind;
 mod dhcp;
 #[cfg(feature = "dns")]
 mod dns;
+mod freebsd;
 mod infiniband;
 mod nfs;
 mod nightly;
@@ -15,7 +16,7 @@ mod reload;
 mod rivals;
 mod tftp;
 
-use crate::{control, http, preflight};
+use crate::{control, freebsd::FreeBsd, http, preflight};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use rackstrap_base::{
@@ -40,7 +41,13 @@ use rackstrap_registries::{
 };
 use rackstrap_site::Site;
 use rackstrap_store::Store;
-use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    path::Path,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Notify,
@@ -77,6 +84,8 @@ pub struct Shared {
     warnings: SiteWarnings,
     /// Notifies waiters that the site file was read again.
     reloaded: Arc<Notify>,
+    /// See [`FreeBsd::mounted`].
+    mounted: Arc<Mutex<HashMap<String, String>>>,
 }
 
 /// Runs the daemon with the site file `config` until SIGTERM, SIGINT or the first fatal error.
@@ -204,8 +213,22 @@ impl Shared {
             scripts: self.scripts.clone(),
             overlays: self.overlays.clone(),
             reported: http::ReportedEvents::default(),
+            freebsd: self.freebsd(),
             limits,
             counters: Arc::default(),
+        }
+    }
+
+    /// What boots nodes with FreeBSD.
+    pub fn freebsd(&self) -> FreeBsd {
+        FreeBsd {
+            world: self.world.clone(),
+            boots: self.boots.clone(),
+            windows: self.windows.clone(),
+            recorder: self.recorder.clone(),
+            rollouts: self.rollouts.clone(),
+            discovery: self.discovery.clone(),
+            mounted: self.mounted.clone(),
         }
     }
 }
@@ -274,6 +297,7 @@ pub fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
         overlays: Arc::new(overlays),
         warnings,
         reloaded: Arc::default(),
+        mounted: Arc::default(),
     })
 }
 

@@ -157,6 +157,10 @@ impl Exports for ImageExports {
         };
         tracing::debug!(%peer, %step, detail, "nfs");
         match self.node_of(peer) {
+            Some(node)
+                if step == EventKind::NfsMount
+                    && level == Level::Ok
+                    && self.shared.freebsd().mounts(&node, peer, &detail) => {}
             // A node mounts its root from a privileged port. A request from another port comes from a user, and says nothing
             // about the node.
             Some(node) if peer.port() >= FIRST_USER_PORT => {

@@ -5,6 +5,7 @@ use crate::http::{Peer, Service};
 use bytes::Bytes;
 use rackstrap_base::{bootname::BootName, clock::Timestamp};
 use rackstrap_dhcp::LeaseView;
+use rackstrap_model::decide::freebsd_file;
 use rackstrap_registries::timeline::{Event, EventKind, Level, Subject};
 use rackstrap_tftp::{ErrorCode, Files, Outcome, Refusal, TransferEnd};
 use std::{
@@ -32,6 +33,12 @@ impl Files for BootFiles {
     }
 
     fn open(&self, peer: SocketAddr, _local: IpAddr, name: &str) -> Result<Bytes, Refusal> {
+        if let IpAddr::V4(address) = peer.ip().to_canonical()
+            && freebsd_file(name).is_some()
+        {
+            let content = self.freebsd_loader(address, name);
+            return content.map_err(|text| Refusal::new(ErrorCode::NotFound, text));
+        }
         // A file of the administrator's comes first.
         let no_loader = match self.shared.loaders.load().get(name) {
             Ok(content) => return Ok(content),
@@ -123,6 +130,15 @@ impl Files for BootFiles {
 }
 
 impl BootFiles {
+    /// The loader of the node's FreeBSD image; its boot is on disk then. Blocks.
+    fn freebsd_loader(&self, address: Ipv4Addr, name: &str) -> Result<Bytes, String> {
+        let freebsd = self.shared.freebsd();
+        let found = Handle::current().block_on(freebsd.file(address, name));
+        let path = found.unwrap_or_else(|| Err(format!("{name} is not a loader of FreeBSD")))?;
+        let read = self.web.files.read(&path);
+        read.map_err(|error| format!("{} cannot be read: {error}", path.display()))
+    }
+
     fn subject(&self, address: IpAddr) -> Option<Subject> {
         let address: Ipv4Addr = match address.to_canonical() {
             IpAddr::V4(address) => address,

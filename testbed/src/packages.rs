@@ -61,6 +61,8 @@ const TESTS: &[&str] = &[
     "gdisk",
     // Real clients for the protocol tests.
     "curl",
+    // FreeBSD's nc(1) is this one.
+    "netcat-openbsd",
     "bind9-dnsutils",
     "tftp-hpa",
     "atftp",

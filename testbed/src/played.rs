@@ -13,6 +13,7 @@
 //! # }
 //! ```
 
+pub mod freebsd;
 mod http;
 mod machine;
 mod message;

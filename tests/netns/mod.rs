@@ -5,6 +5,7 @@ mod dhcp;
 #[cfg(feature = "dns")]
 mod dns;
 mod findings;
+mod freebsd;
 mod health;
 mod http;
 mod layouts;

@@ -1,4 +1,4 @@
-//! Names by which boot loaders ask for what is no file: their scripts, and the kernel and initramfs of a boot (pure).
+//! Names by which boot loaders ask for what is no file: their scripts, and the files of a boot (pure).
 //!
 //! TFTP and HTTP use the same names, so that a script can try one after the other. [`BootName::parse`] reads what any machine can send.
 
@@ -48,22 +48,33 @@ pub enum BootFile {
     Kernel,
     /// The initramfs.
     Initramfs,
+    /// FreeBSD's boot loader for a BIOS.
+    PxeLoader,
+    /// FreeBSD's boot loader for UEFI.
+    EfiLoader,
 }
 
 impl BootFile {
     /// Its name in the directory of its version, and in requests.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             BootFile::Kernel => "kernel",
             BootFile::Initramfs => "initramfs",
+            BootFile::PxeLoader => "pxeboot",
+            BootFile::EfiLoader => "loader.efi",
         }
     }
 
     /// The file of that name.
     pub fn of_name(name: &str) -> Option<BootFile> {
-        [BootFile::Kernel, BootFile::Initramfs]
-            .into_iter()
-            .find(|file| file.name() == name)
+        [
+            BootFile::Kernel,
+            BootFile::Initramfs,
+            BootFile::PxeLoader,
+            BootFile::EfiLoader,
+        ]
+        .into_iter()
+        .find(|file| file.name() == name)
     }
 }
 
@@ -245,6 +256,13 @@ mod tests {
                 Some(BootName::File {
                     boot: "k3v9",
                     file: BootFile::Initramfs,
+                }),
+            ),
+            (
+                "boot/k3v9/loader.efi",
+                Some(BootName::File {
+                    boot: "k3v9",
+                    file: BootFile::EfiLoader,
                 }),
             ),
             ("boot/k3v9/root", None),

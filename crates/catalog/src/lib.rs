@@ -1,7 +1,7 @@
 //! The description of a sealed image version (`manifest.toml`), and the set of all versions. Plain data, which decisions read.
 //! `rackstrap-image` makes versions and reads them from disk.
 
-use rackstrap_base::{arch::Architecture, clock::Timestamp};
+use rackstrap_base::{arch::Architecture, bootname::BootFile, clock::Timestamp};
 use rackstrap_wire::{ImageRef, Plan};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
@@ -57,9 +57,39 @@ pub struct Manifest {
     /// [`rackstrap_wire::WIRE_VERSION`] of the agent in its initramfs; none in versions that were sealed before wire version 4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wire: Option<u32>,
+    /// The operating system of the tree. Versions of releases that knew Linux only do not name it.
+    #[serde(default, skip_serializing_if = "System::is_linux")]
+    pub system: System,
     /// Numbers of packages; `packages.json` next to the manifest lists them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packages: Option<PackageCounts>,
+    /// Digests of its boot loaders, by the names of their files next to the tree; empty for Linux.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub loaders: BTreeMap<String, String>,
+}
+
+/// FreeBSD's boot loader for a BIOS, by its name in `/boot`.
+pub const PXE_LOADER: &str = BootFile::PxeLoader.name();
+/// FreeBSD's boot loader for UEFI, by its name in `/boot`.
+pub const EFI_LOADER: &str = BootFile::EfiLoader.name();
+/// The boot loaders that a version of FreeBSD may have.
+pub const FREEBSD_LOADERS: [&str; 2] = [PXE_LOADER, EFI_LOADER];
+
+/// The operating system of a tree: it decides on how nodes boot it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum System {
+    /// Kernel and initramfs by HTTP; the agent mounts the root.
+    #[default]
+    Linux,
+    /// FreeBSD's own loader reads the kernel by NFS, and the kernel mounts the root.
+    FreeBsd,
+}
+
+impl System {
+    fn is_linux(&self) -> bool {
+        *self == System::Linux
+    }
 }
 
 /// The program that runs as PID 1 of an image.
@@ -200,6 +230,11 @@ impl ImageVersion {
             .find(|variant| variant.variant == name)
     }
 
+    /// True if its tree is FreeBSD's.
+    pub fn is_freebsd(&self) -> bool {
+        self.manifest.system == System::FreeBsd
+    }
+
     /// The architectures of its variants, for people: `amd64, arm64`.
     pub fn architectures(&self) -> String {
         let names = self.variants().map(ImageVersion::architecture_name);
@@ -290,7 +325,9 @@ impl Manifest {
             by: String::new(),
             modules: Vec::new(),
             wire: None,
+            system: System::Linux,
             packages: None,
+            loaders: BTreeMap::new(),
         }
     }
 }

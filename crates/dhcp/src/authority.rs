@@ -78,6 +78,8 @@ pub struct Ask<'a> {
     pub ipxe: bool,
     /// True for an iPXE that says it was built without HTTP.
     pub ipxe_without_http: bool,
+    /// True if this is FreeBSD's boot loader already.
+    pub freebsd_loader: bool,
     /// True if the firmware asks for HTTP boot: only a [`Loader::Url`] helps it.
     pub http_client: bool,
     /// UUID of the machine as sent (may be all zeros).
@@ -114,6 +116,8 @@ pub enum Answer {
         hostname: String,
         /// What to load; none = just an address.
         loader: Option<Loader>,
+        /// The root of its system by NFS, for a system whose own loader asks for it; none for others.
+        root: Option<NetRoot>,
     },
     /// An unknown machine: it gets an address of the pool.
     Unknown {
@@ -122,6 +126,22 @@ pub enum Answer {
     },
     /// No answer at all, and why.
     Silent(Cow<'static, str>),
+}
+
+/// The root that FreeBSD's boot loader and kernel mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetRoot {
+    /// Option 17: `10.5.0.1:/freebsd@3`.
+    pub path: String,
+    /// Variables for the loader and the kernel, `name=value`; at most [`NetRoot::MOST_SETTINGS`].
+    pub settings: Vec<String>,
+}
+
+impl NetRoot {
+    /// The first option of which FreeBSD's loader makes a variable (`dhcp_opt` in stand/libsa/bootp.c of its sources).
+    pub const FIRST_OPTION: u8 = 250;
+    /// Options 250 to 254 are variables.
+    pub const MOST_SETTINGS: usize = 5;
 }
 
 /// What firmware or loader is to load next.
@@ -160,6 +180,8 @@ pub struct DhcpEvent {
     pub xid: u32,
     /// True if iPXE sent it.
     pub ipxe: bool,
+    /// True if FreeBSD's boot loader sent it.
+    pub freebsd_loader: bool,
     /// True for UEFI HTTP boot.
     pub http_client: bool,
     /// True for firmware or a loader (PXE, HTTP or iPXE) that sends as only these do, false for an operating system.

@@ -3,7 +3,7 @@
 //! Pure: no socket, no file, no clock. What must be on disk before the reply leaves is in [`Outcome::writes`].
 
 use super::{
-    authority::{Answer, AnswerKind, Ask, Authority, DhcpEvent, Link, Loader, Network},
+    authority::{Answer, AnswerKind, Ask, Authority, DhcpEvent, Link, Network},
     belief::is_from_firmware,
     pool::{Heard, Lease, Pool, Refused},
     proxy::{self, Left},
@@ -234,12 +234,7 @@ impl Engine {
                 .filter_map(|p| p.forget(request.hwaddr, now));
             verdict.writes.extend(vacated.map(Write::Forget));
         }
-        let (hostname, loader) = match &answer {
-            Answer::Node { hostname, loader, .. } => (Some(hostname.as_str()), loader.as_ref()),
-            Answer::Unknown { loader } => (None, loader.as_ref()),
-            Answer::Silent(_) => (None, None),
-        };
-        let reply = make_reply(request, &verdict, subnet, &network.domain, hostname, loader);
+        let reply = make_reply(request, &verdict, subnet, &network.domain, &answer);
         if let Some(bytes) = reply.as_ref().and_then(|reply| reply.left_out) {
             verdict.alarm = true;
             verdict.reason = format!(
@@ -306,6 +301,7 @@ pub(super) fn ask<'a>(request: &'a Request, from: Ingress<'a>, subnet: &Subnet) 
         vendor_class: &request.vendor_class,
         ipxe: request.ipxe,
         ipxe_without_http: request.ipxe_without_http,
+        freebsd_loader: request.freebsd_loader,
         http_client: request.http_client,
         uuid: request.uuid,
         circuit_id: request.circuit_id(),
@@ -470,14 +466,14 @@ fn unknown(
     }
 }
 
-fn make_reply(
-    request: &Request,
-    verdict: &Verdict,
-    subnet: &Subnet,
-    domain: &str,
-    hostname: Option<&str>,
-    loader: Option<&Loader>,
-) -> Option<Reply> {
+fn make_reply(request: &Request, verdict: &Verdict, subnet: &Subnet, domain: &str, answer: &Answer) -> Option<Reply> {
+    let (hostname, loader, root) = match answer {
+        Answer::Node {
+            hostname, loader, root, ..
+        } => (Some(hostname.as_str()), loader.as_ref(), root.as_ref()),
+        Answer::Unknown { loader } => (None, loader.as_ref(), None),
+        Answer::Silent(_) => (None, None, None),
+    };
     let lease = verdict.address.filter(|_| request.kind != Kind::Inform);
     match verdict.answer {
         AnswerKind::Silent => None,
@@ -490,6 +486,7 @@ fn make_reply(
                 lease: lease.map(|address| (address, verdict.lease_secs)),
                 hostname,
                 loader,
+                root,
             },
         )),
     }
@@ -514,6 +511,7 @@ fn outcome(
             vendor_class: request.vendor_class.clone(),
             xid: request.xid,
             ipxe: request.ipxe,
+            freebsd_loader: request.freebsd_loader,
             http_client: request.http_client,
             // At port 4011 a user of the machine can ask, too: see `belief::is_client_port`.
             booting: request.is_network_boot() && is_from_firmware(request, from.source) && from.port != PXE_PORT,

@@ -25,7 +25,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use authority::{Answer, AnswerKind, Ask, Authority, DhcpEvent, LeaseStore, Link, Loader, Network};
+pub use authority::{Answer, AnswerKind, Ask, Authority, DhcpEvent, LeaseStore, Link, Loader, NetRoot, Network};
 pub use engine::{Engine, Ingress, Outcome, Write};
 pub use guard::{Counters, Malformed};
 pub use infiniband::{Guid, Port};

@@ -62,6 +62,7 @@ pub(super) fn proxy(request: &Request, from: Ingress<'_>, subnets: &[&Subnet], a
             ipaddr,
             hostname,
             loader,
+            ..
         } => (Some((*ipaddr, hostname)), loader),
         Answer::Unknown { loader } => (None, loader),
     };

@@ -1,7 +1,7 @@
 //! Replies: which fields and options carry an answer, for which client.
 
 use super::{
-    authority::Loader,
+    authority::{Loader, NetRoot},
     options::code,
     request::{Kind, Request},
 };
@@ -73,6 +73,8 @@ pub struct Terms<'a> {
     pub hostname: Option<&'a str>,
     /// What the machine is told to load; none for an address only.
     pub loader: Option<&'a Loader>,
+    /// The root of its system by NFS, if its own loader asks for it.
+    pub root: Option<&'a NetRoot>,
 }
 
 /// The server identifier that this client is told (RFC 5107 lets relays choose it).
@@ -123,6 +125,9 @@ pub fn offer_or_ack(request: &Request, terms: &Terms<'_>) -> Reply {
     }
     if let Some(loader) = terms.loader {
         boot(&mut message, request, loader, subnet.server);
+    }
+    if let Some(root) = terms.root {
+        net_root(&mut message, request, root);
     }
     let (bytes, left_out) = encode(message, request);
     Reply {
@@ -246,6 +251,18 @@ fn boot(message: &mut Message, request: &Request, loader: &Loader, next_server: 
         options.insert(DhcpOption::ClassIdentifier(PXE_CLIENT.into()));
         options.insert(DhcpOption::VendorExtensions(DISCOVERY_CONTROL.to_vec()));
         echo_uuid(message, request);
+    }
+}
+
+/// Says where the root is. Only FreeBSD's loader knows what the options above 249 mean to it.
+fn net_root(message: &mut Message, request: &Request, root: &NetRoot) {
+    let options = message.opts_mut();
+    options.insert(DhcpOption::RootPath(root.path.clone()));
+    if request.freebsd_loader {
+        for (code, setting) in (NetRoot::FIRST_OPTION..).zip(root.settings.iter().take(NetRoot::MOST_SETTINGS)) {
+            let data = setting.clone().into_bytes();
+            options.insert(DhcpOption::Unknown(UnknownOption::new(OptionCode::from(code), data)));
+        }
     }
 }
 

@@ -54,6 +54,8 @@ pub struct Request {
     pub ipxe: bool,
     /// True for an iPXE that lists its features and HTTP is none of them (some cards' ROMs).
     pub ipxe_without_http: bool,
+    /// True for FreeBSD's boot loader: `FreeBSD` in option 77 (`bootp_fill_request` in stand/libsa/bootp.c of its sources).
+    pub freebsd_loader: bool,
     /// Vendor class begins with `PXEClient`.
     pub pxe_client: bool,
     /// Vendor class begins with `HTTPClient` (UEFI 2.10 section 24.7).
@@ -220,6 +222,10 @@ impl Request {
             vendor_class: class_text,
             uuid: guid.map(Uuid::from_bytes),
             ipxe,
+            freebsd_loader: matches!(
+                options.get(code::USER_CLASS).as_deref(),
+                Some(b"FreeBSD" | b"\x07FreeBSD")
+            ),
             // Feature 19 (0x13) is HTTP, 20 HTTPS, in iPXE's src/include/ipxe/features.h.
             ipxe_without_http: ipxe_options.is_some_and(|o| sub_option(&o, 19).is_none() && !o.is_empty()),
             pxe_client: vendor_class.starts_with(firmware::PXE_CLIENT.as_bytes()),

@@ -1,7 +1,7 @@
 //! What the tests of this folder share: captures, a small authority, requests made by hand, replies as text.
 
 use super::{
-    authority::{Answer, Ask, Authority, DhcpEvent, Loader, Network},
+    authority::{Answer, Ask, Authority, DhcpEvent, Loader, NetRoot, Network},
     engine::{Engine, Ingress, Outcome},
     options::sub_option,
     pool::Lease,
@@ -68,6 +68,8 @@ pub struct World {
     pub network: Arc<Network>,
     pub nodes: HashMap<HwAddr, (String, Ipv4Addr)>,
     pub silent: Vec<HwAddr>,
+    /// The root of all nodes.
+    pub root: Option<NetRoot>,
 }
 
 impl Default for World {
@@ -90,6 +92,7 @@ impl Default for World {
             }),
             nodes: HashMap::new(),
             silent: Vec::new(),
+            root: None,
         }
     }
 }
@@ -145,6 +148,7 @@ impl Authority for World {
                 ipaddr: *ipaddr,
                 hostname: hostname.clone(),
                 loader,
+                root: self.root.clone(),
             },
             None => Answer::Unknown { loader },
         }

@@ -1,7 +1,8 @@
 //! Reads the directory of images.
 
 use super::{Catalog, ImageVersion, Manifest, root::RootDir, selinux::enforces_selinux, versions::version_number};
-use rackstrap_base::arch::Architecture;
+use rackstrap_base::{arch::Architecture, text::quoted};
+use rackstrap_catalog::{FREEBSD_LOADERS, System};
 use rackstrap_wire::ImageRef;
 use std::{
     fmt, io,
@@ -150,7 +151,21 @@ fn load_variant(dir: &Path, image: &ImageRef) -> Result<ImageVersion, String> {
 
 /// The version, if all its parts exist.
 fn whole(dir: &Path, manifest: Manifest) -> Result<ImageVersion, String> {
-    for (part, wanted) in [("root", "a directory"), ("kernel", "a file"), ("initramfs", "a file")] {
+    let files: Vec<&str> = match manifest.system {
+        System::Linux => vec!["kernel", "initramfs"],
+        System::FreeBsd => {
+            // The names are from a file: none of them may lead to another place.
+            if let Some(strange) = (manifest.loaders.keys()).find(|name| !FREEBSD_LOADERS.contains(&name.as_str())) {
+                return Err(format!(
+                    "manifest.toml: {} is not a boot loader of FreeBSD",
+                    quoted(strange, 40)
+                ));
+            }
+            manifest.loaders.keys().map(String::as_str).collect()
+        }
+    };
+    let files = files.into_iter().map(|file| (file, "a file"));
+    for (part, wanted) in [("root", "a directory")].into_iter().chain(files) {
         let right = match std::fs::symlink_metadata(dir.join(part)) {
             Ok(data) if part == "root" => data.is_dir(),
             Ok(data) => data.is_file() && data.len() > 0,
@@ -225,5 +240,45 @@ mod tests {
     fn a_missing_directory_has_no_images() {
         let (catalog, problems) = load_catalog(Path::new("/nonexistent/images"));
         assert_eq!((catalog.iter().count(), problems.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_version_of_freebsd_has_loaders_and_one_of_linux_is_written_as_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let images = dir.path();
+        let linux = version(images, "debian", "1", "debian@1");
+        let freebsd = |number: u32, loader: &str| {
+            let dir = version(images, "freebsd", &number.to_string(), &format!("freebsd@{number}"));
+            for file in ["kernel", "initramfs"] {
+                fs::remove_file(dir.join(file)).unwrap();
+            }
+            let text = fs::read_to_string(dir.join("manifest.toml")).unwrap();
+            let more = format!("system = \"freebsd\"\n[loaders]\n\"{loader}\" = \"blake3:00\"\n");
+            fs::write(dir.join("manifest.toml"), text + &more).unwrap();
+            dir
+        };
+        fs::write(freebsd(1, "pxeboot").join("pxeboot"), "p").unwrap();
+        freebsd(2, "loader.efi");
+        fs::write(freebsd(3, "../1/pxeboot").join("x"), "p").unwrap();
+        let (catalog, problems) = load_catalog(images);
+        let found: Vec<String> = catalog.iter().map(|v| v.manifest.image.to_string()).collect();
+        assert_eq!(found, ["debian@1", "freebsd@1"]);
+        assert!(
+            problems[0].what.starts_with("loader.efi cannot be read"),
+            "{problems:?}"
+        );
+        assert!(
+            problems[1].what.contains("is not a boot loader of FreeBSD"),
+            "{problems:?}"
+        );
+        let text = fs::read_to_string(linux.join("manifest.toml")).unwrap();
+        let manifest: Manifest = toml::from_str(&text).unwrap();
+        assert_eq!(manifest.system, System::Linux);
+        assert!(!toml::to_string(&manifest).unwrap().contains("system"));
+        let bsd = &catalog.get(&"freebsd@1".parse().unwrap()).unwrap().manifest;
+        assert_eq!(
+            toml::from_str::<Manifest>(&toml::to_string(bsd).unwrap()).unwrap(),
+            *bsd
+        );
     }
 }

@@ -5,6 +5,7 @@ use super::{
     bootstrap::{bootstrap, expect_program},
     error::{Doing, ImportError, Result},
     foreign::expect_runs,
+    freebsd,
     inspect::inspect,
     locks::open_dir,
     oci::{OciImage, OciOptions},
@@ -83,10 +84,19 @@ pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<Im
     }
     match (&source, target) {
         (Source::Dir(tree), _) => {
-            let seen = inspect(tree, request.kernel.as_deref()).map_err(ImportError::Refused)?;
-            expect_architecture(request, &seen.arch)?;
-            fits(&seen.arch)?;
-            request.agents.read(&seen.arch)?;
+            let is_freebsd = freebsd::is_freebsd(tree);
+            let arch = match is_freebsd {
+                true => freebsd::inspect(tree).map_err(ImportError::Refused)?.arch,
+                false => {
+                    let seen = inspect(tree, request.kernel.as_deref());
+                    seen.map_err(ImportError::Refused)?.arch
+                }
+            };
+            expect_architecture(request, &arch)?;
+            fits(&arch)?;
+            if !is_freebsd {
+                request.agents.read(&arch)?;
+            }
         }
         // An archive shows its architecture only when it is unpacked.
         (Source::Archive(_), _) if request.architecture.is_none() => {
@@ -108,9 +118,9 @@ pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<Im
     progress.reached("made");
     let made = fill(request, &source, &incoming, &mut space, &mut remarks, progress);
     let prepared = made.map_err(|e| full(e, &space))?;
-    expect_architecture(request, &prepared.seen.arch)?;
-    fits(&prepared.seen.arch)?;
-    for remark in remarks.into_lines().iter().chain(&prepared.seen.remarks) {
+    expect_architecture(request, prepared.arch())?;
+    fits(prepared.arch())?;
+    for remark in remarks.into_lines().iter().chain(&prepared.remarks) {
         progress.remark(remark);
     }
     progress.begin(Step::Sync, None);

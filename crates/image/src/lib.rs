@@ -14,6 +14,7 @@ mod digest;
 mod enter;
 mod error;
 mod foreign;
+mod freebsd;
 mod image_list;
 mod import;
 mod initramfs;

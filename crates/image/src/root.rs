@@ -4,7 +4,7 @@ use rustix::fs::{self as rfs, FileType, Mode, OFlags, ResolveFlags};
 use std::{
     ffi::OsString,
     fs::File,
-    io::{self, Read},
+    io::{self, Read, Write},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
         unix::ffi::OsStringExt,
@@ -78,6 +78,33 @@ impl RootDir {
     /// True if `path` leads to an existing file.
     pub fn exists(&self, path: impl AsRef<Path>) -> bool {
         self.open_in(path.as_ref(), OFlags::PATH).is_ok()
+    }
+
+    /// Makes a regular file that does not exist, of root and with these permissions. Missing directories are made with mode 0755. Links
+    /// of the tree lead to places inside it.
+    pub fn create(&self, path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
+        let parents: Vec<&Path> = path.ancestors().skip(1).collect();
+        for dir in parents.into_iter().rev().filter(|dir| !dir.as_os_str().is_empty()) {
+            if self.exists(dir) {
+                continue;
+            }
+            let (within, name) = (dir.parent(), dir.file_name());
+            let within = within.filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let within = self.open_in(within, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            rfs::mkdirat(&within, name.unwrap_or_default(), Mode::from_raw_mode(0o755))?;
+        }
+        let fd = rfs::openat2(
+            &self.fd,
+            path,
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC,
+            Mode::from_raw_mode(0o600),
+            ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+        )?;
+        let mut file = File::from(fd);
+        file.write_all(content)?;
+        // Not by the mode of openat2(2), from which the umask is taken away.
+        rfs::fchmod(&file, Mode::from_raw_mode(mode))?;
+        Ok(())
     }
 
     /// Names in a directory, sorted; empty if the directory does not exist.

@@ -135,13 +135,13 @@ fn seal_held(
         bytes: copy.info.bytes,
     };
     let prepared = prepare(&copy.dir, dir, &choices, before.as_ref(), Some(size), progress)?;
-    for remark in &prepared.seen.remarks {
+    for remark in &prepared.remarks {
         progress.remark(remark);
     }
     match place {
         // Refuse before the copy is written to disk.
-        Place::Variant(image) => drop(free_variant(&images.version(image)?, &prepared.seen.arch)?),
-        Place::Next(name) => remark_other_variants(images, &copy.info.parent, name, &prepared.seen.arch, progress),
+        Place::Variant(image) => drop(free_variant(&images.version(image)?, prepared.arch())?),
+        Place::Next(name) => remark_other_variants(images, &copy.info.parent, name, prepared.arch(), progress),
     }
     progress.begin(Step::Sync, None);
     let origin = Origin {

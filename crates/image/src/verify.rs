@@ -8,6 +8,7 @@ use super::{
     progress::Progress,
     tree::Copied,
 };
+use rackstrap_catalog::System;
 use std::os::fd::AsFd;
 
 /// Prevents the deletion of `version` until the result is dropped.
@@ -20,7 +21,7 @@ pub fn keep_version(version: &ImageVersion) -> Result<Locked> {
         .map_err(|pids| held(&format!("{} is being deleted", version.manifest.image), &pids))
 }
 
-/// Compares tree, kernel and initramfs of one variant with their digests. Returns one line for each difference.
+/// Compares the tree of one variant and the files that nodes boot with their digests. Returns one line for each difference.
 ///
 /// # Errors
 /// The version has no digests, or cannot be read.
@@ -52,7 +53,11 @@ pub fn verify(version: &ImageVersion, progress: &mut dyn Progress) -> Result<Vec
         };
         wrong.push(format!("root: digest {}, sealed with {}; {what}", now.digest, m.digest));
     }
-    for (file, sealed) in [("kernel", &m.kernel_digest), ("initramfs", &m.initramfs_digest)] {
+    let files: Vec<(&str, &String)> = match m.system {
+        System::Linux => vec![("kernel", &m.kernel_digest), ("initramfs", &m.initramfs_digest)],
+        System::FreeBsd => m.loaders.iter().map(|(name, digest)| (name.as_str(), digest)).collect(),
+    };
+    for (file, sealed) in files {
         let now = digest_file(&version.dir.join(file))?;
         if now != *sealed {
             wrong.push(format!("{file}: digest {now}, sealed with {sealed}"));

@@ -20,7 +20,7 @@ use rackstrap_base::{
     firmware::{Companion, DEFAULT_LOADERS, companions_of, name_and_number, or_bios},
     text::cut,
 };
-use rackstrap_model::decide::LoaderChoice;
+use rackstrap_model::decide::{LoaderChoice, freebsd_file};
 use rackstrap_site::{LoaderFile, Site};
 use rackstrap_wire::DiskLoader;
 use std::{
@@ -249,6 +249,14 @@ impl Loaders {
         }
         if let Some((file, _)) = self.first_of(choice) {
             return Ok(file.to_owned());
+        }
+        // The image has the file, and the decision knows that it does.
+        if let Some(file) = choice
+            .files
+            .first()
+            .filter(|file| !choice.of_site && freebsd_file(file).is_some())
+        {
+            return Ok(file.clone());
         }
         let (what, remedy) = self.lacks(choice, Family::of_this_machine());
         Err(format!(

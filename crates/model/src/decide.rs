@@ -4,11 +4,13 @@
 //! answer with its reasons comes out. It uses no clock, no file and no lock.
 
 mod assignments;
+mod freebsd;
 mod holds;
 mod loaders;
 
 pub use assignments::{Assignments, Choice, Current, Given, RenameStep, Renaming, Restarting, Source, Trial};
 
+pub use freebsd::{FREEBSD, FREEBSD_NFS_PORT, freebsd_file, freebsd_problem};
 pub use loaders::{LoaderChoice, choose_loader, conditions, loaders_of};
 
 use crate::{
@@ -168,11 +170,12 @@ pub struct NodeDecision {
 pub fn decide(world: &World, requester: &Requester) -> Decision {
     let mut why = Vec::new();
     let found = identify(&world.inventory, requester, &mut why);
-    let loader = choose_loader(
+    let mut loader = choose_loader(
         &world.site,
         requester,
         found.as_ref().map(|node| node.profiles.as_slice()),
     );
+    let firmware_step = why.len();
     why.extend(requester.about_firmware(&loader));
     let Some(node) = found else {
         return Decision::Unknown { loader, why };
@@ -204,10 +207,36 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
     });
     let image = choose_image(world, &node.name, settings.text(|p| &p.image), &mut why)
         .and_then(|version| choose_variant(&node.name, &version, requester.architecture(), &mut why))
+        .and_then(|version| match freebsd_problem(&world.site, subnet, &version) {
+            Some(problem) => Err(problem),
+            None => Ok(version),
+        })
         .inspect_err(|problem| why.push(problem.clone()));
-    let disk = choose_disk(&world.site, &settings, &mut why);
-    let required_mounts = world.site.required_mounts(&node.profiles);
-    let mut checks = settings.get(|p| p.checks.as_ref()).cloned().unwrap_or_default();
+    let freebsd = image.as_ref().ok().filter(|version| version.is_freebsd());
+    // A loader of the site file wins: iPXE leads to FreeBSD's loader, too. Firmware that asks for names of its own is offered no file.
+    let stays = (loader.as_ref()).is_ok_and(|choice| choice.of_site || choice.files.is_empty());
+    if let Some(version) = freebsd.filter(|_| !stays) {
+        let before = requester.about_firmware(&loader);
+        loader = freebsd::loader(requester, version);
+        if let (Some(_), Some(now)) = (before, requester.about_firmware(&loader)) {
+            why[firmware_step] = now;
+        }
+    }
+    let disk = match freebsd {
+        Some(version) => {
+            why.push(freebsd::chain(subnet, version));
+            None
+        }
+        None => choose_disk(&world.site, &settings, &mut why),
+    };
+    // FreeBSD has no agent that mounts and checks.
+    let required_mounts = match freebsd {
+        Some(_) => Vec::new(),
+        None => world.site.required_mounts(&node.profiles),
+    };
+    let has_agent = freebsd.is_none();
+    let checks = settings.get(|p| p.checks.as_ref()).filter(|_| has_agent);
+    let mut checks = checks.cloned().unwrap_or_default();
     for place in &required_mounts {
         let check = Check::Mount(place.clone()).to_string();
         if !checks.contains(&check) {
@@ -230,7 +259,7 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
         init: settings.text(|p| &p.init).unwrap_or("/sbin/init").to_owned(),
         ram_size: settings.text(|p| &p.ram_size).unwrap_or("50%").to_owned(),
         checks,
-        check_login: settings.get(|p| p.check_login.as_ref()).copied().unwrap_or(true),
+        check_login: has_agent && settings.get(|p| p.check_login.as_ref()).copied().unwrap_or(true),
         required_mounts,
         node,
         why,
@@ -245,6 +274,9 @@ const ROOT_OPTIONS: &str = "hard,nocto,acregmin=600,acregmax=600,acdirmin=600,ac
 impl NodeDecision {
     /// Treats the disk by the rules that were last confirmed, if those of the site file are held back for this node.
     pub fn hold_disk(&mut self, rules: DiskRules<'_>, disk: Option<&NodeDisk>) {
+        if self.image.as_ref().is_ok_and(|version| version.is_freebsd()) {
+            return;
+        }
         let Some(confirmed) = rules.instead(&self.node, disk) else {
             return;
         };

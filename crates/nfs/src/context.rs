@@ -54,6 +54,8 @@ pub(super) struct Cx<'a> {
     pub who: Credentials,
     pub pace: Pace,
     pub now: Instant,
+    /// Most bytes of file data or of a listing in the reply.
+    pub max_data: u32,
 }
 
 /// An open file with its export.
@@ -193,6 +195,7 @@ mod tests {
                 who,
                 pace,
                 now,
+                max_data: 1 << 20,
             }
             .file(handle.as_slice())
             .map(|file| Arc::downgrade(&file.export))

@@ -64,6 +64,10 @@ counted! {
         ConnectionsIdle = "connections_idle",
         /// Connections that the server closed because the peer did not read its replies.
         ConnectionsStalled = "connections_stalled",
+        /// Datagrams of addresses that are not nodes', which are not answered.
+        DatagramsOfStrangers = "datagrams_of_strangers",
+        /// Datagrams that are not answered, because their sender has too many calls that wait, or gets too many bytes.
+        DatagramsDropped = "datagrams_dropped",
         /// A record that is too long, or has too many fragments.
         MalformedRecord = "malformed_record",
         /// A record that is not an RPC call.

@@ -29,6 +29,19 @@ pub const MOUNT: u32 = 100_005;
 /// NFS_ACL_PROGRAM (linux/nfsacl.h)
 pub const NFSACL: u32 = 100_227;
 
+/// Most bytes of file data or of a listing in a datagram: FreeBSD's kernel and loader ask for 16 KiB at most (NFS_MAXDGRAMDATA in its
+/// sys/fs/nfs/nfsport.h, NFSREAD_MAX_SIZE in its stand/libsa/nfs.c).
+const DATAGRAM_DATA: u32 = 16 << 10;
+/// Most bytes of a reply in a datagram. The data, attributes and headers of a reply are always less.
+const DATAGRAM: usize = DATAGRAM_DATA as usize + 4096;
+
+/// How a call arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Transport {
+    Stream,
+    Datagram,
+}
+
 /// Answers the calls of all connections.
 pub struct Engine {
     shared: Shared,
@@ -73,8 +86,53 @@ impl Engine {
     pub fn answer(&self, peer: &Peer, record: &[u8], out: &mut Buf, pace: Pace, now: Instant) -> Outcome {
         let start = out.len();
         out.u32(0);
-        let outcome = match Call::parse(record) {
-            Ok(call) => self.execute(peer, call, out, pace, now),
+        let outcome = self.reply(peer, record, out, pace, now, Transport::Stream);
+        if outcome == Outcome::Replied {
+            let length = (out.len() - start - 4) as u32;
+            out.patch_u32(start, length | 1 << 31);
+        } else {
+            out.truncate(start);
+        }
+        outcome
+    }
+
+    /// Executes the call in a UDP datagram from `peer`, and appends its reply, without a record mark, to `out`.
+    ///
+    /// The sender's address may be forged, so replies go to nodes only, and a stranger gets no more bytes than it sent: a reply to a
+    /// ping. Lists (DUMP, EXPORT) and ACLs are left to TCP, and reads are limited to what fits into a datagram.
+    pub fn answer_datagram(&self, peer: &Peer, datagram: &[u8], out: &mut Buf, pace: Pace, now: Instant) -> Outcome {
+        let start = out.len();
+        let is_ping = || Call::parse(datagram).is_ok_and(|call| call.procedure == 0);
+        if !self.shared.exports.is_node(peer.addr()) && !is_ping() {
+            self.shared.counters.count(Count::DatagramsOfStrangers);
+            return Outcome::Silent;
+        }
+        let outcome = match self.reply(peer, datagram, out, pace, now, Transport::Datagram) {
+            Outcome::Close => Outcome::Silent,
+            Outcome::Replied if out.len() - start > DATAGRAM => {
+                self.shared.counters.count(Count::SystemError);
+                Outcome::Silent
+            }
+            outcome => outcome,
+        };
+        if outcome != Outcome::Replied {
+            out.truncate(start);
+        }
+        outcome
+    }
+
+    /// Executes a call and appends its reply. If the result is not [`Outcome::Replied`], the caller removes what was appended.
+    fn reply(
+        &self,
+        peer: &Peer,
+        record: &[u8],
+        out: &mut Buf,
+        pace: Pace,
+        now: Instant,
+        transport: Transport,
+    ) -> Outcome {
+        match Call::parse(record) {
+            Ok(call) => self.execute(peer, call, out, pace, now, transport),
             Err(Unanswerable::NoCall) => {
                 self.shared.counters.count(Count::MalformedCall);
                 Outcome::Close
@@ -93,17 +151,18 @@ impl Engine {
                 rpc::put_auth_error(out, xid, why);
                 Outcome::Replied
             }
-        };
-        if outcome == Outcome::Replied {
-            let length = (out.len() - start - 4) as u32;
-            out.patch_u32(start, length | 1 << 31);
-        } else {
-            out.truncate(start);
         }
-        outcome
     }
 
-    fn execute(&self, peer: &Peer, call: Call<'_>, out: &mut Buf, pace: Pace, now: Instant) -> Outcome {
+    fn execute(
+        &self,
+        peer: &Peer,
+        call: Call<'_>,
+        out: &mut Buf,
+        pace: Pace,
+        now: Instant,
+        transport: Transport,
+    ) -> Outcome {
         let start = out.len();
         let refuse = |out: &mut Buf, count, why| {
             self.shared.counters.count(count);
@@ -111,14 +170,17 @@ impl Engine {
             rpc::put_not_executed(out, call.xid, why);
             Outcome::Replied
         };
+        let by_datagram = transport == Transport::Datagram;
         let procedures = match (call.program, call.version) {
+            (NFSACL, _) if by_datagram => return refuse(out, Count::ProgUnavail, AcceptStat::ProgUnavail),
             (NFS, 3) => procs::COUNT,
             (MOUNT, 3) => mount::COUNT,
             (NFSACL, 3) => nfsacl::COUNT,
             (NFS | MOUNT | NFSACL, _) => return refuse(out, Count::ProgMismatch, AcceptStat::ProgMismatch(3, 3)),
             _ => return refuse(out, Count::ProgUnavail, AcceptStat::ProgUnavail),
         };
-        if call.procedure >= procedures {
+        let listed = call.program == MOUNT && matches!(call.procedure, mount::DUMP | mount::EXPORT);
+        if call.procedure >= procedures || (by_datagram && listed) {
             return refuse(out, Count::ProcUnavail, AcceptStat::ProcUnavail);
         }
         // NULL is a ping and returns no data, so any port may send it.
@@ -137,6 +199,10 @@ impl Engine {
             who: call.credentials,
             pace,
             now,
+            max_data: match transport {
+                Transport::Stream => procs::MAX_DATA,
+                Transport::Datagram => DATAGRAM_DATA,
+            },
         };
         let mut args = call.args;
         let done = match call.program {

@@ -1,7 +1,10 @@
-//! An NFS version 3 server with its MOUNT protocol, on one TCP port: RFC 1813 on RFC 5531.
+//! An NFS version 3 server with its MOUNT protocol, on one TCP port: RFC 1813 on RFC 5531. FreeBSD's loader needs both by UDP, and a
+//! port mapper: RFC 1833.
 //!
 //! ```text
 //! task     sockets: one task a connection, replies in batches, disks on other threads
+//! datagram the same by UDP, with limits for senders that may be forged
+//! portmap  which port NFS and MOUNT have
 //! record   bytes -> records (record marking)
 //! rpc      record -> call; reply headers
 //! engine   call -> program, procedure -> reply
@@ -20,6 +23,7 @@ mod attr;
 mod buf;
 mod context;
 mod counters;
+mod datagram;
 mod engine;
 mod export;
 mod exports;
@@ -27,6 +31,7 @@ mod handle;
 mod index;
 mod mount;
 mod mounts;
+pub mod portmap;
 mod procs;
 mod record;
 mod rpc;
@@ -38,6 +43,7 @@ mod xdr;
 pub use buf::Buf;
 pub use context::Peer;
 pub use counters::Counters;
+pub use datagram::serve_datagrams;
 pub use engine::{Engine, Outcome};
 pub use export::{ExportError, ExportRoot, Pace};
 pub use exports::{Exports, NfsEvent, Refusal};

@@ -17,6 +17,10 @@ use std::net::{IpAddr, SocketAddr};
 pub const COUNT: u32 = 6;
 /// MOUNTPROC3_MNT
 pub const MNT: u32 = 1;
+/// MOUNTPROC3_DUMP
+pub const DUMP: u32 = 2;
+/// MOUNTPROC3_EXPORT
+pub const EXPORT: u32 = 5;
 /// MNTPATHLEN
 const MAX_PATH: usize = 1024;
 /// AUTH_SYS, the only flavor that identifies the caller.
@@ -33,7 +37,7 @@ pub(super) fn run(cx: &Cx<'_>, procedure: u32, args: &mut Reader<'_>, out: &mut 
     match procedure {
         0 => {}
         MNT => mnt(cx, args, out)?,
-        2 => dump(cx.shared, peer.ip(), out),
+        DUMP => dump(cx.shared, peer.ip(), out),
         3 => {
             let path = args.opaque(MAX_PATH)?;
             if table(cx.shared).remove(peer.ip(), path) {
@@ -46,7 +50,7 @@ pub(super) fn run(cx: &Cx<'_>, procedure: u32, args: &mut Reader<'_>, out: &mut 
                 unmounted(cx.shared, peer, &path);
             }
         }
-        5 if cx.pace == Pace::Inline => return Err(Stop::WouldBlock),
+        EXPORT if cx.pace == Pace::Inline => return Err(Stop::WouldBlock),
         _ => {
             for path in cx.shared.exports.list(peer) {
                 out.u32(1);

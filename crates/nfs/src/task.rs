@@ -69,6 +69,9 @@ pub struct Config {
     pub idle: Duration,
     /// A record that has started must end within this time, and a peer must read some of its replies within it.
     pub stall: Duration,
+    /// Most bytes per second that one address gets by UDP. The loader of FreeBSD waits for each reply before it asks again, and reads
+    /// less than that.
+    pub datagram_bytes_per_second: u64,
     /// The counters of calls.
     pub counters: Arc<Counters>,
 }
@@ -88,6 +91,7 @@ impl Config {
             blocking_threads: 64,
             idle: Duration::from_secs(600),
             stall: Duration::from_secs(60),
+            datagram_bytes_per_second: 64 << 20,
             counters: Arc::default(),
         }
     }
@@ -116,17 +120,8 @@ pub async fn serve(
 ) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    // The verifier differs from that of every earlier start, unless the clock is set back to the same nanosecond.
-    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let engine = Engine::new(
-        exports.clone(),
-        HandleKey::new(config.handle_key),
-        config.counters.clone(),
-        config.privileged_ports_only,
-        (started.as_nanos() as u64).to_be_bytes(),
-    );
     let server = Arc::new(Server {
-        engine,
+        engine: engine(&exports, &config),
         exports,
         pool: Pool::default(),
         disk: Arc::new(Semaphore::new(config.blocking_threads)),
@@ -173,6 +168,19 @@ pub async fn serve(
     }
     while connections.join_next().await.is_some() {}
     Ok(())
+}
+
+/// The engine that `config` describes.
+pub(super) fn engine(exports: &Arc<dyn Exports>, config: &Config) -> Engine {
+    // The verifier differs from that of every earlier start, unless the clock is set back to the same nanosecond.
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Engine::new(
+        exports.clone(),
+        HandleKey::new(config.handle_key),
+        config.counters.clone(),
+        config.privileged_ports_only,
+        (started.as_nanos() as u64).to_be_bytes(),
+    )
 }
 
 impl Server {

@@ -96,7 +96,7 @@ impl Renderer {
     ///
     /// # Errors
     /// An error of the store.
-    pub(crate) fn node_secret(&self, boot: &str) -> Result<String, StoreError> {
+    pub fn node_secret(&self, boot: &str) -> Result<String, StoreError> {
         let key = self.store.cluster_key(SECRET_KEY)?;
         Ok(blake3::keyed_hash(&key, boot.as_bytes()).to_hex().to_string())
     }

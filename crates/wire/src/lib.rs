@@ -102,6 +102,8 @@ pub mod cmdline {
 pub mod paths {
     /// `GET /v1/plan/{id}` with `Authorization: Bearer TOKEN` -> [`crate::Plan`] as JSON.
     pub const PLAN: &str = "/v1/plan/";
+    /// `GET /v1/freebsd`, from a port below 1024 -> lines `NAME=VALUE` for the reporter of a node with FreeBSD.
+    pub const FREEBSD: &str = "/v1/freebsd";
     /// `GET /v1/disk-loader/{id}` with `Authorization: Bearer TOKEN` -> the bytes of [`crate::DiskPlan::loader`].
     pub const DISK_LOADER: &str = "/v1/disk-loader/";
     /// `GET /v1/esp/{arch}-{sector}/{id}` with `Authorization: Bearer TOKEN` -> the bytes of that [`crate::EspImage`].

@@ -150,7 +150,7 @@ impl Node {
     }
 
     /// A connection from the node's own address and a port below 1024.
-    fn connect(&self, port: u16) -> Result<TcpStream> {
+    pub(super) fn connect(&self, port: u16) -> Result<TcpStream> {
         let server: SocketAddr = format!("{SERVER}:{port}").parse()?;
         let from = match self.has {
             Address::Known(address) => address,

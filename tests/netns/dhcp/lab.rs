@@ -194,6 +194,7 @@ impl Authority for World {
             Some((hostname, ipaddr)) => Answer::Node {
                 ipaddr: *ipaddr,
                 hostname: hostname.clone(),
+                root: None,
                 loader,
             },
             None => Answer::Unknown { loader },

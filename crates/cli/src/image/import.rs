@@ -1,9 +1,13 @@
 //! `rackstrap image import`
 
-use super::{list::size_of, progress::Shown};
+use super::{
+    list::{boot_loaders, size_of},
+    progress::Shown,
+};
 use anyhow::{Context, Result};
 use clap::Args;
 use rackstrap_base::{arch::Architecture, clock::Timestamp};
+use rackstrap_catalog::System;
 use rackstrap_control::author;
 use rackstrap_image::{Agents, ImportRequest, OciOptions, import, load_catalog, show_bytes};
 use rackstrap_wire::ImageRef;
@@ -88,12 +92,15 @@ pub(super) fn made(images_dir: &Path, image: &ImageRef, begun: Instant) -> Resul
         "" => String::new(),
         name => format!(", variant for {name}"),
     };
+    let booted = match manifest.system {
+        System::Linux => format!("initramfs {}", show_bytes(size_of(version, "initramfs"))),
+        System::FreeBsd => format!("FreeBSD with {}", boot_loaders(version)),
+    };
     Ok(format!(
-        "{image}{variant}: {} files, {}, kernel {}, initramfs {}, in {:.1} s\n",
+        "{image}{variant}: {} files, {}, kernel {}, {booted}, in {:.1} s\n",
         manifest.files,
         show_bytes(manifest.bytes),
         manifest.kernel_release,
-        show_bytes(size_of(version, "initramfs")),
         begun.elapsed().as_secs_f64(),
     ))
 }

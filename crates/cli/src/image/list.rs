@@ -8,7 +8,7 @@ use crate::{error_line, output, screen};
 use anyhow::Result;
 use comfy_table::{CellAlignment, Table};
 use rackstrap_base::clock::Timestamp;
-use rackstrap_catalog::{ImageVersion, InitKind, PackageKind, import_command};
+use rackstrap_catalog::{ImageVersion, InitKind, PackageKind, System, import_command};
 use rackstrap_image::{WorkingCopy, load_catalog, packages_of, show_bytes, show_pids, working_copies};
 use rackstrap_site::Site;
 use rackstrap_wire::ImageRef;
@@ -17,6 +17,15 @@ use std::{collections::BTreeMap, path::Path};
 /// Size of the file `part` of a version, in bytes.
 pub(super) fn size_of(version: &ImageVersion, part: &str) -> u64 {
     std::fs::metadata(version.dir.join(part)).map_or(0, |data| data.len())
+}
+
+/// The boot loaders of a version of FreeBSD, with their sizes.
+pub(super) fn boot_loaders(version: &ImageVersion) -> String {
+    let names = version.manifest.loaders.keys();
+    let all: Vec<String> = names
+        .map(|name| format!("{name} ({})", show_bytes(size_of(version, name))))
+        .collect();
+    all.join(", ")
 }
 
 /// Warns about entries of the directory of images that could not be used.
@@ -137,6 +146,13 @@ pub(super) fn show(images: &Path, image: &str, json: bool) -> Result<String> {
         InitKind::Systemd => "systemd",
         InitKind::Other => "other than systemd",
     };
+    let (kernel, booted) = match m.system {
+        System::Linux => (
+            format!("{} ({})", m.kernel_release, show_bytes(size_of(version, "kernel"))),
+            ("initramfs", show_bytes(size_of(version, "initramfs"))),
+        ),
+        System::FreeBsd => (m.kernel_release.clone(), ("boot loaders", boot_loaders(version))),
+    };
     let fields = [
         ("image", m.image.to_string()),
         ("created", show_time(m.created)),
@@ -148,11 +164,8 @@ pub(super) fn show(images: &Path, image: &str, json: bool) -> Result<String> {
         ("digest", m.digest.clone()),
         ("os", m.os.clone()),
         ("architecture", version.architectures()),
-        (
-            "kernel",
-            format!("{} ({})", m.kernel_release, show_bytes(size_of(version, "kernel"))),
-        ),
-        ("initramfs", show_bytes(size_of(version, "initramfs"))),
+        ("kernel", kernel),
+        booted,
         ("init", init.to_owned()),
         ("files", m.files.to_string()),
         ("size", show_bytes(m.bytes)),
@@ -248,6 +261,8 @@ fn variant_as_json(version: &ImageVersion) -> serde_json::Value {
         "bytes": m.bytes,
         "kernel_bytes": size_of(version, "kernel"),
         "initramfs_bytes": size_of(version, "initramfs"),
+        "system": m.system,
+        "loaders": m.loaders,
         "directory": version.dir,
     })
 }

@@ -1,7 +1,7 @@
 //! What real firmware sent, and what it gets.
 
 use super::golden;
-use crate::testing::*;
+use crate::{NetRoot, testing::*};
 
 const NODE: (&str, &str, &str) = ("52:54:00:77:01:01", "r01n03", "10.5.1.3");
 
@@ -289,4 +289,61 @@ fn replies_fit_the_client() {
         assert_eq!(option(&outcome, 82).unwrap(), info);
         assert!(option(&outcome, 67).is_some() && option(&outcome, 51).is_some());
     }
+}
+
+/// FreeBSD's loader asks for itself, with the options that it writes (`bootp_fill_request` in stand/libsa/bootp.c of its sources): the
+/// answer has the root path, and variables in options that only that loader reads.
+#[test]
+fn the_loader_of_freebsd_gets_its_root_path_and_variables() {
+    let root = NetRoot {
+        path: "10.5.0.1:/freebsd@3".to_owned(),
+        settings: vec![
+            "boot.nfsroot.options=nolockd".to_owned(),
+            "rackstrap.url=http://10.5.0.1:80".to_owned(),
+        ],
+    };
+    let world = World {
+        root: Some(root.clone()),
+        ..World::with(&[NODE])
+    };
+    let libsa = |kind| {
+        Packet::new(kind, NODE.0)
+            .option(60, b"PXEClient")
+            .option(77, b"\x07FreeBSD")
+            .option(55, &[17, 12, 16, 3, 1, 26, 54])
+    };
+    let mut engine = world.engine();
+    let offer = libsa(1).to(&mut engine, &world);
+    assert!(offer.event.freebsd_loader && offer.event.booting);
+    let ack = libsa(3)
+        .requested("10.5.1.3")
+        .server("10.5.0.1")
+        .to(&mut engine, &world);
+    for outcome in [&offer, &ack] {
+        assert_eq!(option(outcome, 17).unwrap(), root.path.as_bytes());
+        assert_eq!(option(outcome, 250).unwrap(), root.settings[0].as_bytes());
+        assert_eq!(option(outcome, 251).unwrap(), root.settings[1].as_bytes());
+        let reply = outcome.reply.as_ref().unwrap();
+        assert_eq!(
+            reply.bytes[20..24],
+            [10, 5, 0, 1],
+            "the loader takes `siaddr` for the server of its root"
+        );
+        assert!(reply.bytes.len() <= 548, "it reads 576 bytes with their headers");
+    }
+    // The firmware before it has the root path as well, and other options of that number are its own.
+    let firmware = firmware(0, "PXEClient").to(&mut engine, &world);
+    assert_eq!(option(&firmware, 17).unwrap(), root.path.as_bytes());
+    assert_eq!(option(&firmware, 250), None);
+    assert!(!firmware.event.freebsd_loader);
+    // Too many settings do not spill into the end option.
+    let many = World {
+        root: Some(NetRoot {
+            settings: vec!["a=b".to_owned(); 9],
+            ..root
+        }),
+        ..World::with(&[NODE])
+    };
+    let outcome = libsa(1).to(&mut many.engine(), &many);
+    assert_eq!(option(&outcome, 254).unwrap(), b"a=b");
 }

@@ -15,8 +15,10 @@ use super::{
     bootstrap::NO_INITRAMFS,
     error::{Doing, ImportError, Result},
     foreign::{expect_runs, tree_architecture},
+    freebsd::is_freebsd,
     import::check_root,
     placeholders::{make_placeholders, remove_placeholders},
+    root::RootDir,
     work::{LockedCopy, lock_copy},
 };
 use rustix::{
@@ -78,6 +80,13 @@ const PASSED_ON: [&str; 9] = [
 pub fn enter(request: &EnterRequest, own_arguments: &[&str]) -> Result<u8> {
     check_root("entering an image")?;
     let held = lock_copy(&request.images_dir, &request.work, true, "cannot enter")?;
+    if RootDir::open(&held.copy.root()).is_ok_and(|root| is_freebsd(&root)) {
+        return Err(ImportError::Request(format!(
+            "the tree of {} is FreeBSD's, whose programs do not run on Linux; change its files in {}, or on a machine with FreeBSD",
+            request.work,
+            held.copy.root().display()
+        )));
+    }
     if let Some(architecture) = tree_architecture(&held.copy.root()) {
         expect_runs(architecture, "commands in it")?;
     }

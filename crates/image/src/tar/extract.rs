@@ -67,9 +67,10 @@ pub(crate) fn extract(
     let mut reader = Reader::new(stream.bytes);
     let mut extractor = Extractor::new(root, space, remarks);
     let mut shown = 0;
-    let mut acls = 0;
+    let (mut acls, mut flags) = (0, 0);
     while let Some(entry) = reader.next()? {
         acls += u64::from(entry.text_acl);
+        flags += u64::from(entry.has_flags);
         let made = extractor.entry(&entry, &mut reader);
         made.map_err(|e| about(&entry, e))?;
         let position = stream.position.load(Ordering::Relaxed);
@@ -77,6 +78,7 @@ pub(crate) fn extract(
         shown = position;
     }
     extractor.report_lost_acls(acls);
+    extractor.report_lost_flags(flags);
     extractor.finish_dirs()?;
     Ok(extractor.copied)
 }
@@ -135,6 +137,15 @@ impl<'a> Extractor<'a> {
             self.remarks.remark(format!(
                 "access control lists of {files} files were left out: the archive holds them as text; \
                  import the directory itself to keep them"
+            ));
+        }
+    }
+
+    pub(super) fn report_lost_flags(&mut self, files: u64) {
+        if files > 0 {
+            self.remarks.remark(format!(
+                "BSD file flags (such as schg) of {files} files were left out: neither this machine nor NFS has them, and the root of a \
+                 node is read-only anyway"
             ));
         }
     }

@@ -45,6 +45,8 @@ pub(super) struct Entry {
     pub data: SparseMap,
     /// True if it has access control lists in a form that is not supported.
     pub text_acl: bool,
+    /// True if it has BSD file flags (`schg`), which Linux and NFS do not have.
+    pub has_flags: bool,
 }
 
 /// Reads the entries of an archive.
@@ -312,6 +314,7 @@ impl<R: Read> Reader<R> {
                 .get("SCHILY.acl.access")
                 .or(records.get("SCHILY.acl.default"))
                 .is_some(),
+            has_flags: records.get("SCHILY.fflags").is_some(),
             path,
             link,
             kind,

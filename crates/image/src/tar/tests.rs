@@ -232,6 +232,24 @@ fn links_inside_are_followed_and_later_entries_win() {
 }
 
 #[test]
+fn file_flags_of_freebsd_are_reported_and_left_out() {
+    let flags = record(b"SCHILY.fflags", b"schg");
+    let bytes = archive_of(&[
+        (b'x', "p", "", &flags),
+        (b'0', "init", "", b"x"),
+        (b'0', "sh", "", b"y"),
+    ]);
+    let (dir, extracted) = extract_bytes(&bytes);
+    let (copied, remarks) = extracted.unwrap();
+    assert_eq!(copied.files, 2);
+    assert!(
+        remarks[0].contains("BSD file flags (such as schg) of 1 files were left out"),
+        "{remarks:?}"
+    );
+    drop(dir);
+}
+
+#[test]
 fn files_that_are_not_archives_are_refused() {
     for (bytes, says) in [
         (&b""[..], "cut off"),

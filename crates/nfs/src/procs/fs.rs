@@ -1,6 +1,6 @@
 //! FSSTAT, FSINFO, PATHCONF, COMMIT.
 
-use super::{KnownAttr, MAX_DATA, failure, handle_arg, open_file, or_failure, put_known_attr};
+use super::{KnownAttr, failure, handle_arg, open_file, or_failure, put_known_attr};
 use crate::{
     attr::{FileType, put_wcc_unchanged},
     buf::Buf,
@@ -50,7 +50,8 @@ pub fn fsinfo(cx: &Cx<'_>, args: &mut Reader<'_>, out: &mut Buf) -> Result<(), S
         out.u32(Status::Ok as u32);
         put_known_attr(out, &seen);
         // rtmax, rtpref, rtmult, wtmax, wtpref, wtmult, dtpref. Linux uses dtpref as the size of its READDIRPLUS.
-        for size in [MAX_DATA, MAX_DATA, 4096, MAX_DATA, MAX_DATA, 4096, 64 << 10] {
+        let max = cx.max_data;
+        for size in [max, max, 4096, max, max, 4096, max.min(64 << 10)] {
             out.u32(size);
         }
         out.u64(i64::MAX as u64);

@@ -1,6 +1,6 @@
 //! READ: copies from the page cache directly into the reply.
 
-use super::{KnownAttr, MAX_DATA, acl, handle_arg, open_file, or_failure, put_known_attr};
+use super::{KnownAttr, acl, handle_arg, open_file, or_failure, put_known_attr};
 use crate::{
     access,
     attr::FileType,
@@ -45,7 +45,7 @@ fn read_data(
         return Err(Status::Acces.into());
     }
     let left = attr.size.saturating_sub(offset);
-    let want = left.min(u64::from(count.min(MAX_DATA))) as usize;
+    let want = left.min(u64::from(count.min(cx.max_data))) as usize;
     out.u32(Status::Ok as u32);
     put_known_attr(out, seen);
     let header = out.len();

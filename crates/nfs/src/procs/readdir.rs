@@ -4,7 +4,7 @@
 //! entry's number, so it stays valid when other entries change, and after a restart of the daemon. Linux' own server does the same.
 //! Listings are not kept between calls.
 
-use super::{KnownAttr, MAX_DATA, acl, handle_arg, open_file, or_failure, put_known_attr};
+use super::{KnownAttr, acl, handle_arg, open_file, or_failure, put_known_attr};
 use crate::{
     access,
     attr::put_post_op,
@@ -35,7 +35,7 @@ struct Request {
 pub fn readdir(cx: &Cx<'_>, args: &mut Reader<'_>, out: &mut Buf) -> Result<(), Stop> {
     let handle = handle_arg(args)?;
     let (cookie, verifier) = position(args)?;
-    let count = args.u32()?.min(MAX_DATA) as usize;
+    let count = args.u32()?.min(cx.max_data) as usize;
     let request = Request {
         cookie,
         verifier,
@@ -51,7 +51,7 @@ pub fn readdirplus(cx: &Cx<'_>, args: &mut Reader<'_>, out: &mut Buf) -> Result<
     let handle = handle_arg(args)?;
     let (cookie, verifier) = position(args)?;
     let dircount = args.u32()? as usize;
-    let maxcount = args.u32()?.min(MAX_DATA) as usize;
+    let maxcount = args.u32()?.min(cx.max_data) as usize;
     let request = Request {
         cookie,
         verifier,

@@ -1,0 +1,209 @@
+//! The boot of a node whose image is FreeBSD, until its kernel runs.
+//!
+//! Firmware fetches the loader from the node's image. That request pins the boot, as the request for a script does for Linux: it is on
+//! disk before the first byte of the loader is sent. The loader then asks DHCP for its root path ([`FreeBsd::root_of`]) and mounts it.
+
+use rackstrap_base::{clock::Timestamp, sync::lock};
+use rackstrap_catalog::{ImageVersion, export_name};
+use rackstrap_model::decide::{Decision, NodeDecision, Requester, SharedWorld, World, decide, freebsd_file};
+use rackstrap_registries::{
+    boots::{Boot, BootWindows, Boots, Origin},
+    discovery::Discovery,
+    rollout::Rollouts,
+    timeline::{Event, EventKind, Level, Recorder, Subject},
+};
+use rackstrap_wire::FIRST_USER_PORT;
+use std::{
+    collections::HashMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
+
+/// A request for the loader within this many seconds of the last one belongs to the same boot: UEFI asks for the size of a file first, and
+/// all firmware repeats requests.
+const SAME_BOOT_SECS: u64 = 30;
+/// `nolockd` (nfs_parse_options in sys/nfs/nfs_diskless.c of FreeBSD): locks of files stay on the node, because this server has no lock
+/// manager. `boot.nfsroot.options` in the image's `/boot/loader.conf` replaces it.
+const NFS_OPTIONS: &str = "boot.nfsroot.options=nolockd";
+
+/// Pins boots of FreeBSD; clones share them.
+#[derive(Clone)]
+pub struct FreeBsd {
+    pub world: SharedWorld,
+    pub boots: Boots,
+    pub windows: Arc<BootWindows>,
+    pub recorder: Recorder,
+    pub rollouts: Rollouts,
+    pub discovery: Discovery,
+    /// The last boot of each node whose loader has mounted its root.
+    pub mounted: Arc<Mutex<HashMap<String, String>>>,
+}
+
+impl FreeBsd {
+    /// The file of the loader that is served as `name`, for the node at `address`; none if `name` is not one of FreeBSD's. Pins the
+    /// node's boot if its firmware asks.
+    ///
+    /// # Errors
+    /// Why there is none for that address.
+    pub async fn file(&self, address: Ipv4Addr, name: &str) -> Option<Result<PathBuf, String>> {
+        let file = freebsd_file(name)?;
+        Some(self.file_of(address, file).await)
+    }
+
+    async fn file_of(&self, address: Ipv4Addr, file: &'static str) -> Result<PathBuf, String> {
+        let node = self.world.load().inventory.by_ipaddr(address).cloned();
+        let node =
+            node.ok_or_else(|| format!("{address} is not a node; only nodes get the loader of a FreeBSD image"))?;
+        let now = Timestamp::now();
+        if let Some(boot) = self.boots.current(&node.name)
+            && self.is_under_way(&boot, now)
+        {
+            return path_of(&self.world.load(), &boot, file);
+        }
+        if !self.windows.is_open(&node.name, now) {
+            return Err(format!("{} has to ask DHCP before it boots", node.name));
+        }
+        // The decision depends on the number of boots that did not get ready.
+        if self.boots.current(&node.name).is_some_and(|boot| boot.ready.is_none()) {
+            self.rollouts.heard_all().await;
+        }
+        let world = self.world.load_full();
+        let requester = Requester {
+            ipaddr: Some(address),
+            ..Requester::default()
+        };
+        match decide(&world, &requester) {
+            Decision::Node(decision) => {
+                let boot = self.pin(&world, &decision, file).await?;
+                path_of(&world, &boot, file)
+            }
+            Decision::Unknown { .. } => Err(format!("{address} is not a node in a subnet of the site file")),
+        }
+    }
+
+    /// True if firmware may be in the middle of this boot of FreeBSD.
+    fn is_under_way(&self, boot: &Boot, now: Timestamp) -> bool {
+        let began = !boot.redeemed && !boot.void && boot.ready.is_none();
+        let lately = now >= boot.opened && now < boot.opened.plus_secs(SAME_BOOT_SECS);
+        began && lately && self.is_freebsd(boot)
+    }
+
+    fn is_freebsd(&self, boot: &Boot) -> bool {
+        let world = self.world.load();
+        (world.images.of_plan(&boot.plan)).is_some_and(|version| version.is_freebsd())
+    }
+
+    async fn pin(&self, world: &World, decision: &NodeDecision, file: &str) -> Result<Arc<Boot>, String> {
+        let node = &decision.node;
+        let doubted = self.windows.is_doubted(&node.name);
+        let kind = match doubted {
+            true => EventKind::ScriptClient,
+            false => EventKind::Script,
+        };
+        let refuse = |problem: String| {
+            let event = Event::new(Timestamp::now(), kind.clone(), Level::Error, problem.clone());
+            self.recorder.record(Subject::Node(node.name.clone()), event);
+            problem
+        };
+        let hwaddr = *node
+            .hwaddrs
+            .first()
+            .ok_or_else(|| refuse(format!("{} has no card", node.name)))?;
+        let plan = decision.plan(&world.site, hwaddr, "").map_err(refuse)?;
+        let version = world.images.of_plan(&plan);
+        if !version.is_some_and(|version| version.is_freebsd()) {
+            return Err(refuse(format!("image {} is not FreeBSD", plan.image)));
+        }
+        let origin = Origin {
+            uuid: self.discovery.uuid_of(hwaddr),
+            // Its reporter asks from a port that only root can use.
+            privileged: true,
+            doubted,
+        };
+        let boot = self.boots.open_on(Timestamp::now(), origin, move |_| plan).await;
+        let boot = boot.map_err(|error| error.to_string())?;
+        if !doubted {
+            self.rollouts.opened(&boot, Timestamp::now());
+        }
+        let detail = format!("boots {} by its {file}", export_of(&boot));
+        let event = Event::new(Timestamp::now(), kind, Level::Ok, detail).of_boot(&boot.plan.id);
+        self.recorder.record(Subject::Node(node.name.clone()), event);
+        Ok(boot)
+    }
+
+    /// The export whose root the loader of that node mounts: that of its pinned boot, or else of `decided`. None if it is not FreeBSD.
+    pub fn root_of(&self, node: &str, decided: Option<&ImageVersion>, is_loader: bool) -> Option<String> {
+        let pinned = is_loader.then(|| self.boots.current(node)).flatten();
+        let pinned = pinned.filter(|boot| boot.ready.is_none() && self.is_freebsd(boot));
+        let decided = || Some(decided.filter(|version| version.is_freebsd())?.export_name());
+        pinned.map(|boot| export_of(&boot)).or_else(decided)
+    }
+
+    /// The loader's and the kernel's variables. `url` is the beginning of all URLs of this server.
+    pub fn settings(url: &str) -> Vec<String> {
+        vec![NFS_OPTIONS.to_owned(), format!("rackstrap.url={url}")]
+    }
+
+    /// The loader mounts the root again for each file that it opens. True if this mount by the node is one of those. The first mount of a
+    /// boot is recorded as the beginning of the transfer of the kernel.
+    pub fn mounts(&self, node: &str, peer: SocketAddr, export: &str) -> bool {
+        let Some(boot) = self.boots.current(node) else {
+            return false;
+        };
+        let is_own = peer.port() < FIRST_USER_PORT && export_of(&boot) == export;
+        if !is_own || boot.redeemed || !self.is_freebsd(&boot) {
+            return false;
+        }
+        let before = lock(&self.mounted).insert(node.to_owned(), boot.plan.id.clone());
+        if before.as_ref() == Some(&boot.plan.id) {
+            return true;
+        }
+        let kind = match boot.doubted {
+            true => EventKind::KernelClient,
+            false => {
+                self.rollouts.took(&boot, Timestamp::now());
+                EventKind::Kernel
+            }
+        };
+        let detail = format!("FreeBSD's loader reads the kernel of {export} by NFS");
+        let event = Event::new(Timestamp::now(), kind, Level::Ok, detail).of_boot(&boot.plan.id);
+        self.recorder.record(Subject::Node(node.to_owned()), event);
+        false
+    }
+
+    /// True if a node boots or runs FreeBSD, or would boot it next: then the loader's NFS by UDP is needed.
+    pub fn is_wanted(&self) -> bool {
+        let world = self.world.load();
+        let mut versions = world
+            .images
+            .iter()
+            .filter(|version| version.variants().any(ImageVersion::is_freebsd))
+            .peekable();
+        if versions.peek().is_none() {
+            return false;
+        }
+        let in_use = self.boots.images_in_use();
+        let mut named = world
+            .site
+            .profiles
+            .values()
+            .filter_map(|profile| profile.image.as_deref());
+        versions.any(|version| {
+            let image = &version.manifest.image;
+            in_use.contains(image) || named.any(|name| name == image.name || name == image.to_string())
+        })
+    }
+}
+
+/// `freebsd@3`, and `freebsd@3/arm64` for a further variant.
+fn export_of(boot: &Boot) -> String {
+    export_name(&boot.plan.image, &boot.plan.variant)
+}
+
+fn path_of(world: &World, boot: &Boot, file: &str) -> Result<PathBuf, String> {
+    let version = world.images.of_plan(&boot.plan);
+    let version = version.filter(|version| version.manifest.loaders.contains_key(file));
+    let version = version.ok_or_else(|| format!("image {} has no {file}", export_of(boot)))?;
+    Ok(version.dir.join(file))
+}
