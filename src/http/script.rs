@@ -145,7 +145,7 @@ impl Scripts {
     ///
     /// # Errors
     /// A template of the site is wrong.
-    pub fn freebsd(&self, plan: &Plan, base: &str, pauses: Pauses) -> Result<String, String> {
+    pub fn freebsd(&self, plan: &Plan, base: &str, pauses: &Pauses) -> Result<String, String> {
         self.render(
             "freebsd.ipxe.j2",
             context! {
@@ -153,9 +153,9 @@ impl Scripts {
                 image => plan.image.to_string(),
                 boot => plan.id.as_str(),
                 base,
-                delay => pauses.first,
-                longest_delay => pauses.longest,
-                again_url => script_url(base, plan.net.hwaddr) + "&failed=${failed}",
+                limit => LIMIT_MS,
+                again_url => script_url(base, plan.net.hwaddr) + "&failed=${failed}&error=${error}&asked=${asked}",
+                ..self::pauses(pauses)
             },
         )
     }

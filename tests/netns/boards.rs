@@ -308,7 +308,10 @@ fn pxelinux_and_u_boot_get_their_script_by_the_card() -> Result {
     get(&host, "pxelinux.cfg/failed-boot/01-52-54-00-00-01-01")?.map_err(anyhow::Error::msg)?;
     let told = poll(PATIENCE, || {
         let lines = timeline(&cluster, "r01n01")?;
-        Ok(lines.iter().any(|line| line.contains("asks again")).then_some(lines))
+        Ok(lines
+            .iter()
+            .any(|line| line.contains("its kernel did not start"))
+            .then_some(lines))
     })?;
     assert!(told.is_some(), "the failure is not on the timeline");
     cluster.daemon.stop()

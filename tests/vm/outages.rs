@@ -42,7 +42,13 @@ fn a_switch_port_that_fails_during_any_step_and_a_download_that_stalls_delay_a_b
     })?;
     assert!(retry.detail.contains("connection timed out (iPXE error 4c"), "{retry}");
 
-    node.wait_event("the initramfs", whole("initramfs"))?;
+    // The daemon may have sent the file of the boot before into its socket after the client was gone.
+    let next = node.wait_event("the next script", |event| {
+        event.step == "script" && event.at >= retry.at
+    })?;
+    node.wait_event("the initramfs", |event| {
+        event.boot == next.boot && whole("initramfs")(event)
+    })?;
     network.nft(BLOCKED)?;
     node.wait_console("rackstrap: plan: attempt 1 failed")?;
     network.nft("delete table inet blocked")?;

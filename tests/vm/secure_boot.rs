@@ -51,7 +51,7 @@ fn a_machine_with_secure_boot_gets_ready_and_an_unsigned_kernel_is_named() -> Re
     cli(&["image", "seal", "unsigned", "--agent", &agent])?;
     node.power_on()?;
     let refused = node.wait_event("the refusal of the kernel", |event| {
-        event.step == "script" && event.detail.contains("not signed for Secure Boot")
+        event.step == "retry kernel" && event.detail.contains("not signed for Secure Boot")
     })?;
     assert_eq!(refused.level, "error");
     let why = node.status("last_error")?;
