@@ -27,6 +27,10 @@ const SAME_BOOT_SECS: u64 = 30;
 /// manager. `boot.nfsroot.options` in the image's `/boot/loader.conf` replaces it.
 const NFS_OPTIONS: &str = "boot.nfsroot.options=nolockd";
 
+/// The last boot of each node whose loader has mounted its root; clones share it.
+#[derive(Clone, Default)]
+pub struct Mounted(Arc<Mutex<HashMap<String, String>>>);
+
 /// Pins boots of FreeBSD; clones share them.
 #[derive(Clone)]
 pub struct FreeBsd {
@@ -36,8 +40,8 @@ pub struct FreeBsd {
     pub recorder: Recorder,
     pub rollouts: Rollouts,
     pub discovery: Discovery,
-    /// The last boot of each node whose loader has mounted its root.
-    pub mounted: Arc<Mutex<HashMap<String, String>>>,
+    /// See [`Mounted`].
+    pub mounted: Mounted,
 }
 
 impl FreeBsd {
@@ -155,7 +159,7 @@ impl FreeBsd {
         if !is_own || boot.redeemed || !self.is_freebsd(&boot) {
             return false;
         }
-        let before = lock(&self.mounted).insert(node.to_owned(), boot.plan.id.clone());
+        let before = lock(&self.mounted.0).insert(node.to_owned(), boot.plan.id.clone());
         if before.as_ref() == Some(&boot.plan.id) {
             return true;
         }

@@ -203,6 +203,8 @@ impl Service {
             match file {
                 BootFile::Kernel => self.rollouts.took(boot, Timestamp::now()),
                 BootFile::Initramfs => self.loading.leave(&boot.plan.node, Some(took.as_millis() as u64)),
+                // FreeBSD's loader is small: such a node takes no turn.
+                BootFile::PxeLoader | BootFile::EfiLoader => {}
             }
         }
         let (level, detail) = match left {

@@ -16,7 +16,11 @@ mod reload;
 mod rivals;
 mod tftp;
 
-use crate::{control, freebsd::FreeBsd, http, preflight};
+use crate::{
+    control,
+    freebsd::{FreeBsd, Mounted},
+    http, preflight,
+};
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
 use rackstrap_base::{
@@ -41,13 +45,7 @@ use rackstrap_registries::{
 };
 use rackstrap_site::Site;
 use rackstrap_store::Store;
-use std::{
-    collections::HashMap,
-    path::Path,
-    pin::Pin,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::HashMap, path::Path, pin::Pin, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Notify,
@@ -84,8 +82,8 @@ pub struct Shared {
     warnings: SiteWarnings,
     /// Notifies waiters that the site file was read again.
     reloaded: Arc<Notify>,
-    /// See [`FreeBsd::mounted`].
-    mounted: Arc<Mutex<HashMap<String, String>>>,
+    /// See [`Mounted`].
+    mounted: Mounted,
 }
 
 /// Runs the daemon with the site file `config` until SIGTERM, SIGINT or the first fatal error.
@@ -297,7 +295,7 @@ pub fn open(site: Site, warnings: SiteWarnings) -> Result<Shared> {
         overlays: Arc::new(overlays),
         warnings,
         reloaded: Arc::default(),
-        mounted: Arc::default(),
+        mounted: Mounted::default(),
     })
 }
 
