@@ -45,7 +45,7 @@ use rackstrap_registries::{
 };
 use rackstrap_site::Site;
 use rackstrap_store::Store;
-use std::{collections::HashMap, path::Path, pin::Pin, sync::Arc, time::Duration};
+use std::{path::Path, pin::Pin, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::Notify,
