@@ -68,7 +68,11 @@ fn refused(profile: &str, settings: &Settings<'_>, version: &ImageVersion) -> Op
 /// Settings that have no effect. They are often those of `[profile.default]`, for nodes with Linux.
 fn ignored(profile: &str, settings: &Settings<'_>, version: &ImageVersion, site: &Site) -> Option<Finding> {
     let mut keys = Vec::new();
-    if !settings.templates().is_empty() {
+    // The base tree is there for every node.
+    if settings
+        .get(|p| p.templates.as_ref())
+        .is_some_and(|named| !named.is_empty())
+    {
         keys.push("templates");
     }
     for (key, value) in [

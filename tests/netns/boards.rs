@@ -172,7 +172,7 @@ fn a_raspberry_pi_boots_from_the_files_of_its_image() -> Result {
     assert!(refused.contains("waiting to be racked"), "{refused}");
     let waiting = poll(PATIENCE, || {
         let machines = cluster.daemon.json(&["discover", "list"])?["machines"].clone();
-        let serial = machines[0]["serial"] == SERIAL;
+        let serial = machines[0]["machine"]["serial"] == SERIAL;
         let asked = get(&host, &name("start4.elf"))?;
         assert!(asked.is_err());
         Ok(serial.then_some(machines))
@@ -272,14 +272,18 @@ fn pxelinux_and_u_boot_get_their_script_by_the_card() -> Result {
     }
 
     cluster.daemon.cli(&["node", "add", "r01n01", "--hwaddr", PC_TEXT])?;
+    // Firmware has no address while it asks.
+    host.ip(&["address", "flush", "dev", "eth0"])?;
     let (address, _) = offered(&host, &pxe(1))?;
     let request = [&[54, 4][..], &SERVER.octets(), &[50, 4], &address.octets()].concat();
     offered(&host, &pxe(3).options(&request))?;
     has_address(&host, address)?;
+    let mut last = String::new();
     let text = poll(PATIENCE, || {
-        Ok(Some(script(&host)?).filter(|text| text.contains("LINUX boot/")))
+        last = script(&host)?;
+        Ok(last.contains("LINUX boot/").then(|| last.clone()))
     })?;
-    let text = text.context("no script that boots")?;
+    let text = text.with_context(|| format!("no script that boots: {last}"))?;
     assert!(
         text.contains("CONFIG pxelinux.cfg/failed-boot/01-52-54-00-00-01-01"),
         "{text}"

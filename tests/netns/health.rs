@@ -404,7 +404,7 @@ fn the_running_system_of_a_renamed_node_reports_under_its_new_name() -> Result {
     // And is reached from the server, also after a restart of the daemon.
     cluster.daemon.stop()?;
     cluster.start_daemon()?;
-    cluster.daemon.cli(&["node", "restart", "r01n02"])?;
+    cluster.daemon.cli(&["node", "restart", "r01n02", "--yes"])?;
     wait_for_order(&node)?;
     cluster.daemon.stop()
 }

@@ -50,7 +50,7 @@ const PROSE: &[&str] = &[
 ];
 
 /// The commands of `cargo xtask`. A test of that program checks them.
-const XTASK: &[&str] = &["bench", "demo", "dist", "docs", "test", "tidy"];
+const XTASK: &[&str] = &["bench", "demo", "dist", "docs", "efi", "test", "tidy"];
 
 /// Files of the project that people read, relative to its root.
 const READ: &[&str] = &[

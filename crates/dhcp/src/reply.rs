@@ -127,6 +127,10 @@ pub fn offer_or_ack(request: &Request, terms: &Terms<'_>) -> Reply {
         boot(&mut message, request, loader, subnet.server);
     }
     if let Some(root) = terms.root {
+        if terms.loader.is_none() {
+            // libsa takes `siaddr` for the server of the root, before it reads the path (stand/libsa/bootp.c of FreeBSD).
+            message.set_siaddr(subnet.server);
+        }
         net_root(&mut message, request, root);
     }
     let (bytes, left_out) = encode(message, request);
@@ -259,7 +263,7 @@ fn net_root(message: &mut Message, request: &Request, root: &NetRoot) {
     let options = message.opts_mut();
     options.insert(DhcpOption::RootPath(root.path.clone()));
     if request.freebsd_loader {
-        for (code, setting) in (NetRoot::FIRST_OPTION..).zip(root.settings.iter().take(NetRoot::MOST_SETTINGS)) {
+        for (code, setting) in (NetRoot::FIRST_OPTION..u8::MAX).zip(root.settings.iter().take(NetRoot::MOST_SETTINGS)) {
             let data = setting.clone().into_bytes();
             options.insert(DhcpOption::Unknown(UnknownOption::new(OptionCode::from(code), data)));
         }

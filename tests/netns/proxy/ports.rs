@@ -73,6 +73,9 @@ fn a_subnet_is_given_to_another_dhcp_server_and_taken_back() -> Result {
     // No address leaves the daemon any more: only the other server may answer a REQUEST.
     let request = uefi(3).server(SERVER).requested(NODE);
     assert!(lab.exchange(&request, Duration::from_millis(1500), 1)?.is_empty());
+    // Its sockets are opened after the reload.
+    let open = poll(PATIENCE, || Ok(is_open()?.then_some(())))?;
+    assert!(open.is_some(), "port 4011 stays closed");
     let ack = lab.boot_server(&uefi(3).ciaddr(NODE), 4011)?;
     assert_eq!(ack.file, "snponly.efi");
     lab.reload("full")?;
