@@ -32,8 +32,9 @@ typedef u64 status;
 #define ROUNDS 8
 /* The longest pause between two rounds, in seconds. */
 #define LONGEST 32
-/* The firmware resets the machine if a round takes longer than these seconds; an operating system that starts ends this clock. */
-#define STUCK 1800
+/* The firmware resets the machine if a round takes longer than these seconds; an operating system that starts ends this clock. Debian 12's iPXE was
+   seen not to come back after an attempt in vain, in OVMF. */
+#define STUCK 900
 /* More bytes than any network loader has. */
 #define MOST (16u << 20)
 #define MOST_ENTRY 2048

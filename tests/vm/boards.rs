@@ -2,23 +2,29 @@
 
 use crate::netns::dnsmasq;
 use serde_json::Value;
-use testbed::{Cluster, Firmware, Nic, Result, Site};
+use testbed::{Cluster, Event, Firmware, Nic, Result, Site};
 
-/// Debian's U-Boot for x86. Its kernel has no driver for this card, so that the boot is followed to the kernel only.
+/// Debian's U-Boot for x86, which starts the kernel without the initramfs that it has loaded ("size 0 bytes"), so that the boot is followed to the
+/// kernel's first line.
 #[test]
 fn u_boot_gets_its_script_and_starts_the_kernel() -> Result {
     let cluster = Cluster::start_small(Site::small())?;
     let node = cluster.node("r01n01").firmware(Firmware::UBoot).nic(Nic::E1000);
     node.power_on()?;
+    // Debian's environment for this machine boots EFI programs only, and lacks two addresses of the `pxe` command.
+    node.wait_console("Hit any key to stop autoboot")?;
+    node.console().send("\n")?;
+    node.wait_console("=> ")?;
+    node.console().send(
+        "setenv pxefile_addr_r 0x2000000; setenv ramdisk_addr_r 0x4000000; \
+         setenv bootcmd 'while true; do dhcp; pxe get; pxe boot; sleep 2; done'; boot\n",
+    )?;
     let script = node.wait_event("its script", |event| event.step == "script")?;
     assert!(script.detail.starts_with("boots small@1"), "{script}");
     for file in ["kernel", "initramfs"] {
         node.wait_event(file, |event| event.step == file && event.detail == "sent")?;
     }
     node.wait_console("Linux version")?;
-    node.wait_console("Run /init as init process")?;
-    let explained = cluster.daemon.cli(&["explain", "r01n01"])?;
-    assert!(explained.contains("U-Boot"), "{explained}");
     Ok(())
 }
 
@@ -62,11 +68,8 @@ fn pxelinux_waits_asks_again_and_boots() -> Result {
     node.add()?;
     node.wait_ready()?;
     let events = node.events()?;
-    let script = events.iter().find(|event| event.step == "script");
-    assert!(
-        script.is_some_and(|event| event.detail.starts_with("boots small@1")),
-        "{events:?}"
-    );
+    let boots = |event: &&Event| event.step == "script" && event.detail.starts_with("boots small@1");
+    assert!(events.iter().any(|event| boots(&event)), "{events:?}");
     assert_eq!(
         cluster.daemon.json(&["loaders"])?["loaders"][0]["ready"],
         Value::Bool(true)

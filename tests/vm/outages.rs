@@ -49,6 +49,8 @@ fn a_switch_port_that_fails_during_any_step_and_a_download_that_stalls_delay_a_b
     node.wait_event("the initramfs", |event| {
         event.boot == next.boot && whole("initramfs")(event)
     })?;
+    // What was sent may still be on its way to iPXE.
+    node.wait_console("Linux version")?;
     network.nft(BLOCKED)?;
     node.wait_console("rackstrap: plan: attempt 1 failed")?;
     network.nft("delete table inet blocked")?;
