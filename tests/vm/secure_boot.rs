@@ -12,8 +12,8 @@ const LOADER: &str = "[loader.secure]\nfile = \"shimx64.efi.signed\"\narch = [\"
 fn a_machine_with_secure_boot_gets_ready_and_an_unsigned_kernel_is_named() -> Result {
     let mut site = Site::small();
     site.more = LOADER.to_owned();
-    // One attempt with the unsigned kernel, then the version before it.
-    site.boots_before_going_back = Some(1);
+    // Two attempts with the unsigned kernel, so that its refusal is the last error for a while; then the version before it.
+    site.boots_before_going_back = Some(2);
     let cluster = Cluster::start_small(site)?;
     let node = cluster.node("r01n01").firmware(Firmware::SecureBoot).blank_disk(GIB2)?;
     node.power_on()?;
