@@ -4,7 +4,7 @@
 //! disk before the first byte of the loader is sent. The loader then asks DHCP for its root path ([`FreeBsd::root_of`]) and mounts it.
 
 use rackstrap_base::{clock::Timestamp, sync::lock};
-use rackstrap_catalog::{ImageVersion, export_name};
+use rackstrap_catalog::ImageVersion;
 use rackstrap_model::decide::{Decision, NodeDecision, Requester, SharedWorld, World, decide, freebsd_file};
 use rackstrap_registries::{
     boots::{Boot, BootWindows, Boots, Origin},
@@ -101,10 +101,7 @@ impl FreeBsd {
     async fn pin(&self, world: &World, decision: &NodeDecision, file: &str) -> Result<Arc<Boot>, String> {
         let node = &decision.node;
         let doubted = self.windows.is_doubted(&node.name);
-        let kind = match doubted {
-            true => EventKind::ScriptClient,
-            false => EventKind::Script,
-        };
+        let kind = EventKind::script(doubted);
         let refuse = |problem: String| {
             let event = Event::new(Timestamp::now(), kind.clone(), Level::Error, problem.clone());
             self.recorder.record(Subject::Node(node.name.clone()), event);
@@ -130,7 +127,7 @@ impl FreeBsd {
         if !doubted {
             self.rollouts.opened(&boot, Timestamp::now());
         }
-        let detail = format!("boots {} by its {file}", export_of(&boot));
+        let detail = format!("boots {} by its {file}", boot.export_name());
         let event = Event::new(Timestamp::now(), kind, Level::Ok, detail).of_boot(&boot.plan.id);
         self.recorder.record(Subject::Node(node.name.clone()), event);
         Ok(boot)
@@ -141,7 +138,7 @@ impl FreeBsd {
         let pinned = is_loader.then(|| self.boots.current(node)).flatten();
         let pinned = pinned.filter(|boot| boot.ready.is_none() && self.is_freebsd(boot));
         let decided = || Some(decided.filter(|version| version.is_freebsd())?.export_name());
-        pinned.map(|boot| export_of(&boot)).or_else(decided)
+        pinned.map(|boot| boot.export_name()).or_else(decided)
     }
 
     /// The loader's and the kernel's variables. `url` is the beginning of all URLs of this server.
@@ -155,7 +152,7 @@ impl FreeBsd {
         let Some(boot) = self.boots.current(node) else {
             return false;
         };
-        let is_own = peer.port() < FIRST_USER_PORT && export_of(&boot) == export;
+        let is_own = peer.port() < FIRST_USER_PORT && boot.export_name() == export;
         if !is_own || boot.redeemed || !self.is_freebsd(&boot) {
             return false;
         }
@@ -163,13 +160,10 @@ impl FreeBsd {
         if before.as_ref() == Some(&boot.plan.id) {
             return true;
         }
-        let kind = match boot.doubted {
-            true => EventKind::KernelClient,
-            false => {
-                self.rollouts.took(&boot, Timestamp::now());
-                EventKind::Kernel
-            }
-        };
+        if !boot.doubted {
+            self.rollouts.took(&boot, Timestamp::now());
+        }
+        let kind = EventKind::kernel(boot.doubted);
         let detail = format!("FreeBSD's loader reads the kernel of {export} by NFS");
         let event = Event::new(Timestamp::now(), kind, Level::Ok, detail).of_boot(&boot.plan.id);
         self.recorder.record(Subject::Node(node.to_owned()), event);
@@ -200,14 +194,9 @@ impl FreeBsd {
     }
 }
 
-/// `freebsd@3`, and `freebsd@3/arm64` for a further variant.
-fn export_of(boot: &Boot) -> String {
-    export_name(&boot.plan.image, &boot.plan.variant)
-}
-
 fn path_of(world: &World, boot: &Boot, file: &str) -> Result<PathBuf, String> {
     let version = world.images.of_plan(&boot.plan);
     let version = version.filter(|version| version.manifest.loaders.contains_key(file));
-    let version = version.ok_or_else(|| format!("image {} has no {file}", export_of(boot)))?;
+    let version = version.ok_or_else(|| format!("image {} has no {file}", boot.export_name()))?;
     Ok(version.dir.join(file))
 }

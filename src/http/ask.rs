@@ -5,7 +5,6 @@ use super::{
     boards::has_device_trees,
     counters::{Reason, Total},
     failed::FailedAttempt,
-    loader::{boots_what, kind_of_script},
     script::{NodeScript, WaitScript},
     service::{Peer, Service, base_url},
 };
@@ -250,7 +249,7 @@ impl Service {
         let doubted = self.windows.is_doubted(node);
         let record = |step, level, detail: String, count: u64| {
             let kind = match doubted {
-                true => kind_of_script(true),
+                true => EventKind::script(true),
                 false => EventKind::Retry(step),
             };
             let event = Event {
@@ -302,7 +301,7 @@ impl Service {
         let base = base_url(&world.site, decision.subnet.server);
         let subject = Subject::Node(decision.node.name.clone());
         let doubted = self.windows.is_doubted(&decision.node.name);
-        let kind = kind_of_script(doubted);
+        let kind = EventKind::script(doubted);
         // A Raspberry Pi asks for its file several times in one attempt.
         let again = match asks.language {
             ScriptLanguage::RaspberryPi => self.begun(&decision.node.name),
@@ -388,7 +387,7 @@ impl Service {
                         format!(", in {secs} s: {} nodes load now", turn.others)
                     }
                 };
-                let detail = format!("boots {}{how}{wait}", boots_what(&boot));
+                let detail = format!("boots {}{how}{wait}", boot.export_name());
                 self.record(&boot, kind, Level::Ok, detail, None);
                 Ok(text)
             }

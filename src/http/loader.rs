@@ -18,7 +18,6 @@ use rackstrap_base::{
     firmware::arch_of_ipxe,
     text::quoted,
 };
-use rackstrap_catalog::export_name;
 use rackstrap_registries::{
     boots::Boot,
     discovery::LoaderReport,
@@ -105,13 +104,8 @@ pub async fn grub(
     Ok(text_answer(service.named_script(&format!("grub/{name}"), *peer).await?))
 }
 
-/// `debian@3`, and `debian@3/arm64` for a further variant.
-pub(super) fn boots_what(boot: &Boot) -> String {
-    export_name(&boot.plan.image, &boot.plan.variant)
-}
-
-/// `GET|HEAD /boot/{id}/kernel` and `/boot/{id}/initramfs`, of FreeBSD `pxeboot` or `loader.efi`: the files of the pinned version, even if another one is current
-/// now.
+/// `GET|HEAD /boot/{id}/kernel` and `/boot/{id}/initramfs`, of FreeBSD `pxeboot` or `loader.efi`: the files of the pinned version, even
+/// if another one is current now.
 pub async fn boot_file(
     State(service): State<Arc<Service>>,
     peer: axum::Extension<Peer>,
@@ -171,7 +165,7 @@ impl Service {
         let version = world.images.of_plan(&boot.plan).ok_or_else(|| {
             let detail = format!(
                 "image {} is gone; the machine has to ask for a new boot",
-                boots_what(&boot)
+                boot.export_name()
             );
             self.record(&boot, kind_of(file, false), Level::Error, detail.clone(), None);
             Problem::not_found(Reason::UnknownBoot, detail)
@@ -238,24 +232,14 @@ fn content_length(headers: &HeaderMap) -> u64 {
         .unwrap_or(0)
 }
 
-/// The kind of a script's events. While it is in doubt that firmware boots, a user of the node can ask for the same, and the
-/// state of the node stays as it was.
-pub(super) fn kind_of_script(doubted: bool) -> EventKind {
-    match doubted {
-        false => EventKind::Script,
-        true => EventKind::ScriptClient,
-    }
-}
-
-/// The kind of a file's events, see [`kind_of_script`].
+/// The kind of a file's events, see [`EventKind::script`].
 pub(super) fn kind_of(file: BootFile, doubted: bool) -> EventKind {
     match (file, doubted) {
-        (BootFile::Kernel, false) => EventKind::Kernel,
-        (BootFile::Kernel, true) => EventKind::KernelClient,
+        (BootFile::Kernel, doubted) => EventKind::kernel(doubted),
         (BootFile::Initramfs, false) => EventKind::Initramfs,
         (BootFile::Initramfs, true) => EventKind::InitramfsClient,
         // FreeBSD's loader is what iPXE starts; the kernel comes by NFS.
-        (BootFile::PxeLoader | BootFile::EfiLoader, doubted) => kind_of_script(doubted),
+        (BootFile::PxeLoader | BootFile::EfiLoader, doubted) => EventKind::script(doubted),
     }
 }
 

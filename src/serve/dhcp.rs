@@ -104,12 +104,13 @@ impl DhcpAuthority {
             self.shared.recorder.record(subject.clone(), told);
         }
     }
-}
 
-impl DhcpAuthority {
     /// The root path of a node whose image is FreeBSD.
     fn root(&self, decision: &NodeDecision, who: &Ask<'_>) -> Option<NetRoot> {
         let decided = decision.image.as_deref().ok();
+        if !who.freebsd_loader && !decided.is_some_and(|version| version.is_freebsd()) {
+            return None;
+        }
         let export = (self.shared.freebsd()).root_of(&decision.node.name, decided, who.freebsd_loader)?;
         let server = decision.subnet.server;
         Some(NetRoot {
@@ -117,9 +118,7 @@ impl DhcpAuthority {
             settings: FreeBsd::settings(&base_url(&self.shared.world.load().site, server)),
         })
     }
-}
 
-impl DhcpAuthority {
     /// Records an answer at port 4011 on the timeline of the node that has the sender's address, and nothing else: a user of that
     /// node can ask there, too, and the packet does not say where the machine is plugged in.
     fn observe_boot_server(&self, event: &DhcpEvent, world: &World) {

@@ -33,7 +33,7 @@ impl Agents {
     /// The content of the agent for `arch`, as `uname -m` names it.
     ///
     /// # Errors
-    /// There is none, it is for another architecture, or it needs libraries.
+    /// The agent does not exist, is for another architecture, or needs libraries.
     pub(crate) fn read(&self, arch: &str) -> Result<Vec<u8>> {
         initramfs::read_agent(&self.find(arch)?, arch)
     }
@@ -41,7 +41,7 @@ impl Agents {
     /// The path of the agent for `arch`, whose content is not looked at.
     ///
     /// # Errors
-    /// There is none.
+    /// The agent does not exist.
     pub(crate) fn find(&self, arch: &str) -> Result<PathBuf> {
         let places = match self {
             Agents::Named(path) if path.is_file() => return Ok(path.clone()),

@@ -110,7 +110,7 @@ pub enum Decision {
     Node(Box<NodeDecision>),
     /// The machine is not a node.
     Unknown {
-        /// The loader for its firmware, or why there is none.
+        /// The loader for its firmware, or why it gets no loader.
         loader: Result<LoaderChoice, String>,
         /// How the decision was made, one line for each step.
         why: Vec<String>,
@@ -118,7 +118,7 @@ pub enum Decision {
 }
 
 impl Decision {
-    /// The loader for the machine's firmware, or why there is none.
+    /// The loader for the machine's firmware, or why it gets no loader.
     pub fn loader(&self) -> &Result<LoaderChoice, String> {
         match self {
             Decision::Node(node) => &node.loader,
@@ -136,7 +136,7 @@ pub struct NodeDecision {
     pub subnet: Subnet,
     /// The variant of the image version for this machine, or why there is none.
     pub image: Result<Arc<ImageVersion>, String>,
-    /// The loader for its firmware, or why there is none.
+    /// The loader for its firmware, or why it gets no loader.
     pub loader: Result<LoaderChoice, String>,
     /// The plan for the disk; none if disks are left alone.
     pub disk: Option<DiskPlan>,

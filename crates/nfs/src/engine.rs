@@ -42,6 +42,22 @@ enum Transport {
     Datagram,
 }
 
+/// What happens to a record that is no call which can be executed; appends the reply if it gets one.
+pub(crate) fn unanswerable(why: Unanswerable, out: &mut Buf) -> Outcome {
+    match why {
+        Unanswerable::NoCall => Outcome::Close,
+        Unanswerable::Reply => Outcome::Silent,
+        Unanswerable::RpcVersion { xid } => {
+            rpc::put_rpc_mismatch(out, xid);
+            Outcome::Replied
+        }
+        Unanswerable::Auth { xid, why } => {
+            rpc::put_auth_error(out, xid, why);
+            Outcome::Replied
+        }
+    }
+}
+
 /// Answers the calls of all connections.
 pub struct Engine {
     shared: Shared,
@@ -131,27 +147,17 @@ impl Engine {
         now: Instant,
         transport: Transport,
     ) -> Outcome {
-        match Call::parse(record) {
-            Ok(call) => self.execute(peer, call, out, pace, now, transport),
-            Err(Unanswerable::NoCall) => {
-                self.shared.counters.count(Count::MalformedCall);
-                Outcome::Close
-            }
-            Err(Unanswerable::Reply) => {
-                self.shared.counters.count(Count::UnexpectedReply);
-                Outcome::Silent
-            }
-            Err(Unanswerable::RpcVersion { xid }) => {
-                self.shared.counters.count(Count::RpcMismatch);
-                rpc::put_rpc_mismatch(out, xid);
-                Outcome::Replied
-            }
-            Err(Unanswerable::Auth { xid, why }) => {
-                self.shared.counters.count(Count::BadCredentials);
-                rpc::put_auth_error(out, xid, why);
-                Outcome::Replied
-            }
-        }
+        let why = match Call::parse(record) {
+            Ok(call) => return self.execute(peer, call, out, pace, now, transport),
+            Err(why) => why,
+        };
+        self.shared.counters.count(match why {
+            Unanswerable::NoCall => Count::MalformedCall,
+            Unanswerable::Reply => Count::UnexpectedReply,
+            Unanswerable::RpcVersion { .. } => Count::RpcMismatch,
+            Unanswerable::Auth { .. } => Count::BadCredentials,
+        });
+        unanswerable(why, out)
     }
 
     fn execute(

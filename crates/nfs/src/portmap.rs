@@ -8,8 +8,8 @@ pub mod task;
 
 use super::{
     buf::Buf,
-    engine::{MOUNT, NFS, Outcome},
-    rpc::{self, AcceptStat, Call, Unanswerable},
+    engine::{MOUNT, NFS, Outcome, unanswerable},
+    rpc::{self, AcceptStat, Call},
 };
 
 /// PMAP_PROG
@@ -54,16 +54,7 @@ impl Portmap {
     pub fn answer(&self, record: &[u8], may_list: bool, out: &mut Buf) -> Outcome {
         let call = match Call::parse(record) {
             Ok(call) => call,
-            Err(Unanswerable::NoCall) => return Outcome::Close,
-            Err(Unanswerable::Reply) => return Outcome::Silent,
-            Err(Unanswerable::RpcVersion { xid }) => {
-                rpc::put_rpc_mismatch(out, xid);
-                return Outcome::Replied;
-            }
-            Err(Unanswerable::Auth { xid, why }) => {
-                rpc::put_auth_error(out, xid, why);
-                return Outcome::Replied;
-            }
+            Err(why) => return unanswerable(why, out),
         };
         let refuse = |out: &mut Buf, why| {
             rpc::put_not_executed(out, call.xid, why);

@@ -78,6 +78,11 @@ pub struct Boot {
 }
 
 impl Boot {
+    /// `debian@3`, and `debian@3/arm64` for a further variant: also the name of its export.
+    pub fn export_name(&self) -> String {
+        rackstrap_catalog::export_name(&self.plan.image, &self.plan.variant)
+    }
+
     /// Whether the node reported that its system is up and all its checks pass.
     pub fn healthy(&self) -> bool {
         self.ready.is_some() && self.healthy != Some(false)

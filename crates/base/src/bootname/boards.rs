@@ -135,7 +135,7 @@ mod tests {
             ("extlinux/extlinux.conf", script(None, "")),
             ("0A050103.img", Some(BootName::Optional)),
             ("0A050103.IMG", None),
-            // Another type of hardware, and cards that are none.
+            // Another type of hardware, and texts that are not addresses of cards.
             ("pxelinux.cfg/20-52-54-00-77-01-01", Some(BootName::Optional)),
             ("pxelinux.cfg/01-52-54-00-77-01", Some(BootName::Optional)),
             ("pxelinux.cfg/01-52:54:00:77:01:01", Some(BootName::Optional)),

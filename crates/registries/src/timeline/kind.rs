@@ -362,6 +362,24 @@ event_kinds! {
     }
 }
 
+impl EventKind {
+    /// A request for a script or, if `doubted`, one that a user of the node may have sent: then the state of the node stays as it was.
+    pub fn script(doubted: bool) -> Self {
+        match doubted {
+            false => EventKind::Script,
+            true => EventKind::ScriptClient,
+        }
+    }
+
+    /// A transfer of the kernel, in the same way.
+    pub fn kernel(doubted: bool) -> Self {
+        match doubted {
+            false => EventKind::Kernel,
+            true => EventKind::KernelClient,
+        }
+    }
+}
+
 impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.text())
