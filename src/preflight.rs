@@ -52,6 +52,7 @@ const TOPIC: &str = "site ";
 pub fn findings(site: &Site, images: &Catalog, found: &io::Result<Arc<Loaders>>) -> Vec<Finding> {
     let mut all = interfaces(site);
     all.extend(addresses(site));
+    all.extend(mtus(site, link::mtu));
     all.extend(loaders::of(site, found));
     all.extend(disk_loader(site, found));
     all.extend(images::of_profiles(site, images));
@@ -125,6 +126,21 @@ fn addresses(site: &Site) -> Vec<Finding> {
             finding(true, &format!("address {server}"), message, help)
         })
         .collect()
+}
+
+/// Interfaces whose MTU is smaller than that of their nodes. TCP finds the smaller one; the interface drops other large packets.
+fn mtus(site: &Site, mtu_of: impl Fn(&str) -> Option<u32>) -> Vec<Finding> {
+    let subnets = site.subnets.iter().filter_map(|subnet| {
+        let (interface, wanted) = (subnet.interface.as_deref()?, subnet.mtu?);
+        let has = mtu_of(interface).filter(|has| *has < u32::from(wanted))?;
+        let message = format!(
+            "nodes of {} have mtu = {wanted}, and this machine's {interface} has {has}: it drops larger packets of theirs",
+            subnet.network
+        );
+        let help = format!("ip link set {interface} mtu {wanted}; and the same in this machine's own network configuration");
+        Some(finding(false, &format!("mtu {interface}"), message, help))
+    });
+    subnets.collect()
 }
 
 /// Whether disks get the network loader for a BIOS that boots from them.
@@ -260,6 +276,25 @@ mod tests {
         site.profiles.get_mut("default").unwrap().layout = Some(String::new());
         report(&site, &Catalog::default(), loaders(&site), &warnings);
         assert_eq!(shown(), 1, "the image");
+    }
+
+    #[test]
+    fn an_interface_with_a_smaller_mtu_than_its_nodes_is_named() {
+        let mut site = site(&example());
+        let found = |site: &Site, mtu| mtus(site, |_| Some(mtu)).len();
+        assert_eq!(found(&site, 1500), 0, "no mtu in the site file");
+        site.subnets[0].mtu = Some(9000);
+        assert_eq!((found(&site, 9000), found(&site, 9216)), (0, 0));
+        let all = mtus(&site, |_| Some(1500));
+        let interface = site.subnets[0].interface.clone().unwrap();
+        assert_eq!(
+            all[0].help.split(';').next(),
+            Some(&*format!("ip link set {interface} mtu 9000"))
+        );
+        assert!(
+            mtus(&site, |_| None).is_empty(),
+            "a missing interface is another finding"
+        );
     }
 
     #[test]

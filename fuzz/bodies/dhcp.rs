@@ -31,6 +31,7 @@ impl Authority for World {
             100..=199 => Answer::Node {
                 ipaddr: Ipv4Addr::new(10, 5, 1, who.hwaddr.0[5]),
                 hostname: "r01n03".into(),
+                settings: Default::default(),
                 root: who.freebsd_loader.then(|| NetRoot {
                     path: "10.5.0.1:/freebsd@1".into(),
                     settings: vec!["boot.nfsroot.options=nolockd".into()],
@@ -73,6 +74,8 @@ fn world() -> World {
                 router: None,
                 dns: vec![server],
                 ntp: vec![],
+                mtu: None,
+                options: vec![],
                 pool: Some((Ipv4Addr::new(10, 5, 255, 1), Ipv4Addr::new(10, 5, 255, 8))),
                 lease_secs: 3600,
                 pool_lease_secs: 600,
@@ -86,6 +89,8 @@ fn world() -> World {
                 router: None,
                 dns: vec![],
                 ntp: vec![],
+                mtu: None,
+                options: vec![],
                 pool: None,
                 lease_secs: 3600,
                 pool_lease_secs: 600,

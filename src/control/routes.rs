@@ -23,7 +23,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use rackstrap_base::{clock::Timestamp, warnings::SiteWarning};
+use rackstrap_base::{clock::Timestamp, dhcp_option::merged, warnings::SiteWarning};
 use rackstrap_control::answers::status;
 use rackstrap_model::decide::{Decision, Requester, decide};
 use rackstrap_registries::{
@@ -364,6 +364,11 @@ async fn explain(
                 console: decided.console,
                 init: decided.init,
                 ram_size: decided.ram_size,
+                mtu: decided.mtu.or(decided.subnet.mtu),
+                dhcp_options: merged(&decided.subnet.options, &decided.dhcp_options)
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
                 checks,
             };
             (Some(decision), pinned.map(|boot| api::PinnedBoot::from(&*boot)))

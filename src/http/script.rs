@@ -284,6 +284,9 @@ fn command_line(script: &NodeScript<'_>) -> String {
     if let Some(router) = plan.net.router {
         add(cmdline::ROUTER, &router);
     }
+    if let Some(mtu) = plan.net.mtu {
+        add(cmdline::MTU, &mtu);
+    }
     if !script.console.is_empty() {
         // The last `console=` becomes /dev/console: the serial line, or the last one, if the site configures any.
         for console in ["tty0"].into_iter().chain(script.console.split_whitespace()) {

@@ -110,6 +110,20 @@ impl Namespace {
         Ok(name)
     }
 
+    /// Sets the MTU of the bridge and of all its ports, in bytes.
+    pub fn set_mtu(&self, mtu: u16) -> Result {
+        let mtu = mtu.to_string();
+        let ports = self.ip(&["-o", "link", "show", "master", BRIDGE])?;
+        // `3: tap0: <...>`, and `4: port0@if2: <...>` for one end of a pair.
+        let ports = ports
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(1)?.split([':', '@']).next());
+        for port in ports.chain([BRIDGE]) {
+            self.ip(&["link", "set", port, "mtu", &mtu])?;
+        }
+        Ok(())
+    }
+
     /// Runs `nft COMMANDS` inside.
     pub fn nft(&self, commands: &str) -> Result<String> {
         process::output(self.command("nft").arg(commands))

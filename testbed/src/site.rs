@@ -68,6 +68,9 @@ pub struct Subnet {
     /// Temporary pool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+    /// MTU of the nodes' cards in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
 }
 
 impl Subnet {

@@ -3,7 +3,7 @@
 pub(super) mod lab;
 
 use lab::{Lab, MAC, PATIENCE, Running, Server, World, message, receive, run, socket};
-use rackstrap_base::{clock::Timestamp, counters::ReadCounts};
+use rackstrap_base::{clock::Timestamp, counters::ReadCounts, dhcp_option::DhcpOption};
 use rackstrap_dhcp::{AnswerKind, DhcpEvent, Kind, LeaseState};
 use std::{
     fs,
@@ -62,6 +62,40 @@ fn udhcpc_as_a_node() {
     let release = world.wait("RELEASE", |e| matches!(e.message, Kind::Release { .. }));
     assert_eq!(release.address, Some(Ipv4Addr::new(10, 5, 1, 3)));
     assert!(world.leases.lock().unwrap().is_empty(), "nodes need no stored lease");
+    server.stop();
+}
+
+#[test]
+fn udhcpc_takes_the_options_of_the_site() {
+    let lab = Lab::new();
+    let lines = [
+        "routes 10.6.0.0/16 via 10.5.0.2",
+        "search cluster.example example",
+        "log-servers 10.5.0.9",
+        "224 text hello",
+        "225 text not asked for",
+    ];
+    let options = lines.map(|line| DhcpOption::parse(line).unwrap());
+    let world = World::with_options(
+        &["s0"],
+        &[(MAC, "r01n03", Ipv4Addr::new(10, 5, 1, 3))],
+        Some(9000),
+        &options,
+    );
+    let server = Server::start(&lab, &world).unwrap();
+    let _client = udhcpc(&lab, "-O mtu -O staticroutes -O search -O logsrv -O 224");
+    lab.wait_address("10.5.1.3", "udhcpc.log");
+    let env = fs::read_to_string(lab.file("env")).unwrap();
+    for line in [
+        "mtu=9000",
+        "staticroutes=10.6.0.0/16 10.5.0.2 0.0.0.0/0 10.5.0.1",
+        "search=cluster.example example",
+        "logsrv=10.5.0.9",
+        "opt224=68656c6c6f",
+    ] {
+        assert!(env.contains(line), "no {line} in\n{env}");
+    }
+    assert!(!env.contains("opt225"), "{env}");
     server.stop();
 }
 

@@ -1,4 +1,5 @@
-//! Three nodes that are switched on together, with different network cards, get their own addresses, disks and keys.
+//! Three nodes that are switched on together, with different network cards, get their own addresses, disks and keys, and the MTU of
+//! their subnet.
 
 use super::GIB2;
 use std::collections::BTreeSet;
@@ -6,7 +7,9 @@ use testbed::{Cluster, Nic, Result, Site};
 
 #[test]
 fn three_nodes_boot_at_once() -> Result {
-    let cluster = Cluster::start_small_whole(Site::small())?;
+    let mut site = Site::small();
+    site.subnets[0].mtu = Some(9000);
+    let cluster = Cluster::start_small_whole(site)?;
     let mut nodes = Vec::new();
     for (name, nic) in [("r01n01", Nic::Virtio), ("r01n02", Nic::E1000), ("r02n01", Nic::Virtio)] {
         let node = cluster.node(name).nic(nic).blank_disk(GIB2)?;
@@ -24,6 +27,15 @@ fn three_nodes_boot_at_once() -> Result {
         );
         keys.insert(node.shell("cat /etc/ssh/ssh_host_ed25519_key.pub /etc/machine-id")?);
     }
+    cluster.namespace.set_mtu(9000)?;
+    for node in &nodes {
+        assert_eq!(node.shell("cat /sys/class/net/eth0/mtu")?, "9000", "{}", node.name());
+    }
+    let answer = nodes[0].shell("ping -c 1 -W 60 -s 8900 10.5.2.1")?;
+    assert!(answer.contains(" 0% packet loss"), "{answer}");
+    // FragCreates, the last column of the second line of IP.
+    let fragments = nodes[0].shell("grep ^Ip: /proc/net/snmp | tail -n 1 | awk '{print $NF}'")?;
+    assert_eq!(fragments, "0", "the packets of 8,900 bytes were cut");
     assert_eq!(keys.len(), 3, "nodes share host keys or a machine id");
     // The nodes resolve each other's names.
     let answer = nodes[0].shell("ping -c 1 -W 60 r02n01")?;

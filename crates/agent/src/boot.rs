@@ -88,8 +88,11 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
         timeline.step(&text);
     }
     timeline.run(Phase::Network, Policy::For(Duration::from_secs(180)), |t| {
-        let done = network::up(&cmdline)?;
+        let (done, problem) = network::up(&cmdline)?;
         t.attach(server.clone());
+        if let Some(problem) = problem {
+            t.step(&problem);
+        }
         Ok(((), Summary::Done(done)))
     })?;
     let mut crash = Crash::read();

@@ -21,7 +21,9 @@ pub struct CommandLine {
     pub prefix: u8,
     /// Default router.
     pub router: Option<Ipv4Addr>,
-    /// Default router; none if the subnet has none.
+    /// MTU of the card in bytes; none = as the card has it.
+    pub mtu: Option<u32>,
+    /// The step of disk preparation after which the agent stops, for tests.
     pub hold: Option<String>,
     /// All parameters, for those of modules (`module.parameter=value`).
     pub all: Vec<String>,
@@ -94,6 +96,7 @@ pub fn parse(line: &str) -> Res<CommandLine> {
     }
     let hwaddr = need(keys::HWADDR)?;
     let router = find(keys::ROUTER).filter(|v| !v.is_empty());
+    let mtu = find(keys::MTU).filter(|v| !v.is_empty());
     Ok(CommandLine {
         server: crate::http::server_base(need(keys::SERVER)?)?,
         plan: plan.to_owned(),
@@ -103,6 +106,10 @@ pub fn parse(line: &str) -> Res<CommandLine> {
         prefix,
         router: router
             .map(|r| r.parse().doing(|| format!("{}={r}", keys::ROUTER)))
+            .transpose()
+            .map_err(permanent)?,
+        mtu: mtu
+            .map(|m| m.parse().doing(|| format!("{}={m}", keys::MTU)))
             .transpose()
             .map_err(permanent)?,
         hold: find(keys::HOLD).filter(|v| !v.is_empty()).map(str::to_owned),
@@ -130,17 +137,17 @@ mod tests {
             (c.hwaddr.to_string(), c.ipaddr, c.prefix),
             ("52:54:00:01:01:01".into(), [10, 5, 1, 1].into(), 16)
         );
-        assert_eq!((c.router, c.hold), (None, None));
+        assert_eq!((c.router, c.mtu, c.hold), (None, None, None));
         assert!(c.all.contains(&"e1000.debug=a b".to_owned()));
         assert_eq!(c.init_args, ["single"]);
         let more = GOOD.replace(
             " -- single",
-            " rackstrap.router=10.5.0.254 rackstrap.hold=table rackstrap.plan=b8",
+            " rackstrap.router=10.5.0.254 rackstrap.mtu=9000 rackstrap.hold=table rackstrap.plan=b8",
         );
         let c = parse(&more).unwrap();
         assert_eq!(
-            (c.router, c.hold.as_deref(), c.plan.as_str()),
-            (Some([10, 5, 0, 254].into()), Some("table"), "b8")
+            (c.router, c.mtu, c.hold.as_deref(), c.plan.as_str()),
+            (Some([10, 5, 0, 254].into()), Some(9000), Some("table"), "b8")
         );
     }
 

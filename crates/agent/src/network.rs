@@ -38,8 +38,8 @@ pub fn cards() -> Vec<(String, HwAddr)> {
     cards
 }
 
-/// Sets up the card and the loopback interface. Returns the card's name and address, for people.
-pub fn up(cmdline: &CommandLine) -> Res<String> {
+/// Sets up the card and the loopback interface. Returns the card's name and address, for people, and what is not as the site has it.
+pub fn up(cmdline: &CommandLine) -> Res<(String, Option<String>)> {
     let netlink = Netlink::open()?;
     netlink
         .request(|s| rtnl::link_up(s, 1))
@@ -57,6 +57,8 @@ pub fn up(cmdline: &CommandLine) -> Res<String> {
         .trim()
         .parse()
         .doing(|| format!("reading the index of {name}"))?;
+    // Before the card is up: some drivers reset a card whose MTU changes, and its link goes down for seconds.
+    let problem = cmdline.mtu.and_then(|mtu| set_mtu(&netlink, &name, index, mtu));
     netlink
         .request(|s| rtnl::link_up(s, index))
         .doing(|| format!("setting {name} up"))?;
@@ -78,7 +80,20 @@ pub fn up(cmdline: &CommandLine) -> Res<String> {
             .doing(|| format!("setting the default route to {router}"))?;
         text += &format!(", router {router}");
     }
-    Ok(text)
+    if let (Some(mtu), None) = (cmdline.mtu, &problem) {
+        text += &format!(", MTU {mtu}");
+    }
+    Ok((text, problem))
+}
+
+/// Sets the MTU of the card. Returns why it stays as it is: the node boots with it, too, unless its switch drops the server's large packets.
+fn set_mtu(netlink: &Netlink, name: &str, index: u32, mtu: u32) -> Option<String> {
+    let error = netlink.request(|s| rtnl::mtu(s, index, mtu)).err()?;
+    let now = fs::read_to_string(Path::new(NET).join(name).join("mtu")).unwrap_or_default();
+    Some(format!(
+        "{name} does not take the MTU {mtu} of the site file and keeps {}: {error}; its driver or card may have a smaller limit",
+        now.trim()
+    ))
 }
 
 fn no_card(wanted: HwAddr) -> Failure {

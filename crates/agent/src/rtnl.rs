@@ -12,6 +12,7 @@ const NLM_F_CREATE: u16 = 0x400;
 const NLMSG_ERROR: u16 = 2;
 const AF_INET: u8 = 2;
 const IFF_UP: u32 = 1;
+const IFLA_MTU: u16 = 4;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 const IFA_BROADCAST: u16 = 4;
@@ -44,6 +45,16 @@ impl Message {
         self.0[..4].copy_from_slice(&len.to_ne_bytes());
         self.0
     }
+}
+
+/// Sets the MTU of an interface, in bytes.
+pub fn mtu(sequence: u32, interface: u32, mtu: u32) -> Vec<u8> {
+    let mut body = vec![0; 4];
+    body.extend(interface.to_ne_bytes());
+    body.extend([0; 8]);
+    Message::new(RTM_NEWLINK, 0, sequence, &body)
+        .attribute(IFLA_MTU, mtu.to_ne_bytes())
+        .done()
 }
 
 /// Sets an interface up.
@@ -104,6 +115,8 @@ mod tests {
         assert_eq!(add_address(7, 2, [10, 5, 1, 1].into(), 31).len(), 16 + 8 + 2 * 8);
         assert_eq!(add_address(7, 2, [1, 2, 3, 4].into(), 0)[44..], [255; 4]);
         assert_eq!(link_up(1, 2).len(), 32);
+        let mtu = mtu(1, 2, 9000);
+        assert_eq!(mtu[32..], [[8, 0, 4, 0], 9000u32.to_ne_bytes()].concat());
         assert_eq!(default_route(1, 2, [10, 5, 0, 1].into()).len(), 16 + 12 + 16);
     }
 

@@ -6,6 +6,7 @@ pub mod clock;
 #[cfg(feature = "tasks")]
 pub mod connection_limit;
 pub mod counters;
+pub mod dhcp_option;
 pub mod firmware;
 pub mod inet;
 pub mod level;

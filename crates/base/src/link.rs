@@ -159,6 +159,12 @@ pub fn interfaces() -> Vec<String> {
     names
 }
 
+/// MTU of a network interface of this machine, bytes; none if there is no such interface.
+pub fn mtu(interface: &str) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/sys/class/net/{interface}/mtu")).ok()?;
+    text.trim().parse().ok()
+}
+
 fn hwaddr_of(address: &libc::sockaddr_ll) -> HwAddr {
     let a = address.sll_addr;
     HwAddr([a[0], a[1], a[2], a[3], a[4], a[5]])

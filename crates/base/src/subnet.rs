@@ -1,5 +1,6 @@
 //! A network of nodes, as the site file has it.
 
+use crate::dhcp_option::DhcpOption;
 use ipnet::Ipv4Net;
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
@@ -75,6 +76,10 @@ pub struct Subnet {
     pub dns: Vec<Ipv4Addr>,
     /// Addresses of NTP servers (option 42); empty if the site names none.
     pub ntp: Vec<Ipv4Addr>,
+    /// MTU of the nodes' cards in bytes (option 26); none = as the card has it, 1,500 with Ethernet.
+    pub mtu: Option<u16>,
+    /// Further options of DHCP answers, each code once.
+    pub options: Vec<DhcpOption>,
     /// First and last address of the temporary pool for unknown machines; none = unknown machines get no answer.
     pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
     /// Lease time of nodes, seconds.

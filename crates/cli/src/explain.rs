@@ -101,6 +101,11 @@ fn decided(decision: &api::ExplainDecision) -> String {
         ("console", output::dash(&decision.console)),
         ("templates", output::list(&decision.templates)),
         ("ram size", decision.ram_size.clone()),
+        (
+            "mtu",
+            decision.mtu.map_or_else(|| "-".to_owned(), |mtu| mtu.to_string()),
+        ),
+        ("dhcp options", output::list(&decision.dhcp_options)),
         ("checks", output::list(&decision.checks)),
     ])
 }

@@ -194,6 +194,12 @@ pub struct ExplainDecision {
     pub init: String,
     /// Size limit of the writable layer.
     pub ram_size: String,
+    /// MTU of its card in bytes; none = as the card has it.
+    #[serde(default)]
+    pub mtu: Option<u16>,
+    /// Options of its DHCP answers, those of its subnet included, as the site file has them.
+    #[serde(default)]
+    pub dhcp_options: Vec<String>,
     /// The checks of the running node.
     #[serde(default)]
     pub checks: Vec<String>,

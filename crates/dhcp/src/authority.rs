@@ -4,6 +4,7 @@ use super::{infiniband::Port, pool::Lease, proxy::Left, request::Kind};
 use ipnet::Ipv4Net;
 use rackstrap_base::{
     clock::Timestamp,
+    dhcp_option::DhcpOption,
     firmware::RASPBERRY_PI,
     subnet::{DhcpPart, Subnet},
 };
@@ -118,6 +119,8 @@ pub enum Answer {
         loader: Option<Loader>,
         /// The root of its system by NFS, for a system whose own loader asks for it; none for others.
         root: Option<NetRoot>,
+        /// What its answers say instead of its subnet's.
+        settings: NodeSettings,
     },
     /// An unknown machine: it gets an address of the pool.
     Unknown {
@@ -126,6 +129,15 @@ pub enum Answer {
     },
     /// No answer at all, and why.
     Silent(Cow<'static, str>),
+}
+
+/// What the answers to a node say instead of its subnet's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// MTU in bytes (option 26); none = that of the subnet.
+    pub mtu: Option<u16>,
+    /// Options in addition to the subnet's, or instead of those with the same code.
+    pub options: Vec<DhcpOption>,
 }
 
 /// The root that FreeBSD's boot loader and kernel mount.

@@ -467,12 +467,16 @@ fn unknown(
 }
 
 fn make_reply(request: &Request, verdict: &Verdict, subnet: &Subnet, domain: &str, answer: &Answer) -> Option<Reply> {
-    let (hostname, loader, root) = match answer {
+    let (hostname, loader, root, settings) = match answer {
         Answer::Node {
-            hostname, loader, root, ..
-        } => (Some(hostname.as_str()), loader.as_ref(), root.as_ref()),
-        Answer::Unknown { loader } => (None, loader.as_ref(), None),
-        Answer::Silent(_) => (None, None, None),
+            hostname,
+            loader,
+            root,
+            settings,
+            ..
+        } => (Some(hostname.as_str()), loader.as_ref(), root.as_ref(), Some(settings)),
+        Answer::Unknown { loader } => (None, loader.as_ref(), None, None),
+        Answer::Silent(_) => (None, None, None, None),
     };
     let lease = verdict.address.filter(|_| request.kind != Kind::Inform);
     match verdict.answer {
@@ -487,6 +491,7 @@ fn make_reply(request: &Request, verdict: &Verdict, subnet: &Subnet, domain: &st
                 hostname,
                 loader,
                 root,
+                settings,
             },
         )),
     }

@@ -25,7 +25,9 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use authority::{Answer, AnswerKind, Ask, Authority, DhcpEvent, LeaseStore, Link, Loader, NetRoot, Network};
+pub use authority::{
+    Answer, AnswerKind, Ask, Authority, DhcpEvent, LeaseStore, Link, Loader, NetRoot, Network, NodeSettings,
+};
 pub use engine::{Engine, Ingress, Outcome, Write};
 pub use guard::{Counters, Malformed};
 pub use infiniband::{Guid, Port};

@@ -1,7 +1,7 @@
 //! Replies: which fields and options carry an answer, for which client.
 
 use super::{
-    authority::{Loader, NetRoot},
+    authority::{Loader, NetRoot, NodeSettings},
     options::code,
     request::{Kind, Request},
 };
@@ -10,6 +10,7 @@ use dhcproto::{
     v4::{DhcpOption, Flags, Message, MessageType, Opcode, OptionCode, UnknownOption},
 };
 use rackstrap_base::{
+    dhcp_option::{self, DhcpOption as SiteOption},
     firmware::{DISCOVERY_CONTROL, HTTP_CLIENT, PXE_CLIENT, RASPBERRY_PI, RASPBERRY_PI_MENU},
     subnet::Subnet,
 };
@@ -75,6 +76,23 @@ pub struct Terms<'a> {
     pub loader: Option<&'a Loader>,
     /// The root of its system by NFS, if its own loader asks for it.
     pub root: Option<&'a NetRoot>,
+    /// What it gets instead of the subnet's settings, if it is a node.
+    pub settings: Option<&'a NodeSettings>,
+}
+
+impl Terms<'_> {
+    fn mtu(&self) -> Option<u16> {
+        self.settings.and_then(|settings| settings.mtu).or(self.subnet.mtu)
+    }
+
+    /// The options of the site file for this client: those that it asks for and those that are always sent. What it asks for first is first.
+    fn options(&self, request: &Request) -> Vec<&SiteOption> {
+        let own = self.settings.map_or(&[][..], |settings| &settings.options);
+        let mut options = dhcp_option::merged(&self.subnet.options, own);
+        options.retain(|option| option.always || request.wants(option.code));
+        options.sort_by_key(|option| request.rank(option.code));
+        options
+    }
 }
 
 /// The server identifier that this client is told (RFC 5107 lets relays choose it).
@@ -123,6 +141,17 @@ pub fn offer_or_ack(request: &Request, terms: &Terms<'_>) -> Reply {
     {
         options.insert(DhcpOption::Hostname(hostname.to_owned()));
     }
+    if let Some(mtu) = terms.mtu().filter(|_| request.wants(dhcp_option::MTU)) {
+        options.insert(DhcpOption::InterfaceMtu(mtu));
+    }
+    let of_site = terms.options(request);
+    for option in &of_site {
+        let value = option.value_with_router(subnet.router);
+        options.insert(DhcpOption::Unknown(UnknownOption::new(
+            OptionCode::from(option.code),
+            value,
+        )));
+    }
     if let Some(loader) = terms.loader {
         boot(&mut message, request, loader, subnet.server);
     }
@@ -133,7 +162,12 @@ pub fn offer_or_ack(request: &Request, terms: &Terms<'_>) -> Reply {
         }
         net_root(&mut message, request, root);
     }
-    let (bytes, left_out) = encode(message, request);
+    let spared: Vec<OptionCode> = of_site
+        .iter()
+        .rev()
+        .map(|option| OptionCode::from(option.code))
+        .collect();
+    let (bytes, left_out) = encode(message, request, &spared);
     Reply {
         bytes,
         destination: destination(request, terms.lease.map(|(address, _)| address)),
@@ -184,7 +218,7 @@ pub fn boot_only(request: &Request, subnet: &Subnet, loader: &Loader, to: Option
     if !request.ipxe {
         echo_uuid(&mut message, request);
     }
-    let (bytes, left_out) = encode(message, request);
+    let (bytes, left_out) = encode(message, request, &[]);
     Reply {
         bytes,
         destination,
@@ -207,7 +241,7 @@ pub fn nak(request: &Request, subnet: &Subnet, why: &str) -> Reply {
             Destination::Routed(SocketAddrV4::new(relay, SERVER_PORT))
         }
     };
-    let (bytes, left_out) = encode(message, request);
+    let (bytes, left_out) = encode(message, request, &[]);
     Reply {
         bytes,
         destination,
@@ -340,8 +374,9 @@ fn destination(request: &Request, given: Option<Ipv4Addr>) -> Destination {
     }
 }
 
-/// What can be left out of a reply that is too long for its client, least needed first.
-const DISPENSABLE: [OptionCode; 10] = [
+/// What can be left out of a reply that is too long for its client, least needed first, after the options of the site file.
+const DISPENSABLE: [OptionCode; 11] = [
+    OptionCode::InterfaceMtu,
     OptionCode::NtpServers,
     OptionCode::Message,
     OptionCode::DomainName,
@@ -361,21 +396,21 @@ pub fn largest(request: &Request) -> usize {
 
 /// The bytes of a reply, and how long an option 82 is that they leave out: RFC 3046 section 2.2 wants it echoed whole or not at
 /// all, so what does not fit goes before anything else does.
-fn encode(message: Message, request: &Request) -> (Vec<u8>, Option<usize>) {
+fn encode(message: Message, request: &Request, spared: &[OptionCode]) -> (Vec<u8>, Option<usize>) {
     let Some(info) = &request.relay_info else {
-        return (fit(message, request, &[]).0, None);
+        return (fit(message, request, &[], spared).0, None);
     };
-    match fit(message.clone(), request, info) {
+    match fit(message.clone(), request, info, spared) {
         (bytes, true) => (bytes, None),
-        (_, false) => (fit(message, request, &[]).0, Some(info.len())),
+        (_, false) => (fit(message, request, &[], spared).0, Some(info.len())),
     }
 }
 
-/// Encodes a message in the bytes that its client takes, without what can be spared; and whether it fits.
-fn fit(mut message: Message, request: &Request, relay_info: &[u8]) -> (Vec<u8>, bool) {
+/// Encodes a message in the bytes that its client takes, without what can be spared, `spared` first; and whether it fits.
+fn fit(mut message: Message, request: &Request, relay_info: &[u8], spared: &[OptionCode]) -> (Vec<u8>, bool) {
     let max = largest(request);
     let mut bytes = Vec::with_capacity(max);
-    let mut dispensable = DISPENSABLE.iter();
+    let mut dispensable = spared.iter().chain(&DISPENSABLE);
     loop {
         bytes.clear();
         // Encoding fails only for names that are too long for their fields, and `boot` checks those.

@@ -270,6 +270,12 @@ impl Request {
         self.relay_address(5)
     }
 
+    /// Place of an option in the list of those that the client asks for; options that are not there come last.
+    pub fn rank(&self, code: u8) -> usize {
+        let list = self.parameters.as_deref().unwrap_or_default();
+        list.iter().position(|one| *one == code).unwrap_or(usize::MAX)
+    }
+
     /// The address that a relay wants clients to take for the server's (RFC 5107).
     pub fn server_id_override(&self) -> Option<Ipv4Addr> {
         self.relay_address(11)

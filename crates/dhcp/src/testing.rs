@@ -1,7 +1,7 @@
 //! What the tests of this folder share: captures, a small authority, requests made by hand, replies as text.
 
 use super::{
-    authority::{Answer, Ask, Authority, DhcpEvent, Loader, NetRoot, Network},
+    authority::{Answer, Ask, Authority, DhcpEvent, Loader, NetRoot, Network, NodeSettings},
     engine::{Engine, Ingress, Outcome},
     options::sub_option,
     pool::Lease,
@@ -57,6 +57,8 @@ pub fn subnet(network: &str, interface: Option<&str>, server: &str, pool: Option
         router: Some(ip(server)),
         dns: vec![ip(server)],
         ntp: vec![ip(server)],
+        mtu: None,
+        options: vec![],
         pool: pool.map(|(a, b)| (ip(a), ip(b))),
         lease_secs: 3600,
         pool_lease_secs: 600,
@@ -70,6 +72,8 @@ pub struct World {
     pub silent: Vec<HwAddr>,
     /// The root of all nodes.
     pub root: Option<NetRoot>,
+    /// What the answers to all nodes say instead of their subnet's.
+    pub settings: NodeSettings,
 }
 
 impl Default for World {
@@ -93,6 +97,7 @@ impl Default for World {
             nodes: HashMap::new(),
             silent: Vec::new(),
             root: None,
+            settings: NodeSettings::default(),
         }
     }
 }
@@ -149,6 +154,7 @@ impl Authority for World {
                 hostname: hostname.clone(),
                 loader,
                 root: self.root.clone(),
+                settings: self.settings.clone(),
             },
             None => Answer::Unknown { loader },
         }

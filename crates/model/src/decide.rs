@@ -17,7 +17,7 @@ use crate::{
     disks::{DiskRules, NodeDisk},
     inventory::{Inventory, Node, Settings},
 };
-use rackstrap_base::{arch::Architecture, firmware, subnet::Subnet};
+use rackstrap_base::{arch::Architecture, dhcp_option::DhcpOption, firmware, subnet::Subnet};
 use rackstrap_catalog::{Catalog, ImageVersion};
 use rackstrap_site::{NETWORK_FIRST, Site};
 use rackstrap_wire::{Check, DiskPlan, Health, HwAddr, LOGIN, NetPlan, NfsRoot, Plan, Root, WIRE_VERSION};
@@ -154,6 +154,10 @@ pub struct NodeDecision {
     pub init: String,
     /// Size limit of the writable layer.
     pub ram_size: String,
+    /// MTU of its card in bytes, if a profile sets one; otherwise that of the subnet counts.
+    pub mtu: Option<u16>,
+    /// Options of DHCP answers, in addition to those of the subnet or instead of them.
+    pub dhcp_options: Vec<DhcpOption>,
     /// The checks that a ready node passes: those of its profile, and one for each required mount.
     pub checks: Vec<String>,
     /// Whether the agent also checks that users can log in.
@@ -258,6 +262,8 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
         console: settings.text(|p| &p.console).unwrap_or_default().to_owned(),
         init: settings.text(|p| &p.init).unwrap_or("/sbin/init").to_owned(),
         ram_size: settings.text(|p| &p.ram_size).unwrap_or("50%").to_owned(),
+        mtu: settings.get(|p| p.mtu.as_ref()).copied(),
+        dhcp_options: settings.get(|p| p.dhcp_options.as_ref()).cloned().unwrap_or_default(),
         checks,
         check_login: has_agent && settings.get(|p| p.check_login.as_ref()).copied().unwrap_or(true),
         required_mounts,
@@ -307,6 +313,7 @@ impl NodeDecision {
                 router: self.subnet.router,
                 dns: self.subnet.dns.clone(),
                 domain: site.cluster.domain.clone(),
+                mtu: self.mtu.or(self.subnet.mtu),
             },
             root: Root::Nfs(NfsRoot {
                 server: self.subnet.server,

@@ -97,6 +97,10 @@ pub(super) fn example(
             router: subnet.and_then(|subnet| subnet.router),
             dns: subnet.map(|subnet| subnet.dns.clone()).unwrap_or_default(),
             domain: site.cluster.domain.clone(),
+            mtu: settings
+                .get(|p| p.mtu.as_ref())
+                .copied()
+                .or(subnet.and_then(|subnet| subnet.mtu)),
         },
         image,
         image_digest: String::new(),

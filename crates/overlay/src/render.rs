@@ -206,6 +206,7 @@ mod tests {
                 router: None,
                 dns: Vec::new(),
                 domain: "cluster".to_owned(),
+                mtu: None,
             },
             image: "debian@1".parse().unwrap(),
             image_digest: "blake3:00ff".to_owned(),

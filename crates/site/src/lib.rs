@@ -6,6 +6,7 @@
 
 mod backup;
 mod cluster;
+mod dhcp_options;
 mod diagnostic;
 mod dns;
 mod hooks;

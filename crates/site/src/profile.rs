@@ -1,7 +1,7 @@
 //! `[profile.NAME]`: settings that many nodes share.
 
 use super::{
-    Profile,
+    Profile, dhcp_options,
     diagnostic::{Report, quote, shown},
     section::Section,
 };
@@ -30,7 +30,7 @@ pub struct Descriptor {
 }
 
 /// All settings, in the order of the documentation.
-pub const SETTINGS: [Descriptor; 12] = [
+pub const SETTINGS: [Descriptor; 14] = [
     Descriptor {
         key: "image",
         read: |reader, key| reader.profile.image = reader.text(key, "\"debian\"", &read_image),
@@ -91,6 +91,19 @@ pub const SETTINGS: [Descriptor; 12] = [
         key: "ram-size",
         read: |reader, key| reader.profile.ram_size = reader.text(key, "\"50%\"", &read_ram_size),
         shown: |profile| profile.ram_size.clone(),
+    },
+    Descriptor {
+        key: dhcp_options::MTU_KEY,
+        read: |reader, _| reader.profile.mtu = dhcp_options::read_mtu(reader.report, reader.section),
+        shown: |profile| profile.mtu.map(|mtu| mtu.to_string()),
+    },
+    Descriptor {
+        key: dhcp_options::KEY,
+        read: |reader, _| reader.profile.dhcp_options = dhcp_options::read(reader.report, reader.section),
+        shown: |profile| {
+            let options = profile.dhcp_options.as_ref()?;
+            Some(options.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+        },
     },
     Descriptor {
         key: "checks",

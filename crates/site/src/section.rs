@@ -45,6 +45,8 @@ pub(super) const KEYS: [(&str, &[&str]); 13] = [
             "router",
             "dns",
             "ntp",
+            "mtu",
+            "dhcp-options",
             "pool",
             "lease-time",
             "pool-lease-time",

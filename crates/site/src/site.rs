@@ -1,7 +1,7 @@
 //! The checked site, on whose values every service may rely.
 
 use ipnet::Ipv4Net;
-use rackstrap_base::subnet::Subnet;
+use rackstrap_base::{dhcp_option::DhcpOption, subnet::Subnet};
 use rackstrap_hostlist::naming::{Naming, NamingError};
 use rackstrap_wire::{Layout, Wipe};
 use serde::{Deserialize, Serialize};
@@ -106,6 +106,10 @@ pub struct Profile {
     pub init: Option<String>,
     /// Size limit of the writable layer in RAM.
     pub ram_size: Option<String>,
+    /// MTU of the node's card in bytes, instead of that of its subnet.
+    pub mtu: Option<u16>,
+    /// Options of DHCP answers, in addition to those of the subnet or instead of them, each code once.
+    pub dhcp_options: Option<Vec<DhcpOption>>,
     /// The checks of a ready node: [`rackstrap_wire::Check`]s as text.
     pub checks: Option<Vec<String>>,
     /// Whether a node on which logins fail is `degraded`; true if it is left out.
@@ -288,6 +292,8 @@ impl Site {
             console: own.console.or(base.console),
             init: own.init.or(base.init),
             ram_size: own.ram_size.or(base.ram_size),
+            mtu: own.mtu.or(base.mtu),
+            dhcp_options: own.dhcp_options.or(base.dhcp_options),
             checks: own.checks.or(base.checks),
             check_login: own.check_login.or(base.check_login),
         })

@@ -2,6 +2,7 @@
 
 use super::{
     cluster::{self, read_network},
+    dhcp_options,
     diagnostic::{Report, quote},
     section::Section,
 };
@@ -78,6 +79,18 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
         .unwrap_or(120);
 
     let dhcp = read_dhcp(report, section);
+    let mtu = dhcp_options::read_mtu(report, section);
+    let options = dhcp_options::read(report, section).unwrap_or_default();
+    if dhcp.is_of_another_server() && !options.is_empty() {
+        report.warn(
+            section.key_at(dhcp_options::KEY),
+            format!(
+                "with dhcp = \"{dhcp}\" another server's answers count, so '{}' has no effect",
+                dhcp_options::KEY
+            ),
+            "remove it, and set the options in your DHCP server",
+        );
+    }
 
     let (network, server) = (network?, server?);
     let (net, relayed) = (*network.get_ref(), interface.is_none());
@@ -99,6 +112,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
     if let Some(router) = &router {
         inside(report, router, net, "router");
     }
+    dhcp_options::check_routers(report, section, &options, net);
     if let Some(pool) = &pool {
         check_pool(
             report,
@@ -123,6 +137,8 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
             router: router.map(Spanned::into_inner),
             dns: plain(&dns),
             ntp: plain(&ntp),
+            mtu,
+            options,
             pool: pool.map(Spanned::into_inner),
             lease_secs,
             pool_lease_secs,

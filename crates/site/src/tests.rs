@@ -1,3 +1,4 @@
+mod dhcp_options;
 mod loaders;
 mod mounts;
 mod subnets;

@@ -93,6 +93,8 @@ pub mod cmdline {
     pub const IPADDR: &str = "rackstrap.ipaddr";
     /// `rackstrap.router=10.5.0.1`: default router; missing if the subnet has none.
     pub const ROUTER: &str = "rackstrap.router";
+    /// `rackstrap.mtu=9000`: MTU of that card in bytes; missing if the site sets none. Agents of older releases ignore it.
+    pub const MTU: &str = "rackstrap.mtu";
     /// `rackstrap.hold=STEP`: a debugging aid. The agent stops for good after that step of disk preparation, so that tests can cut the
     /// power at an exact moment.
     pub const HOLD: &str = "rackstrap.hold";

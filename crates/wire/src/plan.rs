@@ -57,6 +57,9 @@ pub struct NetPlan {
     pub dns: Vec<Ipv4Addr>,
     /// DNS domain, may be empty.
     pub domain: String,
+    /// MTU of the card in bytes; none = as the card has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
 }
 
 /// A version of an image: `debian@1`.

@@ -22,6 +22,7 @@ pub fn plan(node: &str) -> PlanOf {
             router: None,
             dns: Vec::new(),
             domain: String::new(),
+            mtu: None,
         },
         image: ImageRef {
             name: String::new(),

@@ -1,6 +1,9 @@
 //! Two network namespaces, with the engine in one of them and clients in the other.
 
-use rackstrap_base::subnet::{DhcpPart, Subnet};
+use rackstrap_base::{
+    dhcp_option::DhcpOption,
+    subnet::{DhcpPart, Subnet},
+};
 use rackstrap_dhcp::{
     Answer, AnswerKind, Ask, Authority, Counters, Dhcp, DhcpEvent, Kind, Lease, LeaseStore, LeaseView, Loader, Network,
 };
@@ -146,6 +149,16 @@ pub struct World {
 
 impl World {
     pub fn new(interfaces: &[&str], nodes: &[(&str, &str, Ipv4Addr)]) -> Arc<Self> {
+        World::with_options(interfaces, nodes, None, &[])
+    }
+
+    /// The same with an MTU and options in both subnets.
+    pub fn with_options(
+        interfaces: &[&str],
+        nodes: &[(&str, &str, Ipv4Addr)],
+        mtu: Option<u16>,
+        options: &[DhcpOption],
+    ) -> Arc<Self> {
         let subnet = |(second, interface): (u8, &str)| Subnet {
             network: ipnet::Ipv4Net::new(Ipv4Addr::new(10, second, 0, 0), 16).unwrap(),
             interface: interfaces.contains(&interface).then(|| interface.to_owned()),
@@ -155,6 +168,8 @@ impl World {
             router: Some(Ipv4Addr::new(10, second, 0, 1)),
             dns: vec![Ipv4Addr::new(10, second, 0, 1)],
             ntp: vec![],
+            mtu,
+            options: options.to_vec(),
             pool: Some((Ipv4Addr::new(10, second, 255, 1), Ipv4Addr::new(10, second, 255, 254))),
             lease_secs: 600,
             pool_lease_secs: 300,
@@ -195,6 +210,7 @@ impl Authority for World {
                 ipaddr: *ipaddr,
                 hostname: hostname.clone(),
                 root: None,
+                settings: Default::default(),
                 loader,
             },
             None => Answer::Unknown { loader },

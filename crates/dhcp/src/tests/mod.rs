@@ -2,6 +2,7 @@
 
 mod boot;
 mod hostile;
+mod options;
 mod pool;
 mod proxy;
 mod relays;
