@@ -14,8 +14,8 @@ use rackstrap_base::{
     sync::lock,
 };
 use rackstrap_dhcp::{
-    Answer, AnswerKind, Ask, Authority, DhcpEvent, Kind, Lease, LeaseStore, Left, Loader, NetRoot, Network,
-    NodeSettings, Port,
+    Answer, AnswerKind, Ask, Authority, DhcpEvent, Kind, Lease, LeaseStore, Left, Loader, NetRoot, Network, NodeTerms,
+    Port,
 };
 use rackstrap_model::decide::{Decision, LoaderChoice, NodeDecision, Requester, World, decide};
 use rackstrap_registries::{
@@ -189,7 +189,7 @@ impl Authority for DhcpAuthority {
                 ipaddr: node.node.ipaddr,
                 hostname: node.node.name.clone(),
                 root: self.root(&node, who),
-                settings: NodeSettings {
+                settings: NodeTerms {
                     mtu: node.mtu,
                     options: node.dhcp_options.clone(),
                 },

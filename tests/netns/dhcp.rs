@@ -83,14 +83,14 @@ fn udhcpc_takes_the_options_of_the_site() {
         &options,
     );
     let server = Server::start(&lab, &world).unwrap();
-    let _client = udhcpc(&lab, "-O mtu -O staticroutes -O search -O logsrv -O 224");
+    let _client = udhcpc(&lab, "-O mtu -O staticroutes -O search -O 7 -O 224");
     lab.wait_address("10.5.1.3", "udhcpc.log");
     let env = fs::read_to_string(lab.file("env")).unwrap();
     for line in [
         "mtu=9000",
         "staticroutes=10.6.0.0/16 10.5.0.2 0.0.0.0/0 10.5.0.1",
         "search=cluster.example example",
-        "logsrv=10.5.0.9",
+        "opt7=0a050009",
         "opt224=68656c6c6f",
     ] {
         assert!(env.contains(line), "no {line} in\n{env}");

@@ -120,7 +120,7 @@ pub enum Answer {
         /// The root of its system by NFS, for a system whose own loader asks for it; none for others.
         root: Option<NetRoot>,
         /// What its answers say instead of its subnet's.
-        settings: NodeSettings,
+        settings: NodeTerms,
     },
     /// An unknown machine: it gets an address of the pool.
     Unknown {
@@ -133,7 +133,7 @@ pub enum Answer {
 
 /// What the answers to a node say instead of its subnet's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct NodeSettings {
+pub struct NodeTerms {
     /// MTU in bytes (option 26); none = that of the subnet.
     pub mtu: Option<u16>,
     /// Options in addition to the subnet's, or instead of those with the same code.

@@ -26,7 +26,7 @@ mod testing;
 mod tests;
 
 pub use authority::{
-    Answer, AnswerKind, Ask, Authority, DhcpEvent, LeaseStore, Link, Loader, NetRoot, Network, NodeSettings,
+    Answer, AnswerKind, Ask, Authority, DhcpEvent, LeaseStore, Link, Loader, NetRoot, Network, NodeTerms,
 };
 pub use engine::{Engine, Ingress, Outcome, Write};
 pub use guard::{Counters, Malformed};

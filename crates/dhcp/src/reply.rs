@@ -1,7 +1,7 @@
 //! Replies: which fields and options carry an answer, for which client.
 
 use super::{
-    authority::{Loader, NetRoot, NodeSettings},
+    authority::{Loader, NetRoot, NodeTerms},
     options::code,
     request::{Kind, Request},
 };
@@ -77,7 +77,7 @@ pub struct Terms<'a> {
     /// The root of its system by NFS, if its own loader asks for it.
     pub root: Option<&'a NetRoot>,
     /// What it gets instead of the subnet's settings, if it is a node.
-    pub settings: Option<&'a NodeSettings>,
+    pub settings: Option<&'a NodeTerms>,
 }
 
 impl Terms<'_> {

@@ -1,7 +1,7 @@
 //! What the tests of this folder share: captures, a small authority, requests made by hand, replies as text.
 
 use super::{
-    authority::{Answer, Ask, Authority, DhcpEvent, Loader, NetRoot, Network, NodeSettings},
+    authority::{Answer, Ask, Authority, DhcpEvent, Loader, NetRoot, Network, NodeTerms},
     engine::{Engine, Ingress, Outcome},
     options::sub_option,
     pool::Lease,
@@ -73,7 +73,7 @@ pub struct World {
     /// The root of all nodes.
     pub root: Option<NetRoot>,
     /// What the answers to all nodes say instead of their subnet's.
-    pub settings: NodeSettings,
+    pub settings: NodeTerms,
 }
 
 impl Default for World {
@@ -97,7 +97,7 @@ impl Default for World {
             nodes: HashMap::new(),
             silent: Vec::new(),
             root: None,
-            settings: NodeSettings::default(),
+            settings: NodeTerms::default(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Options that the site file adds to answers.
 
-use crate::{NodeSettings, testing::*};
+use crate::{NodeTerms, testing::*};
 use rackstrap_base::dhcp_option::DhcpOption;
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ fn world() -> World {
         "search cluster.example",
         "150 address 10.5.0.1",
     ]);
-    world.settings = NodeSettings {
+    world.settings = NodeTerms {
         mtu: None,
         options: parsed(&["150 address 10.5.0.9", "always 224 text hello"]),
     };
