@@ -3,6 +3,7 @@
 //!
 //! `rackstrap check` prints it; the daemon logs it and shows it in `status`.
 
+mod disks;
 mod files;
 mod freebsd;
 mod images;
@@ -13,7 +14,7 @@ pub use nodes::of_nodes;
 
 use rackstrap_base::{link, warnings::SiteWarnings};
 use rackstrap_catalog::Catalog;
-use rackstrap_loaders::{IPXE, Loaders};
+use rackstrap_loaders::Loaders;
 use rackstrap_model::inventory::Settings;
 use rackstrap_site::Site;
 use std::{
@@ -54,7 +55,7 @@ pub fn findings(site: &Site, images: &Catalog, found: &io::Result<Arc<Loaders>>)
     all.extend(addresses(site));
     all.extend(mtus(site, link::mtu));
     all.extend(loaders::of(site, found));
-    all.extend(disk_loader(site, found));
+    all.extend(disks::of(site, images, found));
     all.extend(images::of_profiles(site, images));
     all.extend(freebsd::of_profiles(site, images));
     all.extend(keys(site));
@@ -143,37 +144,6 @@ fn mtus(site: &Site, mtu_of: impl Fn(&str) -> Option<u32>) -> Vec<Finding> {
     subnets.collect()
 }
 
-/// Whether disks get the network loader for a BIOS that boots from them.
-fn disk_loader(site: &Site, found: &io::Result<Arc<Loaders>>) -> Option<Finding> {
-    let layout = |profile| {
-        Settings::of(site, std::slice::from_ref(profile), |_| ())
-            .text(|p| &p.layout)
-            .map(str::is_empty)
-    };
-    let none_has_a_disk = site.profiles.keys().all(|profile| layout(profile) != Some(false));
-    let loaders = found.as_ref().ok()?;
-    if none_has_a_disk || loaders.disk().is_some() {
-        return None;
-    }
-    let (what, help) = match loaders.get(IPXE) {
-        Ok(_) => (
-            format!("the boot loader {IPXE} is not a Linux kernel image of at most 952 KiB"),
-            format!(
-                "put one into [server] loader-dirs, or remove {IPXE} there and take Debian's: apt install ipxe; then: rackstrap reload"
-            ),
-        ),
-        Err(nothing) => (
-            nothing.to_string(),
-            "install Debian's package: apt install ipxe; then: rackstrap reload".to_owned(),
-        ),
-    };
-    let message = format!(
-        "{what}: disks get no network loader. A node whose BIOS boots from its disk stops there for five minutes, and then restarts; \
-         with the disk first in its boot order it may never boot"
-    );
-    Some(finding(false, "network loader of disks", message, help))
-}
-
 /// Profiles whose nodes have no key for a login.
 fn keys(site: &Site) -> Vec<Finding> {
     let without: Vec<&str> = (site.profiles.keys())
@@ -242,7 +212,8 @@ mod tests {
         assert!(!of(&all, "authorized-keys").fatal);
         assert!(of(&all, "interface eth-none").fatal);
         assert!(!of(&all, "loader-dir /nonexistent/b").fatal);
-        assert_eq!(all.len(), 8, "{all:?}");
+        assert!(of(&all, "x64 UEFI loader of disks").help.contains("apt install ipxe"));
+        assert_eq!(all.len(), 9, "{all:?}");
     }
 
     #[test]
@@ -261,12 +232,12 @@ mod tests {
         let warnings = SiteWarnings::default();
         let shown = || warnings.list(rackstrap_base::clock::Timestamp::now()).len();
         report(&site, &Catalog::default(), loaders(&site), &warnings);
-        assert_eq!(shown(), 4, "the directory, loaders, the disks' too, and the image");
+        assert_eq!(shown(), 5, "the directory, loaders, both of disks, and the image");
         site.server.loader_dirs = vec![dir.path().to_owned()];
         report(&site, &Catalog::default(), loaders(&site), &warnings);
-        assert_eq!(shown(), 2, "the disks' loader and the image");
+        assert_eq!(shown(), 3, "both loaders of disks, and the image");
         // A file with that name is not enough, and disks that are left alone do not need one.
-        std::fs::write(dir.path().join(IPXE), "x").unwrap();
+        std::fs::write(dir.path().join("ipxe.lkrn"), "x").unwrap();
         let all = findings(&site, &Catalog::default(), &Ok(loaders(&site)));
         let unusable = &of(&all, "network loader of disks").message;
         assert!(
@@ -295,17 +266,5 @@ mod tests {
             mtus(&site, |_| None).is_empty(),
             "a missing interface is another finding"
         );
-    }
-
-    #[test]
-    fn a_usable_ipxe_is_enough_for_the_disks() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut kernel = vec![0; 8192];
-        kernel[0x1f1] = 4;
-        kernel[0x202..0x208].copy_from_slice(b"HdrS\x07\x02");
-        std::fs::write(dir.path().join(IPXE), kernel).unwrap();
-        let mut site = site(&example());
-        site.server.loader_dirs = vec![dir.path().to_owned()];
-        assert_eq!(disk_loader(&site, &Ok(loaders(&site))), None);
     }
 }

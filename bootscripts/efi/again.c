@@ -1,12 +1,15 @@
 /* The EFI program of a prepared disk, \EFI\BOOT\BOOTX64.EFI and BOOTAA64.EFI: a UEFI machine that starts it asks the network without end.
  *
- * A round starts the network loader that lies next to it on the EFI system partition, if its CRC-32 is right. That boots the node, or
- * returns when no network card got an answer. Then the program says so, waits, and begins the next round. After ROUNDS rounds it
- * names a network entry of the firmware as the next one to boot (BootNext), and resets the machine: the firmware begins its boot
- * order again, so that its own drivers, too, have their turn, and a card that hangs is reset.
+ * It starts the network loader that lies next to it on the EFI system partition, if its CRC-32 is right. That is iPXE, with a script
+ * (`autoexec.ipxe` in the root of the partition, made of `disk.ipxe` of the package `loaders`) that asks on each network card, up to ROUNDS times.
+ * iPXE from before 2021 looks for no script, and Debian 12's is one of them. So a keyboard of our own types the command that starts it.
  *
- * The number of rounds since the last boot is in the variable RackstrapRounds. It is volatile while the program runs, because
- * flash wears out, and stored only before a reset, as RackstrapTotal. The agent reads the first and removes both.
+ * When iPXE returns, or cannot be started, this program names a network entry of the firmware as the next one to boot (BootNext), and
+ * resets the machine: the firmware begins its boot order again, so that its own drivers, too, have their turn, and a card that hangs is
+ * reset. iPXE is started once in a session of the firmware: in OVMF, a second one was seen to hang after its first lines.
+ *
+ * The number of rounds in vain is stored before a reset, as RackstrapTotal; the agent of the next boot reports and removes it. The rounds of the
+ * session that boots are not in it: iPXE's script tells them to the server itself. So flash is written to once in a session.
  *
  * Built by `cargo xtask efi`. No section but the code's: no writable data, no relocations. UEFI 2.10 is the specification.
  */
@@ -28,12 +31,12 @@ typedef u64 status;
 #define SUM u"\\EFI\\rackstrap\\netaa64.crc"
 #endif
 
-/* Rounds until the machine is reset: four to five minutes with one card, as the disk's loader for BIOS. */
+/* The script's rounds in one session: four to five minutes with one card. */
 #define ROUNDS 8
-/* The longest pause between two rounds, in seconds. */
-#define LONGEST 32
-/* The firmware resets the machine if a round takes longer than these seconds; an operating system that starts ends this clock. Debian 12's iPXE was
-   seen not to come back after an attempt in vain, in OVMF. */
+/* The pause before the reset in seconds, unless the script has waited between its rounds. So flash is not written to all the time. */
+#define PAUSE 160
+/* The firmware resets the machine after these seconds. iPXE sets this clock to five minutes again and again while it runs, and an operating
+   system that starts ends it. */
 #define STUCK 900
 /* More bytes than any network loader has. */
 #define MOST (16u << 20)
@@ -41,7 +44,9 @@ typedef u64 status;
 
 /* Attributes of variables (8.2.1). */
 #define STORED 7u
-#define VOLATILE 6u
+
+struct key;
+struct system;
 
 struct guid {
     u32 a;
@@ -53,6 +58,18 @@ struct guid {
 struct text_out {
     void *reset;
     EFI status (*print)(struct text_out *, const wide *);
+};
+
+struct text_in {
+    EFI status (*reset)(struct text_in *, u8);
+    EFI status (*read)(struct text_in *, struct key *);
+    /* The event that is signalled while a key can be read. */
+    void *wait;
+};
+
+struct key {
+    u16 scan;
+    wide character;
 };
 
 struct file {
@@ -71,7 +88,7 @@ struct file_system {
 struct loaded_image {
     u32 revision;
     void *parent;
-    void *system;
+    struct system *system;
     void *device;
 };
 
@@ -80,7 +97,11 @@ struct boot {
     void *before[5];
     EFI status (*allocate)(u32 type, u64 size, void **);
     EFI status (*release)(void *);
-    void *events[9];
+    EFI status (*create_event)(u32 type, u64 level, EFI void (*)(void *, void *), void *, void **event);
+    void *timers[2];
+    EFI status (*signal)(void *event);
+    EFI status (*close_event)(void *event);
+    void *more_events[4];
     EFI status (*protocol)(void *handle, const struct guid *, void *);
     void *handles[5];
     EFI status (*load)(u8 policy, void *parent, void *path, void *bytes, u64 size, void **image);
@@ -92,6 +113,7 @@ struct boot {
     EFI status (*watchdog)(u64 seconds, u64 code, u64 size, void *);
     void *more[10];
     EFI status (*crc32)(void *, u64 size, u32 *);
+    EFI void (*copy)(void *to, const void *from, u64 size);
 };
 
 struct runtime {
@@ -105,15 +127,19 @@ struct runtime {
 };
 
 struct system {
-    u8 header[24];
+    u64 signature;
+    u32 revision, header_size, crc, reserved;
     void *vendor;
-    u64 revision;
-    void *in[2];
+    u64 vendor_revision;
+    void *in_handle;
+    struct text_in *in;
     void *out_handle;
     struct text_out *out;
     void *err[2];
     struct runtime *runtime;
     struct boot *boot;
+    u64 tables;
+    void *table;
 };
 
 /* 7261636B-7374-4261-9070-726F756E6473 */
@@ -181,11 +207,77 @@ static void *read(struct boot *b, struct file *root, const wide *name, u64 most,
     return bytes;
 }
 
-/* Starts the network loader. Returns 0 if it ran and came back. */
-static status ask(struct system *s, void *me)
+/* What is typed to iPXE: Control-B at its prompt opens its command line. `vain` is set by the script after its last round. */
+static const u8 typed[] = "\2set spread 0 ; chain file:/autoexec.ipxe ; exit ${vain}\r";
+/* Where `typed` has the number of seconds that this machine's pauses are longer. */
+#define SPREAD 12
+
+/* A keyboard that types `typed`, and the table by which iPXE finds it. */
+struct typist {
+    struct text_in in;
+    struct system table, *firmware;
+    u32 at;
+    wide spread;
+};
+
+static EFI status type_key(struct text_in *in, struct key *key)
+{
+    struct typist *t = (struct typist *)in;
+    key->scan = 0;
+    key->character = t->at == SPREAD ? t->spread : typed[t->at];
+    /* After the line iPXE has the real keyboard. */
+    if (++t->at == sizeof typed - 1)
+        t->table.in = t->firmware->in;
+    return 0;
+}
+
+static EFI status forget_keys(struct text_in *in, u8 extended)
+{
+    (void)in, (void)extended;
+    return 0;
+}
+
+static EFI void key_is_there(void *event, void *system)
+{
+    ((struct system *)system)->boot->signal(event);
+}
+
+/* Gives a program that is loaded the keyboard that types. Only this program has it: what iPXE starts has the firmware's table. */
+static void type_to(struct system *s, struct typist *t, struct loaded_image *program)
 {
     struct boot *b = s->boot;
-    struct loaded_image *image;
+    /* EVT_NOTIFY_WAIT, and TPL_NOTIFY, because iPXE looks for keys at TPL_CALLBACK. */
+    if (b->create_event(0x100, 16, key_is_there, s, &t->in.wait))
+        return;
+    t->in.reset = forget_keys;
+    t->in.read = type_key;
+    t->firmware = s;
+    t->at = 0;
+    t->spread = (wide)('0' + random() % 8);
+    b->copy(&t->table, s, sizeof t->table);
+    /* iPXE looks there for another protocol of the real keyboard. */
+    t->table.in_handle = 0;
+    t->table.in = &t->in;
+    t->table.header_size = sizeof t->table;
+    t->table.crc = 0;
+    b->crc32(&t->table, sizeof t->table, &t->table.crc);
+    program->system = &t->table;
+}
+
+/* The rounds in vain of an iPXE that came back. It returns the negative of the script's exit code in the lowest seven bits. Anything else is one round
+   without the script. */
+static u32 rounds_of(status returned)
+{
+    u32 rounds = (u32)-returned & 127;
+    return rounds && rounds <= ROUNDS ? rounds : 1;
+}
+
+/* Starts the network loader. Returns 0 if it ran and came back, with its rounds. */
+static status ask(struct system *s, void *me, u32 *rounds)
+{
+    struct boot *b = s->boot;
+    struct typist typist;
+    struct loaded_image *image, *program;
     struct file_system *files;
     struct file *root;
     void *path, *loader, *bytes, *sum;
@@ -202,11 +294,17 @@ static status ask(struct system *s, void *me)
     root->close(root);
     if (bytes && sum && sum_size == 4 && !b->crc32(bytes, size, &crc) && crc == *(u32 *)sum) {
         failed = b->load(0, me, path, bytes, size, &loader);
-        if (!failed)
-            b->start(loader, 0, 0);
-        else if (loader && failed == (1ull << 63 | 26))
+        if (!failed) {
+            typist.in.wait = 0;
+            if (!b->protocol(loader, &is_loaded, &program))
+                type_to(s, &typist, program);
+            *rounds = rounds_of(b->start(loader, 0, 0));
+            if (typist.in.wait)
+                b->close_event(typist.in.wait);
+        } else if (loader && failed == (1ull << 63 | 26)) {
             /* EFI_SECURITY_VIOLATION: it is loaded, and may not be started. */
             b->unload(loader);
+        }
     }
     if (bytes)
         b->release(bytes);
@@ -267,31 +365,26 @@ static void network_next(struct system *s)
 
 EFI status start(void *me, struct system *s)
 {
-    u32 total = stored(s);
-    u32 round, pause = 2, left;
-    for (round = 1;; round++) {
-        s->boot->watchdog(STUCK, 0x10000, 0, 0);
-        s->runtime->set(u"RackstrapRounds", &ours, VOLATILE, sizeof total, &total);
-        print(s, u"rackstrap: this disk asks the network.\r\n");
-        if (ask(s, me))
-            print(s, u"rackstrap: the network loader on this disk cannot be started.\r\n");
-        total++;
-        left = pause + random() % (pause / 2 + 1);
+    u32 total = stored(s), rounds = 1, left;
+    s->boot->watchdog(STUCK, 0x10000, 0, 0);
+    print(s, u"rackstrap: this disk asks the network.\r\n");
+    if (ask(s, me, &rounds))
+        print(s, u"rackstrap: the network loader on this disk cannot be started.\r\n");
+    s->boot->watchdog(STUCK, 0x10000, 0, 0);
+    total += rounds;
+    if (rounds < ROUNDS) {
+        left = PAUSE + random() % (PAUSE / 2);
         print(s, u"\r\nrackstrap: network boot failed, trying again in ");
         print_number(s, left);
-        print(s, u" s (round ");
-        print_number(s, total);
-        print(s, u")\r\n");
+        print(s, u" s\r\n");
         while (left--)
             s->boot->stall(1000000);
-        if (round == ROUNDS)
-            break;
-        if (pause < LONGEST)
-            pause *= 2;
     }
     s->runtime->set(u"RackstrapTotal", &ours, STORED, sizeof total, &total);
     network_next(s);
-    print(s, u"rackstrap: resetting the machine.\r\n");
+    print(s, u"\r\nrackstrap: resetting the machine after ");
+    print_number(s, total);
+    print(s, total == 1 ? u" round in vain.\r\n" : u" rounds in vain.\r\n");
     s->runtime->reset(0, 0, 0, 0);
     /* Firmware that cannot reset gets its control back, and tries its next boot entry. */
     return 1ull << 63 | 7;

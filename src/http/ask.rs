@@ -45,6 +45,8 @@ pub struct ScriptAsk {
     /// iPXE's number of the error, and how often it asked in vain; empty from other loaders.
     pub error: String,
     pub asked: String,
+    /// How often the loader of the machine's disk asked the network in vain before; 0 from any other loader.
+    pub tried: u64,
     /// Whether the loader starts signed kernels only.
     pub locked: bool,
     /// Whether it waited before, so that the report of its DHCP packets has been processed.
@@ -134,6 +136,7 @@ impl Service {
             Decision::Node(mut decision) => {
                 let disk = self.boots.disks().get(&decision.node.name);
                 decision.hold_disk(world.disk_rules(), disk.as_ref());
+                self.note_rounds(&decision.node.name, asks.tried);
                 let failed = (!asks.failed.is_empty() && asks.failed != WAITED).then(|| asks.failed_attempt());
                 if let Some(failed) = &failed {
                     self.note_failure(&decision.node.name, failed, asks.locked).await;
@@ -182,6 +185,7 @@ impl Service {
                     failed: failed.to_owned(),
                     error: String::new(),
                     asked: String::new(),
+                    tried: 0,
                     locked,
                     again: failed == WAITED,
                     told: LoaderReport::default(),
@@ -263,6 +267,24 @@ impl Service {
             record(LoaderStep::Script, Level::Retry, detail, failed.asked);
         }
         record(failed.step.unwrap_or(LoaderStep::Script), level, detail, 1);
+    }
+
+    /// Records how often the loader of the node's disk asked the network in vain.
+    fn note_rounds(&self, node: &str, tried: u64) {
+        let detail = match tried {
+            0 => return,
+            1 => "the loader on its disk asked the network once in vain".to_owned(),
+            _ => format!("the loader on its disk asked the network {tried} times in vain"),
+        };
+        let kind = match self.windows.is_doubted(node) {
+            true => EventKind::script(true),
+            false => EventKind::Retry(LoaderStep::Script),
+        };
+        let event = Event {
+            count: tried,
+            ..Event::new(Timestamp::now(), kind, Level::Retry, detail)
+        };
+        self.recorder.record(Subject::Node(node.to_owned()), event);
     }
 
     /// Why Secure Boot keeps the kernel of the node's last boot from starting, with the remedy; none if that kernel is not known any more.

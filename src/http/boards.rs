@@ -80,6 +80,7 @@ impl Service {
                 failed: String::new(),
                 error: String::new(),
                 asked: String::new(),
+                tried: 0,
                 locked: false,
                 again: false,
                 told: LoaderReport::default(),

@@ -24,7 +24,7 @@ impl FailedAttempt {
         FailedAttempt {
             step: LoaderStep::of_script(failed),
             error: number(error).filter(|error| (1..=i32::MAX as u32).contains(error)),
-            asked: asked.parse().unwrap_or(0).min(MOST_ASKED),
+            asked: times(asked),
         }
     }
 
@@ -52,6 +52,11 @@ impl FailedAttempt {
         };
         format!("{what}{}{asked}", why.unwrap_or_default())
     }
+}
+
+/// A number of requests in vain; 0 if it is none or empty.
+pub fn times(text: &str) -> u64 {
+    text.parse().unwrap_or(0).min(MOST_ASKED)
 }
 
 /// iPXE writes its error as `0x4c0a6035`.
@@ -113,12 +118,29 @@ mod tests {
         assert!(!FailedAttempt::read("kernel", "", "0").may_lack_options());
     }
 
+    #[test]
+    fn a_number_that_is_none_counts_as_none() {
+        let read = [
+            "5",
+            "",
+            "-1",
+            "${tried}",
+            "0x5",
+            "99999999999",
+            "100001",
+            "18446744073709551616",
+        ]
+        .map(times);
+        assert_eq!(read, [5, 0, 0, 0, 0, MOST_ASKED, MOST_ASKED, 0]);
+    }
+
     proptest! {
         #[test]
         fn hostile_values_are_bounded(failed: String, error: String, asked: String) {
             let attempt = FailedAttempt::read(&failed, &error, &asked);
             prop_assert!(attempt.asked <= MOST_ASKED);
             prop_assert!(attempt.describe().len() < 200);
+            prop_assert!(times(&asked) <= MOST_ASKED);
         }
     }
 }

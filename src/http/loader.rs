@@ -4,6 +4,7 @@ use super::{
     answer::Problem,
     ask::ScriptAsk,
     counters::Reason,
+    failed::times,
     service::{Peer, Service},
 };
 use axum::{
@@ -46,6 +47,9 @@ pub struct WhoAsks {
     error: String,
     #[serde(default)]
     asked: String,
+    /// How often a disk's script asked the network in vain before; empty from any other iPXE, and missing in URLs of older releases.
+    #[serde(default)]
+    tried: String,
     /// What iPXE knows of the machine by SMBIOS, sent when it asks a second time. Fields that it does not know are empty,
     /// which must not prevent an answer.
     #[serde(default)]
@@ -83,6 +87,7 @@ pub async fn script(
         failed: query.failed.unwrap_or_default(),
         error: query.error,
         asked: query.asked,
+        tried: times(&query.tried),
         locked: false,
         // This is at least its second request, so the report of its DHCP packets has been processed.
         again: told != LoaderReport::default(),

@@ -257,13 +257,22 @@ fn pauses(pauses: &Pauses) -> minijinja::Value {
 
 /// The URL of the script for that machine. iPXE inserts the architecture that it was built for, because it also expands
 /// settings in the file name of DHCP. This daemon may not know the machine's firmware, if that asked the previous daemon.
-pub fn script_url(base: &str, hwaddr: HwAddr) -> String {
+fn script_url(base: &str, hwaddr: HwAddr) -> String {
     format!("{base}/ipxe?mac={}&arch=${{buildarch}}", hwaddr.hyphenated())
+}
+
+/// The part of the URLs of DHCP in which the script of a disk (`disk.ipxe` of the package `loaders`) says how often it asked in vain. Any other
+/// iPXE leaves it empty. URLs inside of scripts do not have it, so that no attempt is counted twice.
+const TRIED: &str = "&tried=${tried}";
+
+/// The URL of the script as DHCP gives it to that machine.
+pub fn first_script_url(base: &str, hwaddr: HwAddr) -> String {
+    script_url(base, hwaddr) + TRIED
 }
 
 /// The same for a DHCP server that gives all machines one URL: iPXE inserts the address of the card that it booted from, too.
 pub fn script_url_of_any(base: &str) -> String {
-    format!("{base}/ipxe?mac=${{netX/mac:hexhyp}}&arch=${{buildarch}}")
+    format!("{base}/ipxe?mac=${{netX/mac:hexhyp}}&arch=${{buildarch}}{TRIED}")
 }
 
 /// The kernel's arguments. With `panic=10`, a kernel that panics restarts the machine instead of stopping.

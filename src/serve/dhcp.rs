@@ -3,7 +3,7 @@
 use super::{Shared, attempts::Attempts, infiniband::InfinibandCards, rivals::Rivals};
 use crate::{
     freebsd::FreeBsd,
-    http::{base_url, script::script_url},
+    http::{base_url, script::first_script_url},
 };
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -172,7 +172,7 @@ impl Authority for DhcpAuthority {
         let base = base_url(&world.site, who.link.server);
         let first = || self.first_loader(decision.loader());
         let loader = if who.ipxe && !who.ipxe_without_http {
-            Some(Loader::Url(script_url(&base, who.hwaddr)))
+            Some(Loader::Url(first_script_url(&base, who.hwaddr)))
         } else if decision.loader().as_ref().is_ok_and(|choice| choice.files.is_empty()) {
             let server = who.link.server;
             Some(Loader::Own { server })

@@ -220,7 +220,7 @@ fn boots_by_export(lab: &Lab) -> Result {
     let ipxe = lab.offer(&node(7).ipxe())?;
     assert_eq!(
         ipxe.file,
-        "http://10.5.0.1:80/ipxe?mac=${netX/mac:hexhyp}&arch=${buildarch}"
+        "http://10.5.0.1:80/ipxe?mac=${netX/mac:hexhyp}&arch=${buildarch}&tried=${tried}"
     );
     assert_eq!(ipxe.yiaddr, NODE);
     // A machine that is not a node gets an address and no file of ours.

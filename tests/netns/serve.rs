@@ -420,14 +420,24 @@ fn a_machine_of_another_architecture_gets_no_kernel_and_an_explanation() -> Resu
     cluster.start_daemon()?;
     let got = udhcpc(&node, &cluster, &["-x", "77:69505845"])?;
     let url = variable(&got, "boot_file");
-    assert!(url.ends_with("&arch=${buildarch}"), "{url}");
-    for (built_for, boots) in [("arm64", false), ("x86_64", true), ("i386", true)] {
-        let (_, script) = curl(&node, &url.replace("${buildarch}", built_for), "", None)?;
+    assert!(url.ends_with("&arch=${buildarch}&tried=${tried}"), "{url}");
+    // The loader on a disk counts its attempts in vain. Any other iPXE knows no such number, and other texts are none.
+    for (built_for, boots, tried) in [("arm64", false, ""), ("x86_64", true, "5"), ("i386", true, "-7")] {
+        let url = url.replace("${buildarch}", built_for).replace("${tried}", tried);
+        let (_, script) = curl(&node, &url, "", None)?;
         assert_eq!(
             (script.contains("/kernel"), script.contains(said)),
             (boots, !boots),
             "{built_for}: {script}"
         );
     }
+    let text = cluster.daemon.cli(&["timeline", "r01n01"])?;
+    assert_eq!(text.matches("asked the network").count(), 1, "{text}");
+    assert!(
+        text.contains("the loader on its disk asked the network 5 times in vain"),
+        "{text}"
+    );
+    let row = cluster.status("r01n01")?;
+    assert_eq!(row["retries"]["script"], 5, "{row}");
     cluster.daemon.stop()
 }

@@ -6,6 +6,7 @@
 mod arm64;
 mod boards;
 mod degraded;
+mod disk_loader;
 mod first_boot;
 mod foreign_disk;
 mod health;
@@ -26,7 +27,6 @@ mod secure_boot;
 mod several_disks;
 mod three_nodes;
 mod uefi;
-mod uefi_disk;
 mod unknown;
 
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! The boot order of UEFI firmware, and the rounds in which the disk's program asked the network in vain.
+//! The boot order of UEFI firmware, and the rounds in which the disk asked the network in vain before a reset.
 //!
 //! Both are variables of the firmware, which Linux shows as files of efivarfs: four bytes of attributes, then the value. A value of the
 //! firmware is written only if the profile asks for it (`firmware = "network-first"`) and it differs.
@@ -49,7 +49,7 @@ pub fn look(timeline: &mut Timeline, network_first: bool) -> Option<Uefi> {
     let mut uefi = variables.describe();
     if uefi.rounds > 0 {
         timeline.step(&format!(
-            "the disk's program asked the network {} times in vain before this boot",
+            "the disk asked the network {} times in vain before its last reset",
             uefi.rounds
         ));
     }
@@ -74,6 +74,7 @@ pub fn look(timeline: &mut Timeline, network_first: bool) -> Option<Uefi> {
 /// Removes the counters of the disk's program, once the server has them.
 pub fn forget_rounds() {
     let variables = Variables(PathBuf::from(VARIABLES));
+    // The first one is of programs that earlier releases wrote to disks.
     for name in ["RackstrapRounds", "RackstrapTotal"] {
         let _ = variables.remove(name, OURS);
     }

@@ -67,6 +67,7 @@ pub fn run(config: &Path, args: LoadersArgs) -> Result<ExitCode> {
         load_themselves: load_themselves(machines.as_deref().unwrap_or_default()),
         unserved: unserved(machines.unwrap_or_default()),
         loaders: rows,
+        disks: disks(&loaders, family),
     };
     match args.format.json {
         true => output::print_json(&list)?,
@@ -86,6 +87,8 @@ struct LoaderList {
     daemon: bool,
     /// All loaders: those of the site file in its order, then the default ones.
     loaders: Vec<LoaderRow>,
+    /// The network loaders that prepared disks carry.
+    disks: Vec<DiskRow>,
     /// Machines that get no loader.
     unserved: Vec<api::FirmwareRow>,
     /// Machines whose firmware needs none: U-Boot and Raspberry Pi ask for names of their own.
@@ -156,6 +159,21 @@ struct ThenRow {
     package: Option<String>,
 }
 
+/// A network loader that prepared disks carry.
+#[derive(Debug, Serialize)]
+struct DiskRow {
+    /// The firmware that starts it.
+    firmware: &'static str,
+    /// The file that it is made of.
+    file: &'static str,
+    /// Whether disks get it.
+    ready: bool,
+    /// Why disks do not get it; empty if they do.
+    problem: String,
+    /// The remedy; empty if disks get it.
+    help: String,
+}
+
 impl LoaderList {
     /// Whether each loader that somebody counts on is there. Default ones for firmware that no machine has may be missing: Debian has none for
     /// arm64.
@@ -163,6 +181,21 @@ impl LoaderList {
         let ready = |row: &LoaderRow| row.ready || (row.default && row.used_by.is_empty());
         self.loaders.iter().all(ready) && self.loaders.iter().any(|row| row.ready) && self.unserved.is_empty()
     }
+}
+
+fn disks(loaders: &Loaders, family: Family) -> Vec<DiskRow> {
+    let rows = loaders.on_disks(family).into_iter().map(|row| {
+        let ready = row.lacks.is_none();
+        let (problem, help) = row.lacks.unwrap_or_default();
+        DiskRow {
+            firmware: row.firmware,
+            file: row.file,
+            ready,
+            problem,
+            help,
+        }
+    });
+    rows.collect()
 }
 
 /// What machines reported; none without a daemon that answers.
@@ -301,6 +334,9 @@ fn describe(list: &LoaderList) -> String {
     for row in list.loaders.iter().filter(|row| !row.ready) {
         text += &format!("\n{}: {}\n  help: {}", row.name, row.problem, row.help);
     }
+    for row in list.disks.iter().filter(|row| !row.ready) {
+        text += &format!("\ndisks, {}: {}\n  help: {}", row.firmware, row.problem, row.help);
+    }
     for (problem, who) in grouped(&list.unserved) {
         text += &format!("\n{}: {problem}", who.join(", "));
     }
@@ -428,6 +464,7 @@ mod tests {
             loaders: rows(&site, &loaders, Family::Debian, machines.as_deref().unwrap_or_default()),
             load_themselves: load_themselves(machines.as_deref().unwrap_or_default()),
             unserved: unserved(machines.unwrap_or_default()),
+            disks: disks(&loaders, Family::Debian),
         }
     }
 
@@ -487,6 +524,16 @@ mod tests {
         assert!(
             line("52:54:00:00:09:09: no loader for arm-efi (10)").ends_with("[loader.NAME]"),
             "{text}"
+        );
+        // What disks carry is named, too.
+        assert!(
+            line("disks, x64 UEFI:").starts_with("disks, x64 UEFI: boot loader 'ipxe.efi' does not exist"),
+            "{text}"
+        );
+        let uefi = list("", &["ipxe.efi"], None).disks;
+        assert_eq!(
+            uefi.iter().map(|row| row.ready).collect::<Vec<_>>(),
+            [false, true, false]
         );
         let wide = text
             .lines()

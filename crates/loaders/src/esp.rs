@@ -2,12 +2,14 @@
 //!
 //! It lies between the GPT and the marker partition, in space that no layout uses, so it has 992 KiB: a FAT12 file system with
 //! rackstrap's program (`bootscripts/efi/`, 4 KiB) under the name by which UEFI starts a disk, the network loader that the program
-//! starts (iPXE with its own drivers, 830 KiB in Debian 12), and that loader's CRC-32. The agent writes it, see `esp` there.
+//! starts (iPXE with its own drivers, 830 KiB in Debian 12), that loader's CRC-32, and its script, the one that disks have for BIOS. The agent writes it, see `esp` there.
 //!
 //! The `fatfs` crate writes the file system. Its times are constant without a clock, so equal files give equal bytes.
 
+use crate::disk_loader::script_for_uefi;
 use bytes::Bytes;
 use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
+use rackstrap_base::arch::Architecture;
 use rackstrap_wire::{ESP_LENGTH, EspImage};
 use std::io::{self, Cursor, Write};
 
@@ -15,6 +17,8 @@ use std::io::{self, Cursor, Write};
 struct Program {
     /// Rust's and Linux's name of it.
     arch: &'static str,
+    /// The firmware that starts it, for people.
+    firmware: &'static str,
     /// The name that UEFI starts on a disk without a boot entry (UEFI 2.10, 3.5.1.1).
     boot: &'static str,
     bytes: &'static [u8],
@@ -29,6 +33,7 @@ struct Program {
 const PROGRAMS: [Program; 2] = [
     Program {
         arch: "x86_64",
+        firmware: "x64 UEFI",
         boot: "BOOTX64.EFI",
         bytes: include_bytes!("../../../bootscripts/efi/bootx64.efi"),
         loader: "netx64.efi",
@@ -37,6 +42,7 @@ const PROGRAMS: [Program; 2] = [
     },
     Program {
         arch: "aarch64",
+        firmware: "arm64 UEFI",
         boot: "BOOTAA64.EFI",
         bytes: include_bytes!("../../../bootscripts/efi/bootaa64.efi"),
         loader: "netaa64.efi",
@@ -45,6 +51,9 @@ const PROGRAMS: [Program; 2] = [
     },
 ];
 
+/// The script of the network loader, by the name that iPXE since 2021 looks for in the root of the file system that it comes from. `again.c`
+/// has the same name, for older ones.
+const SCRIPT: &str = "autoexec.ipxe";
 /// The sizes of disks' logical blocks.
 const SECTORS: [u32; 2] = [512, 4096];
 /// The agent reads and writes multiples of this many bytes.
@@ -54,6 +63,8 @@ const BLOCK: usize = 4096;
 #[derive(Clone, Debug, Default)]
 pub struct Esps {
     images: Vec<(EspImage, Bytes)>,
+    /// Rust's names of the architectures whose partitions all have a network loader.
+    with_loader: Vec<&'static str>,
 }
 
 impl Esps {
@@ -63,12 +74,28 @@ impl Esps {
         let mut all = Esps::default();
         for program in &PROGRAMS {
             let ipxe = program.ipxe.iter().find_map(|name| find(name));
+            let mut whole = true;
             for sector in SECTORS {
                 let full = ipxe.as_ref().and_then(|ipxe| image(program, sector, Some(ipxe)));
+                whole &= full.is_some();
                 all.images.extend(full.or_else(|| image(program, sector, None)));
             }
+            all.with_loader.extend(whole.then_some(program.arch));
         }
         all
+    }
+
+    /// For each program the firmware that starts it, its processor, the names of its network loader, and whether the partition has one.
+    pub(crate) fn programs(&self) -> impl Iterator<Item = (&'static str, Architecture, &'static [&'static str], bool)> {
+        PROGRAMS.iter().filter_map(|program| {
+            let arch = Architecture::of_machine(program.arch)?;
+            Some((
+                program.firmware,
+                arch,
+                program.ipxe,
+                self.with_loader.contains(&program.arch),
+            ))
+        })
     }
 
     /// All partitions, as plans list them.
@@ -119,6 +146,9 @@ fn files(program: &Program, sector: u32, loader: Option<&[u8]>) -> io::Result<Ve
     };
     write("BOOT", program.boot, program.bytes)?;
     if let Some(loader) = loader {
+        let mut script = volume.root_dir().create_file(SCRIPT)?;
+        script.write_all(script_for_uefi().as_bytes())?;
+        drop(script);
         write("rackstrap", program.crc, &crc32fast::hash(loader).to_le_bytes())?;
         write("rackstrap", program.loader, loader)?;
     }
@@ -162,6 +192,7 @@ mod tests {
             };
             if image.arch == "x86_64" {
                 assert!(read("EFI/BOOT/BOOTX64.EFI").starts_with(b"MZ"));
+                assert_eq!(read(SCRIPT), script_for_uefi().as_bytes());
                 assert_eq!(read("EFI/rackstrap/netx64.efi"), vec![7; 850_528]);
                 assert_eq!(
                     read("EFI/rackstrap/netx64.crc"),
@@ -170,6 +201,7 @@ mod tests {
             } else {
                 assert!(read("EFI/BOOT/BOOTAA64.EFI").starts_with(b"MZ"));
                 assert!(volume.root_dir().open_file("EFI/rackstrap/netaa64.efi").is_err());
+                assert!(volume.root_dir().open_file(SCRIPT).is_err());
             }
         }
     }

@@ -2,16 +2,17 @@
 //!
 //! `files.rs` says which files are served, `packages.rs` where missing ones come from. Which loader a machine gets is decided by
 //! [`rackstrap_model::decide`]. `disk_loader/` makes the network loader that disks carry for BIOS,
-//! `esp` the one for UEFI.
+//! `esp` the one for UEFI, and `on_disks` says what is missing for them.
 
 mod disk_loader;
 mod esp;
 mod files;
+mod on_disks;
 mod packages;
 
-pub use disk_loader::IPXE;
 pub use esp::Esps;
 pub use files::Refused;
+pub use on_disks::OnDisk;
 pub use packages::Family;
 
 use bytes::Bytes;
@@ -340,12 +341,12 @@ impl Loaders {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::{fs, os::unix::fs::symlink};
 
     /// The smallest site with these loader directories and these further lines.
-    fn site(dirs: &[PathBuf], lines: &str) -> Site {
+    pub(crate) fn site(dirs: &[PathBuf], lines: &str) -> Site {
         let text = format!(
             "[cluster]\nnode-name = \"n{{n:02}}\"\nnode-address = \"10.5.1.{{n}}\"\n[[subnet]]\nnetwork = \"10.5.0.0/16\"\n\
              relayed = true\nserver = \"10.5.0.1\"\n{lines}"

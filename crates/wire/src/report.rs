@@ -180,7 +180,8 @@ pub struct Uefi {
     /// Names of the boot entries that it tries before the network, at most [`MOST_BOOT_ENTRIES`]; empty if the network is first.
     #[serde(default)]
     pub before_network: Vec<String>,
-    /// Rounds in which the program on the disk asked the network in vain before this boot.
+    /// Rounds in which the disk asked the network in vain before its last reset: those since then are in the request for the script. From
+    /// programs of earlier releases all rounds.
     #[serde(default)]
     pub rounds: u32,
 }

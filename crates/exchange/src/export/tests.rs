@@ -38,7 +38,7 @@ fn subnets() -> Vec<BootSubnet> {
         network: ipnet::Ipv4Net::new_assert(Ipv4Addr::new(10, second, 0, 0), 16),
         server: Ipv4Addr::new(10, second, 0, 1),
         base: format!("http://10.{second}.0.1:80"),
-        script: format!("http://10.{second}.0.1:80/ipxe?mac=${{netX/mac:hexhyp}}&arch=${{buildarch}}"),
+        script: format!("http://10.{second}.0.1:80/ipxe?mac=${{netX/mac:hexhyp}}&arch=${{buildarch}}&tried=${{tried}}"),
         is_proxy,
         files,
         nodes: nodes.iter().map(|name| (*name).to_owned()).collect(),

@@ -26,8 +26,16 @@ const SCRIPT_AT: usize = 2048;
 /// Largest size in bytes: the agent reserves 960 KiB for it on the disk.
 const MOST: usize = 960 << 10;
 const SCRIPT: &str = include_str!("disk.ipxe");
+/// The first line of the script, whose digit is this machine's part of all pauses, in seconds: the second stage changes it.
+const SPREAD: &str = "set spread 0\n";
 
 const _: () = assert!(stage2::INSTRUCTIONS.len() <= SCRIPT_AT && SCRIPT.len() < BLOCK - SCRIPT_AT);
+
+/// The same script as a file for an iPXE with UEFI. `spread` may be set before it begins.
+pub(crate) fn script_for_uefi() -> String {
+    let rest = SCRIPT.strip_prefix(SPREAD).unwrap_or(SCRIPT);
+    format!("#!ipxe\nisset ${{spread}} || {SPREAD}{rest}")
+}
 
 /// Makes the loader from `ipxe`; none if `ipxe` is not a Linux kernel by the x86 boot protocol 2.07 or later, or too large.
 pub fn build(ipxe: &[u8]) -> Option<(DiskLoader, Bytes)> {
@@ -81,8 +89,20 @@ mod tests {
         assert_eq!(bytes[24..28], [1, 0, 2, 0]);
         assert_eq!((bytes[BLOCK], bytes[BLOCK + 3071], bytes[BLOCK + 3072]), (7, 7, 0));
         assert_eq!((bytes[2 * BLOCK + 4999], bytes[2 * BLOCK + 5000]), (7, 0));
-        assert!(bytes[SCRIPT_AT..].starts_with(b"echo rackstrap"));
+        assert!(bytes[SCRIPT_AT..].starts_with(SCRIPT.as_bytes()));
         assert_ne!(build(&kernel(5, 3072 + 5001)).unwrap().0.crc, loader.crc);
+    }
+
+    #[test]
+    fn the_script_begins_with_the_digit_that_the_second_stage_changes_and_the_typist_sets() {
+        assert_eq!(SPREAD.find('0'), Some(11));
+        let rest = SCRIPT.strip_prefix(SPREAD).unwrap();
+        let uefi = script_for_uefi();
+        assert_eq!(
+            uefi.strip_prefix("#!ipxe\nisset ${spread} || set spread 0\n"),
+            Some(rest)
+        );
+        assert!(!rest.contains("set spread"));
     }
 
     #[test]

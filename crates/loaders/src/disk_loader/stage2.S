@@ -70,6 +70,9 @@ high_blocks:
         movl    base + (sum - start), %eax
         cmpl    %eax, base + (crc - start)
         jne     give_up
+        movb    0x46c, %al              # the BIOS's clock, 18 ticks a second: machines that were switched on together do not
+        andb    $7, %al                 # ask together. The script begins with "set spread 0".
+        addb    %al, arguments + 11
         movw    $setup, %ax
         movw    %ax, %ds
         movb    $0xff, 0x210            # a loader without a number
