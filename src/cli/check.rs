@@ -99,7 +99,7 @@ impl Here {
         let loaders = Loaders::load(site).map(Arc::new);
         let mut machine: Vec<String> = problems.iter().map(ToString::to_string).collect();
         machine.extend(of_nodes(site, &images));
-        let (disks, of_nodes) = of_inventory(path, site);
+        let (disks, of_nodes) = of_inventory(path, site, &images);
         let mut found = preflight::findings(site, &images, &loaders);
         if needs_root(&images_dir).is_some() {
             // The images are unknown then; that is one of `problems`.
@@ -364,7 +364,7 @@ fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>, tree
 
 /// The effects of the file on nodes' disks at their next boots; layouts that changed under the same version; settings of nodes
 /// that the file no longer has. The nodes come from a running daemon.
-fn of_inventory(path: &Path, site: &Site) -> (Vec<String>, Vec<Finding>) {
+fn of_inventory(path: &Path, site: &Site, images: &Catalog) -> (Vec<String>, Vec<Finding>) {
     const MOST_LINES: usize = 20;
     let asked = Client::ask_if_there(&site.server.socket, |client| {
         let rows: Vec<api::DiskRow> = client.get(api::paths::DISKS)?;
@@ -402,7 +402,7 @@ fn of_inventory(path: &Path, site: &Site) -> (Vec<String>, Vec<Finding>) {
         .map(|row| (row.layout.name.as_str(), row.layout.version, row.digest.as_str()));
     let mut lines = changed_layouts(site, in_use);
     lines.extend(describe_effects(&effects, MOST_LINES));
-    (lines, preflight::of_nodes(site, nodes.iter()))
+    (lines, preflight::of_nodes(site, images, nodes.iter()))
 }
 
 /// What images lack for the site, and which of the server's users nodes do not get.

@@ -17,7 +17,10 @@ use rackstrap_base::{
 };
 use rackstrap_catalog::ImageVersion;
 use rackstrap_image::{kernel_is_signed, permissive_args};
-use rackstrap_model::decide::{Decision, NodeDecision, Requester, World, decide};
+use rackstrap_model::{
+    decide::{Decision, NodeDecision, Requester, World, decide},
+    inventory::Settings,
+};
 use rackstrap_registries::{
     boots::{Origin, Turn},
     discovery::{LoaderReport, Owner},
@@ -325,6 +328,7 @@ impl Service {
             privileged: (world.images.of_plan(&plan))
                 .is_some_and(|version| version.asks_from_privileged_ports() || version.is_freebsd()),
             doubted,
+            settings: Some(Settings::of_node(&world.site, &decision.node, |_| ()).digest()),
         };
         let first = again.is_none();
         let boot = match again {

@@ -202,9 +202,15 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
             several.join(", ")
         )),
     }
-    let settings = Settings::of(&world.site, &node.profiles, |profile| {
+    let settings = Settings::of_node(&world.site, &node, |profile| {
         why.push(format!("profile {profile} is not in the site file: it is ignored"));
     });
+    if !node.settings.is_empty() {
+        let keys: Vec<&str> = node.settings.written().keys().map(String::as_str).collect();
+        why.push(format!("settings of the node itself, which win: {}", keys.join(", ")));
+        let problems = node.settings.problems(&world.site).into_iter();
+        why.extend(problems.map(|problem| format!("setting {problem}: it has no effect")));
+    }
     let image = choose_image(world, &node.name, settings.text(|p| &p.image), &mut why)
         .and_then(|version| choose_variant(&node.name, &version, requester.architecture(), &mut why))
         .and_then(|version| match freebsd_problem(&world.site, subnet, &version) {
@@ -283,7 +289,7 @@ impl NodeDecision {
         self.why.push(
             "the site file's disk layout is held back, because it would lose data and is not confirmed".to_owned(),
         );
-        let settings = Settings::of(confirmed, &self.node.profiles, |_| ());
+        let settings = Settings::of_node(confirmed, &self.node, |_| ());
         self.disk = choose_disk(confirmed, &settings, &mut self.why);
     }
 
@@ -407,8 +413,13 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
         why.push("no disk layout: local disks are left alone".to_owned());
         return None;
     };
-    // A checked site has every layout that a profile names.
-    let policy = site.layouts.get(name)?;
+    // A checked site has every layout that a profile names. A node may still have one that was removed from the site file.
+    let Some(policy) = site.layouts.get(name) else {
+        why.push(format!(
+            "layout {name}, which the node itself has, is not in the site file: local disks are left alone"
+        ));
+        return None;
+    };
     let device = settings.text(|p| &p.disk).unwrap_or("auto").to_owned();
     why.push(format!("disk layout {name} v{} on {device}", policy.layout.version));
     Some(DiskPlan {

@@ -27,7 +27,10 @@ pub fn check(site: &Site, inventory: &Inventory, templates: &Templates) -> Vec<D
             && !problems.iter().any(|known| known.brief().starts_with(&problem.brief()))
         {
             if problem.line == 0 {
-                problem.message = format!("{}; [profile.{profile}] names it", problem.message);
+                problem.message = match names(site, profile, tree) {
+                    true => format!("{}; [profile.{profile}] names it", problem.message),
+                    false => format!("{}; a node names it by its own setting", problem.message),
+                };
             }
             problems.push(*problem);
         }
@@ -39,6 +42,15 @@ pub fn check(site: &Site, inventory: &Inventory, templates: &Templates) -> Vec<D
             named.push(tree);
         }
     }
+    // Trees that only nodes themselves name.
+    for node in inventory.iter().filter(|node| !node.settings.is_empty()) {
+        for tree in Settings::of_node(site, node, |_| ()).templates() {
+            if !named.contains(&tree) {
+                tried("default", &tree);
+                named.push(tree);
+            }
+        }
+    }
     for tree in templates
         .names()
         .filter(|name| !named.iter().any(|known| known == name))
@@ -46,6 +58,12 @@ pub fn check(site: &Site, inventory: &Inventory, templates: &Templates) -> Vec<D
         tried("default", tree);
     }
     problems
+}
+
+/// Whether nodes with that profile get that tree.
+fn names(site: &Site, profile: &str, tree: &str) -> bool {
+    let settings = Settings::of(site, std::slice::from_ref(&profile.to_owned()), |_| ());
+    settings.templates().iter().any(|name| name == tree)
 }
 
 /// The attributes that all nodes with `tree` have, with the values of the first node. If no node gets the tree yet, the
@@ -57,7 +75,7 @@ fn expected_attributes(
     templates: &Templates,
 ) -> BTreeMap<String, String> {
     let gets = |node: &&Arc<Node>| {
-        let named = Settings::of(site, &node.profiles, |_| ()).templates();
+        let named = Settings::of_node(site, node, |_| ()).templates();
         named.iter().any(|name| name == tree)
     };
     let mut nodes = inventory.iter().filter(gets);
@@ -144,6 +162,7 @@ mod tests {
             attributes: (attributes.iter())
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
                 .collect(),
+            settings: Default::default(),
         };
         let problems = |nodes: Vec<Node>| -> Vec<String> {
             let found = check(&site, &Inventory::new(nodes), &templates);

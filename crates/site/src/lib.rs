@@ -13,6 +13,7 @@ mod layout;
 mod loader;
 mod meant;
 mod mount;
+mod own;
 mod profile;
 mod section;
 mod server;
@@ -21,10 +22,12 @@ mod subnet;
 #[cfg(test)]
 mod tests;
 mod users;
+pub mod value;
 
 pub use diagnostic::{ConfigError, Diagnostic, Warning};
 pub use diagnostic::{excerpt, harmless, one_line};
-pub use profile::{NETWORK_FIRST, SETTINGS};
+pub use own::{NodeSettings, SettingProblem, meant as meant_setting, split as split_key};
+pub use profile::{Descriptor, Form, NETWORK_FIRST, SETTINGS};
 pub use server::SYSTEM_LOADER_DIRS;
 pub use site::{
     Backup, Cluster, Dns, Hooks, LayoutPolicy, Limits, LoaderFile, LoaderRule, Mount, Profile, Server, Site, Users,

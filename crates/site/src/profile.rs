@@ -19,55 +19,86 @@ const MOST_CONSOLES: usize = 4;
 
 type Problem = (String, String);
 
-/// A setting of profiles: its key, and how it is read, checked and shown. All code that handles every setting uses
-/// [`SETTINGS`]. For a node with several profiles, the last profile that has the setting wins.
+/// A setting of profiles and of single nodes: its key, and how it is read, checked and shown. All code that handles every
+/// setting uses [`SETTINGS`], so that a key in this table can be set on a node without another line. For a node with several
+/// profiles, the last profile that has the setting wins; the node's own value wins over all of them.
 pub struct Descriptor {
     /// Key in the site file.
     pub key: &'static str,
+    /// The form of its value.
+    pub form: Form,
     read: fn(&mut Reader<'_, '_>, &'static str),
     /// The value in a profile, as text; none if the profile has no value.
     pub shown: fn(&Profile) -> Option<String>,
+    /// Puts the second profile's value after the first one's, without repeating parts; none if the setting has one value only.
+    pub add: Option<fn(&mut Profile, &Profile)>,
+}
+
+/// The form of a setting's value in the site file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A string.
+    Text,
+    /// A string, or a list of strings.
+    TextOrList,
+    /// A list of strings.
+    List,
+    /// True or false.
+    Flag,
 }
 
 /// All settings, in the order of the documentation.
-pub const SETTINGS: [Descriptor; 12] = [
+pub static SETTINGS: [Descriptor; 12] = [
     Descriptor {
         key: "image",
+        form: Form::Text,
         read: |reader, key| reader.profile.image = reader.text(key, "\"debian\"", &read_image),
         shown: |profile| profile.image.clone(),
+        add: None,
     },
     Descriptor {
         key: "layout",
+        form: Form::Text,
         read: |reader, key| {
             let layouts = reader.layouts;
             reader.profile.layout = reader.text(key, "\"scratch\"", &|text| read_layout(text, layouts));
         },
         shown: |profile| profile.layout.clone(),
+        add: None,
     },
     Descriptor {
         key: "disk",
+        form: Form::Text,
         read: |reader, key| reader.profile.disk = reader.text(key, "\"auto\"", &read_disk),
         shown: |profile| profile.disk.clone(),
+        add: None,
     },
     Descriptor {
         key: "firmware",
+        form: Form::Text,
         read: |reader, key| reader.profile.firmware = reader.text(key, "\"network-first\"", &read_firmware),
         shown: |profile| profile.firmware.clone(),
+        add: None,
     },
     Descriptor {
         key: "kernel-args",
+        form: Form::Text,
         read: |reader, key| reader.profile.kernel_args = reader.kernel_args(key),
         shown: |profile| profile.kernel_args.clone(),
+        add: Some(|to, from| add_words(&mut to.kernel_args, &from.kernel_args)),
     },
     Descriptor {
         key: "templates",
+        form: Form::List,
         read: |reader, key| {
             reader.profile.templates = reader.names(key, "[\"site\"]", MOST_TEMPLATES, read_template);
         },
         shown: |profile| list(&profile.templates),
+        add: Some(|to, from| add(&mut to.templates, &from.templates)),
     },
     Descriptor {
         key: "authorized-keys",
+        form: Form::List,
         read: |reader, key| {
             let example = "[\"ssh-ed25519 AAAA… admin@example\"]";
             reader.profile.authorized_keys = reader.names(key, example, MOST_KEYS, read_key);
@@ -76,37 +107,48 @@ pub const SETTINGS: [Descriptor; 12] = [
             let keys = profile.authorized_keys.as_ref()?;
             Some(format!("{} keys", keys.len()))
         },
+        add: Some(|to, from| add(&mut to.authorized_keys, &from.authorized_keys)),
     },
     Descriptor {
         key: "console",
+        form: Form::TextOrList,
         read: |reader, key| reader.profile.console = reader.consoles(key),
         shown: |profile| profile.console.clone(),
+        add: None,
     },
     Descriptor {
         key: "init",
+        form: Form::Text,
         read: |reader, key| reader.profile.init = reader.text(key, "\"/sbin/init\"", &read_init),
         shown: |profile| profile.init.clone(),
+        add: None,
     },
     Descriptor {
         key: "ram-size",
+        form: Form::Text,
         read: |reader, key| reader.profile.ram_size = reader.text(key, "\"50%\"", &read_ram_size),
         shown: |profile| profile.ram_size.clone(),
+        add: None,
     },
     Descriptor {
         key: "checks",
+        form: Form::List,
         read: |reader, key| {
             let example = "[\"unit sshd.service\", \"mount /scratch\"]";
             reader.profile.checks = reader.names(key, example, MOST_CHECKS, read_check);
         },
         shown: |profile| list(&profile.checks),
+        add: Some(|to, from| add(&mut to.checks, &from.checks)),
     },
     Descriptor {
         key: "check-login",
+        form: Form::Flag,
         read: |reader, key| {
             let wanted = reader.section.boolean(reader.report, key);
             reader.profile.check_login = wanted.map(Spanned::into_inner);
         },
         shown: |profile| profile.check_login.map(|wanted| wanted.to_string()),
+        add: None,
     },
 ];
 
@@ -121,15 +163,55 @@ pub(super) const KEYS: [&str; SETTINGS.len()] = {
     keys
 };
 
+/// The setting with that key.
+pub(super) fn setting(key: &str) -> Option<&'static Descriptor> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
 fn list(items: &Option<Vec<String>>) -> Option<String> {
     items.as_ref().map(|items| items.join(", "))
+}
+
+fn add(to: &mut Option<Vec<String>>, from: &Option<Vec<String>>) {
+    let to = to.get_or_insert_default();
+    for item in from.iter().flatten() {
+        if !to.contains(item) {
+            to.push(item.clone());
+        }
+    }
+}
+
+fn add_words(to: &mut Option<String>, from: &Option<String>) {
+    add_texts(to.get_or_insert_default(), from.as_deref().unwrap_or_default());
+}
+
+/// Appends the words of `more` that `to` does not have.
+pub(super) fn add_texts(to: &mut String, more: &str) {
+    for word in words(more) {
+        if !words(to).contains(&word) {
+            to.push_str(if to.is_empty() { "" } else { " " });
+            to.push_str(word);
+        }
+    }
+}
+
+/// The words of kernel arguments, as the kernel separates them: a blank between double quotes belongs to its word (next_arg in
+/// lib/cmdline.c).
+pub(super) fn words(text: &str) -> Vec<&str> {
+    let mut inside = false;
+    let separates = |c: char| {
+        inside ^= c == '"';
+        c == ' ' && !inside
+    };
+    text.split(separates).filter(|word| !word.is_empty()).collect()
 }
 
 /// Reads the section of one profile.
 struct Reader<'a, 'r> {
     report: &'a mut Report<'r>,
     section: &'a Section<'a>,
-    layouts: &'a [&'a str],
+    /// The layouts that exist; none if they are unknown, so that any name is accepted.
+    layouts: Option<&'a [&'a str]>,
     profile: Profile,
 }
 
@@ -144,13 +226,18 @@ pub(super) fn read(
         let help = "write a-z, 0-9, dots, - and _, a letter or digit first, such as [profile.gpu]";
         report.error(name.span(), message, help);
     }
+    values(report, section, Some(layouts))
+}
+
+/// The values of all settings in `section`. `layouts` are the layouts that exist; none if they are unknown.
+pub(super) fn values(report: &mut Report<'_>, section: &Section<'_>, layouts: Option<&[&str]>) -> Profile {
     let mut reader = Reader {
         report,
         section,
         layouts,
         profile: Profile::default(),
     };
-    for setting in SETTINGS {
+    for setting in &SETTINGS {
         (setting.read)(&mut reader, setting.key);
     }
     reader.profile
@@ -225,8 +312,11 @@ fn read_image(text: &str) -> Result<String, Problem> {
 }
 
 /// An empty text means no layout, for a profile that overrides the default one.
-fn read_layout(text: &str, layouts: &[&str]) -> Result<String, Problem> {
-    if text.is_empty() || layouts.contains(&text) {
+fn read_layout(text: &str, layouts: Option<&[&str]>) -> Result<String, Problem> {
+    let Some(layouts) = layouts.filter(|_| !text.is_empty()) else {
+        return Ok(text.to_owned());
+    };
+    if layouts.contains(&text) {
         return Ok(text.to_owned());
     }
     let help = match (closest(text, layouts.iter().copied()), layouts) {

@@ -107,6 +107,7 @@ fn place(entry: &Entry, error: &InventoryError) -> Option<Place> {
         hwaddrs,
         profiles,
         groups,
+        settings,
         ..
     } = &entry.places;
     let among = |places: &[Place], all: Option<&Vec<String>>, word: &String| {
@@ -116,6 +117,7 @@ fn place(entry: &Entry, error: &InventoryError) -> Option<Place> {
     match error {
         InventoryError::Profile { profile, .. } => among(profiles, entry.profiles.as_ref(), profile),
         InventoryError::Group { group, .. } => among(groups, entry.groups.as_ref(), group),
+        InventoryError::Setting { problem, .. } => settings.get(&problem.key).copied(),
         InventoryError::TooMany { what: "profiles", .. } => profiles.first().copied(),
         InventoryError::TooMany { what: "groups", .. } => groups.first().copied(),
         InventoryError::TooMany { .. } => hwaddrs.first().copied(),
@@ -147,11 +149,14 @@ fn change(entry: &Entry, existing: Option<&Node>) -> Change {
             profiles: entry.profiles.clone().unwrap_or_default(),
             groups: groups.unwrap_or_default(),
             attributes: entry.attributes.clone().unwrap_or_default(),
+            settings: entry.settings.clone().unwrap_or_default().into(),
         });
     };
     // Unchanged settings are not checked, even if the site file has changed since.
     let groups = groups.unwrap_or_else(|| node.groups.clone());
     let attributes = entry.attributes.as_ref().unwrap_or(&node.attributes);
+    let before = node.settings.written();
+    let settings = entry.settings.as_ref().filter(|settings| *settings != before);
     let patch = Patch {
         hwaddrs: (node.hwaddrs != entry.hwaddrs).then(|| entry.hwaddrs.clone()),
         profiles: entry.profiles.clone().filter(|profiles| *profiles != node.profiles),
@@ -165,6 +170,9 @@ fn change(entry: &Entry, existing: Option<&Node>) -> Change {
         drop_attributes: (node.attributes.keys().filter(|name| !attributes.contains_key(*name)))
             .cloned()
             .collect(),
+        // All are written again, because `KEY+` would add to what the node has.
+        drop_settings: settings.iter().flat_map(|_| before.keys().cloned()).collect(),
+        settings: settings.cloned().unwrap_or_default(),
         ..Patch::default()
     };
     Change::Set {

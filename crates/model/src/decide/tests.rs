@@ -34,6 +34,7 @@ fn world(version: ImageVersion) -> World {
         profiles: Vec::new(),
         groups: Default::default(),
         attributes: Default::default(),
+        settings: Default::default(),
     };
     World {
         site: Arc::new(site),

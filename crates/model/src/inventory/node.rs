@@ -1,5 +1,6 @@
 //! A node, and the set of all nodes with the indexes for decisions about packets.
 
+use rackstrap_site::NodeSettings;
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -26,6 +27,9 @@ pub struct Node {
     /// Attributes that administrators set, by name, for templates and boot scripts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
+    /// Its own settings, which win over those of its profiles.
+    #[serde(default, skip_serializing_if = "NodeSettings::is_empty")]
+    pub settings: NodeSettings,
 }
 
 /// All nodes, immutable; a change makes a new one.

@@ -1,13 +1,43 @@
-//! A node's settings: the values of its profiles, and which profile each comes from.
+//! A node's settings: its own values and those of its profiles, and where each comes from (pure).
 
-use rackstrap_site::{Profile, SETTINGS, Site};
+use super::Node;
+use rackstrap_site::{Descriptor, NodeSettings, Profile, SETTINGS, Site};
 use serde::{Deserialize, Serialize};
+use std::{borrow::Cow, fmt};
 
 /// The tree that makes a node of an image. It comes first, unless a profile places it elsewhere.
 const BASE_TREE: &str = "base";
 
-/// The profiles of a node: the one that wins is first, `default` is last.
-pub struct Settings<'a>(Vec<(&'a str, &'a Profile)>);
+/// The sections with a node's settings: the one that wins is first, `default` is last.
+pub struct Settings<'a> {
+    chain: Vec<(Origin, Cow<'a, Profile>)>,
+    /// The node's own settings, from which the first of `chain` is made; none if it has none.
+    own: Option<&'a NodeSettings>,
+}
+
+/// Where a value is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// At the node itself.
+    Node,
+    /// In a profile of the site file.
+    Profile(String),
+    /// In `[cluster]` of the site file.
+    Cluster,
+}
+
+impl fmt::Display for Origin {
+    /// `node`, `profile gpu`, `default`, `cluster`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Node => f.write_str("node"),
+            Origin::Profile(name) if name == "default" => f.write_str("default"),
+            Origin::Profile(name) => write!(f, "profile {name}"),
+            Origin::Cluster => f.write_str("cluster"),
+        }
+    }
+}
 
 /// One setting, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,32 +46,69 @@ pub struct Setting {
     pub key: String,
     /// Value, as text.
     pub value: String,
-    /// The profile that the value comes from.
-    pub profile: String,
+    /// Where the value comes from, without what the node adds.
+    pub from: Origin,
+    /// What the node itself adds to it; included in `value`.
+    pub added: Option<String>,
+    /// The values that this one wins over, the strongest first.
+    pub hides: Vec<Hidden>,
+}
+
+/// A value that another one wins over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hidden {
+    /// Where it is written.
+    pub from: Origin,
+    /// The value, as text.
+    pub value: String,
 }
 
 impl<'a> Settings<'a> {
-    /// The settings of a node with these profiles. Profiles that are not in the site file are ignored, and passed to
-    /// `missing`.
+    /// The settings of a node with these profiles and none of its own. Profiles that are not in the site file are ignored, and
+    /// passed to `missing`.
     pub fn of(site: &'a Site, profiles: &[String], mut missing: impl FnMut(&str)) -> Self {
-        let mut chain: Vec<(&str, &Profile)> = Vec::new();
+        let mut chain = Vec::new();
         let all = profiles.iter().rev().map(String::as_str);
         for name in all.filter(|name| *name != "default").chain(["default"]) {
-            match site.profiles.get_key_value(name) {
-                Some((name, profile)) => chain.push((name, profile)),
+            match site.profiles.get(name) {
+                Some(profile) => chain.push((Origin::Profile(name.to_owned()), Cow::Borrowed(profile))),
                 None => missing(name),
             }
         }
-        Settings(chain)
+        Settings { chain, own: None }
     }
 
-    /// The value of the first profile that has one.
-    pub fn get<T: ?Sized>(&self, field: impl Fn(&'a Profile) -> Option<&'a T>) -> Option<&'a T> {
-        self.0.iter().find_map(|(_, profile)| field(profile))
+    /// The settings of a node: its own, and those of its profiles as [`Settings::of`] has them.
+    pub fn of_node(site: &'a Site, node: &'a Node, missing: impl FnMut(&str)) -> Self {
+        let mut settings = Settings::of(site, &node.profiles, missing);
+        if node.settings.is_empty() {
+            return settings;
+        }
+        let added = node.settings.added();
+        let mut own = Cow::Borrowed(node.settings.set());
+        for Descriptor { shown, add, .. } in &SETTINGS {
+            let Some(add) = add.filter(|_| shown(added).is_some()) else {
+                continue;
+            };
+            if shown(&own).is_none()
+                && let Some((_, base)) = settings.chain.iter().find(|(_, profile)| shown(profile).is_some())
+            {
+                add(own.to_mut(), base);
+            }
+            add(own.to_mut(), added);
+        }
+        settings.chain.insert(0, (Origin::Node, own));
+        settings.own = Some(&node.settings);
+        settings
+    }
+
+    /// The value of the first section that has one.
+    pub fn get<'s, T: ?Sized>(&'s self, field: impl Fn(&'s Profile) -> Option<&'s T>) -> Option<&'s T> {
+        self.chain.iter().find_map(|(_, profile)| field(profile))
     }
 
     /// The same for a text.
-    pub fn text(&self, field: impl Fn(&'a Profile) -> &'a Option<String>) -> Option<&'a str> {
+    pub fn text<'s>(&'s self, field: impl Fn(&'s Profile) -> &'s Option<String>) -> Option<&'s str> {
         self.get(|profile| field(profile).as_deref())
     }
 
@@ -56,17 +123,64 @@ impl<'a> Settings<'a> {
         base.into_iter().chain(named).collect()
     }
 
-    /// All settings that a profile has, in the order of the documentation.
+    /// All settings that the node or a profile has, in the order of the documentation.
     pub fn all(&self) -> Vec<Setting> {
-        let said = SETTINGS.iter().filter_map(|setting| {
-            let (profile, value) =
-                (self.0.iter()).find_map(|(name, profile)| Some((name, (setting.shown)(profile)?)))?;
-            Some(Setting {
-                key: setting.key.to_owned(),
+        SETTINGS.iter().filter_map(|setting| self.one(setting)).collect()
+    }
+
+    /// Stands for all values: two nodes with the same settings have the same one, in every release that knows the same settings.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = blake3::Hasher::new();
+        let mut add = |text: &str| {
+            hasher
+                .update(&(text.len() as u64).to_le_bytes())
+                .update(text.as_bytes());
+        };
+        for Setting { key, value, .. } in self.all() {
+            add(&key);
+            add(&value);
+        }
+        // Keys are shown by their number only.
+        for key in self
+            .get(|profile| profile.authorized_keys.as_ref())
+            .into_iter()
+            .flatten()
+        {
+            add(key);
+        }
+        let mut digest = [0; 8];
+        hasher.finalize_xof().fill(&mut digest);
+        u64::from_le_bytes(digest)
+    }
+
+    fn one(&self, setting: &Descriptor) -> Option<Setting> {
+        let shown = setting.shown;
+        let all = self
+            .chain
+            .iter()
+            .filter_map(|(from, profile)| Some((from, shown(profile)?)));
+        let mut all: Vec<Hidden> = all
+            .map(|(from, value)| Hidden {
+                from: from.clone(),
                 value,
-                profile: (*profile).to_owned(),
             })
-        });
-        said.collect()
+            .collect();
+        if all.is_empty() {
+            return None;
+        }
+        let Hidden { mut from, value } = all.remove(0);
+        let added = self.own.and_then(|own| shown(own.added()));
+        // The node adds to the strongest of its profiles' values, which is not hidden then.
+        let replaces = self.own.is_some_and(|own| shown(own.set()).is_some());
+        if added.is_some() && !replaces && !all.is_empty() {
+            from = all.remove(0).from;
+        }
+        Some(Setting {
+            key: setting.key.to_owned(),
+            value,
+            from,
+            added,
+            hides: all,
+        })
     }
 }

@@ -32,6 +32,7 @@ fn node(name: &str, hwaddr: &str, profiles: &[&str]) -> Node {
         profiles: profiles.iter().map(|p| (*p).to_owned()).collect(),
         groups: ["old".to_owned()].into(),
         attributes: Default::default(),
+        settings: Default::default(),
     }
 }
 

@@ -25,7 +25,7 @@ fn limps(rig: &Rig, name: &str) {
 
 fn holders(rig: &Rig, version: &str) -> String {
     let world = rig.world.load();
-    let holds = world.assignments.holds(&world.site, &world.images);
+    let holds = world.assignments.holds(&world.site, &world.inventory, &world.images);
     holds
         .get(&image(version))
         .map(|reasons| reasons.join("; "))
