@@ -182,7 +182,7 @@ fn settings_are_exported_edited_and_imported() {
     let why = daemon.complains(&import);
     assert!(
         why.contains(
-            "nodes.toml:5:14: node r01n01: templates = [\"ba se\"]: 'ba se' is not the name of a template tree"
+            "nodes.toml:5:36: node r01n01: templates = [\"ba se\"]: 'ba se' is not the name of a template tree"
         ),
         "{why}"
     );

@@ -5,14 +5,14 @@
 
 use super::{
     Profile, Site,
-    diagnostic::{Report, shown},
+    diagnostic::{Report, one_line, shown},
     profile::{Descriptor, Form, KEYS, SETTINGS, add_texts, setting, values, words},
     section::Section,
     value::{self, Value, to_toml},
 };
 use rackstrap_base::words::closest;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -23,8 +23,8 @@ use toml::{
 #[serde(from = "BTreeMap<String, Value>", into = "BTreeMap<String, Value>")]
 pub struct NodeSettings {
     written: BTreeMap<String, Value>,
-    set: Profile,
-    added: Profile,
+    /// The values that were read: those that replace, and those that add.
+    read: Arc<(Profile, Profile)>,
 }
 
 /// Why a setting of a node is not used.
@@ -48,6 +48,7 @@ impl fmt::Display for SettingProblem {
             message,
             help,
         } = self;
+        let key = one_line(key);
         match value.as_str() {
             "" => write!(f, "{key}: {message}; {help}"),
             _ => write!(f, "{key} = {value}: {message}; {help}"),
@@ -61,7 +62,10 @@ impl From<BTreeMap<String, Value>> for NodeSettings {
         let mut problems = Vec::new();
         let set = read(&written, "", None, &mut problems);
         let added = read(&written, "+", None, &mut problems);
-        NodeSettings { written, set, added }
+        NodeSettings {
+            written,
+            read: Arc::new((set, added)),
+        }
     }
 }
 
@@ -84,12 +88,12 @@ impl NodeSettings {
 
     /// The values that replace those of profiles.
     pub fn set(&self) -> &Profile {
-        &self.set
+        &self.read.0
     }
 
     /// The values that are added to those of profiles.
     pub fn added(&self) -> &Profile {
-        &self.added
+        &self.read.1
     }
 
     /// The settings that `site` does not allow, in the order of their keys.

@@ -44,7 +44,7 @@ fn a_setting_is_refused_as_the_site_file_refuses_it() {
         ),
         (
             json!({ "console": 7 }),
-            "console = 7: 'console' is a string, not an integer; write text in double quotes",
+            "console = 7: 'console' is a string, not an integer; write console = \"ttyS0,115200\"",
         ),
         (
             json!({ "ram-size": "5GB" }),

@@ -268,9 +268,9 @@ fn patch_all(nodes: Vec<String>, patch: Patch) -> Vec<Change> {
 /// `rackstrap node set`
 pub fn set(client: &Client, args: SetArgs) -> Result<()> {
     let (nodes, settings) = split_set(args.nodes)?;
-    let anything = !(args.profile.is_empty() && args.join.is_empty() && args.leave.is_empty())
-        || !(args.attr.is_empty() && args.hwaddr.is_empty() && settings.is_empty());
-    if nodes.is_empty() || !anything {
+    let lists = args.profile.is_empty() && args.join.is_empty() && args.leave.is_empty();
+    let nothing = lists && args.attr.is_empty() && args.hwaddr.is_empty() && settings.is_empty();
+    if nodes.is_empty() || nothing {
         let what = if nodes.is_empty() {
             "no nodes"
         } else {
@@ -310,8 +310,9 @@ pub fn set(client: &Client, args: SetArgs) -> Result<()> {
 /// `rackstrap node unset`
 pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
     let (nodes, keys) = split_unset(args.nodes)?;
-    let anything = args.profiles || args.groups || !(args.profile.is_empty() && args.group.is_empty());
-    if nodes.is_empty() || !(anything || !(args.attr.is_empty() && args.hwaddr.is_empty() && keys.is_empty())) {
+    let lists = args.profile.is_empty() && args.group.is_empty() && args.attr.is_empty() && args.hwaddr.is_empty();
+    let nothing = lists && !args.profiles && !args.groups && keys.is_empty();
+    if nodes.is_empty() || nothing {
         let what = if nodes.is_empty() {
             "no nodes"
         } else {

@@ -31,7 +31,7 @@ pub struct NewNode {
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
     /// Its own settings, which win over those of its profiles.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "NodeSettings::is_empty")]
     pub settings: NodeSettings,
 }
 
@@ -56,8 +56,10 @@ pub struct Patch {
     /// Names of attributes to remove.
     pub drop_attributes: BTreeSet<String>,
     /// Own settings to change: `KEY` replaces, `KEY+` adds, `KEY-` takes away.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, Value>,
     /// Keys of own settings to remove, before `settings` are changed.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub drop_settings: BTreeSet<String>,
 }
 

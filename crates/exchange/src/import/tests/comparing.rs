@@ -124,6 +124,7 @@ fn entries_that_were_not_read_from_a_file_are_checked_too() {
         profiles: None,
         groups: None,
         attributes: None,
+        settings: None,
         places: Places::default(),
     };
     let found = compare(
