@@ -8,6 +8,7 @@ mod freebsd;
 mod images;
 mod loaders;
 mod nodes;
+mod vars;
 
 pub use nodes::of_nodes;
 

@@ -1,6 +1,6 @@
-//! A node's own settings, by the real command: set, shown with their origins, taken away, exported and imported.
+//! A node's own settings and variables, by the real command: set, shown with their origins, taken away, exported and imported.
 
-use super::daemon::Daemon;
+use super::{daemon::Daemon, overlays::image};
 use serde_json::Value;
 
 const PROFILES: &str = "kernel-args = \"quiet\"\nconsole = \"ttyS0,115200\"\n\n[profile.gpu]\nkernel-args = \"iommu=pt\"\n\n\
@@ -193,4 +193,197 @@ fn settings_are_exported_edited_and_imported() {
     assert!(output.status.success(), "{output:?}");
     let args = shown(&daemon, "r01n01")["kernel-args"].clone();
     assert_eq!((&args["value"], &args["from"]), (&"c".into(), &"node".into()));
+}
+
+/// A site whose templates, kernel arguments and mount read variables.
+fn with_variables() -> Daemon {
+    let daemon = Daemon::start_with(|dir, text| {
+        image(dir, 1);
+        let tree = dir.join("templates/site/etc");
+        std::fs::create_dir_all(&tree).unwrap();
+        std::fs::write(
+            tree.join("pdu.j2"),
+            "{{ vars.pdu }} {{ vars.nics | join(',') }} {{ vars.pin }}\n",
+        )
+        .unwrap();
+        text.replace("[server]\n", "vars = { pdu = \"none\", nics = [] }\nvars-secret = { pin = \"0000\" }\n\n[server]\ntemplates-dir = \"templates\"\n")
+            .replace(
+                "[profile.default]\n",
+                "[[mount]]\nwhat = \"{{ vars.pdu }}:/home\"\nwhere = \"/home\"\ntype = \"nfs\"\n\n[profile.gpu.vars]\npdu = \"pdu1\"\n\n\
+                 [profile.default]\nimage = \"debian\"\ntemplates = [\"site\"]\nkernel-args = \"pdu={{ vars.pdu }}\"\n",
+            )
+    });
+    daemon.says("node add r01n01 --hwaddr 52:54:00:01:01:01 --profile gpu");
+    daemon.says("node add r01n02 --hwaddr 52:54:00:01:01:02");
+    daemon
+}
+
+#[test]
+fn variables_are_merged_by_name_and_read_everywhere() {
+    let daemon = with_variables();
+    assert_eq!(daemon.says("overlay render r01n02 etc/pdu --secrets"), "none  0000\n");
+    assert_eq!(
+        daemon.says("node set r01n01 vars.pdu=pdu2 vars.nics=[\"ib0\",\"ib1\"] vars-secret.pin=s3cret"),
+        "r01n01: sets vars-secret.pin - -> (hidden), sets vars.nics - -> [\"ib0\", \"ib1\"], sets vars.pdu - -> pdu2\n"
+    );
+    assert_eq!(
+        daemon.says("overlay render r01n01 etc/pdu --secrets"),
+        "pdu2 ib0,ib1 s3cret\n"
+    );
+    assert_eq!(
+        daemon.says("overlay render r01n01 etc/pdu"),
+        "pdu2 ib0,ib1 (hidden; --secrets shows it)\n"
+    );
+    assert!(
+        daemon
+            .says("overlay render r01n01 etc/fstab")
+            .contains("\npdu2:/home /home nfs ")
+    );
+    let all = shown(&daemon, "r01n01");
+    assert_eq!(
+        (&all["vars.pdu"]["value"], &all["vars.pdu"]["from"]),
+        (&"\"pdu2\"".into(), &"node".into())
+    );
+    assert_eq!(
+        all["vars.pdu"]["hides"],
+        serde_json::json!([{ "from": "profile gpu", "value": "\"pdu1\"" }, { "from": "cluster", "value": "\"none\"" }])
+    );
+    assert_eq!(all["vars-secret.pin"]["value"], "(hidden)");
+    let explained = daemon.says("explain r01n01");
+    assert!(explained.contains("pdu=pdu2"), "{explained}");
+    assert!(
+        daemon
+            .says("overlay render r01n01")
+            .contains("\n    vars.nics: [\"ib0\", \"ib1\"]\n    vars.pdu: \"pdu2\"\n")
+    );
+    daemon.says("node unset r01n01 vars.pdu");
+    assert_eq!(
+        daemon.says("overlay render r01n01 etc/pdu --secrets"),
+        "pdu1 ib0,ib1 s3cret\n",
+        "its profile's"
+    );
+    // A table is no text.
+    daemon.says("node set r01n01 vars.pdu={a=1}");
+    let explained = daemon.says("explain r01n01");
+    assert!(
+        explained.contains("kernel-args: vars.pdu is a table, and a text is wanted here"),
+        "{explained}"
+    );
+    for (words, says) in [
+        ("node set r01n01 vars.a-b=1", "'a-b' is not the name of a variable"),
+        (
+            "node set r01n01 vars.a+=1",
+            "vars.a is a variable, to which nothing can be added",
+        ),
+        (
+            "node set r01n01 vars.a=@/nonexistent",
+            "reading the value of a variable from /nonexistent",
+        ),
+        ("node set r01n01 kernel-args={{vars.pin", "has {{ without }}"),
+    ] {
+        let why = daemon.complains(words);
+        assert!(why.contains(says), "{words}: {why}");
+    }
+    daemon.says("node set r01n01 vars.pdu=x kernel-args=pin={{vars.pin}}");
+    assert!(
+        daemon
+            .says("explain r01n01")
+            .contains("vars.pin is secret, and this is no place for a secret")
+    );
+}
+
+#[test]
+fn a_secret_variable_is_in_no_listing_and_stays_when_files_are_imported() {
+    let daemon = with_variables();
+    let file = daemon.config().with_file_name("pin");
+    std::fs::write(&file, "s3cret\n").unwrap();
+    daemon.says(&format!(
+        "node set r01n01 vars.pdu=pdu2 vars-secret.pin=@{}",
+        file.display()
+    ));
+    std::fs::write(&file, "s3cret2\n").unwrap();
+    assert_eq!(
+        daemon.says(&format!("node set r01n01 vars-secret.pin=@{}", file.display())),
+        "r01n01: sets vars-secret.pin (hidden) -> (hidden, new)\n"
+    );
+    let exported = daemon.says("node export");
+    let file = daemon.config().with_file_name("nodes.toml");
+    std::fs::write(&file, exported.replace("pdu2", "pdu3")).unwrap();
+    let imported = daemon.says(&format!("node import {}", file.display()));
+    assert!(
+        imported.starts_with("r01n01: sets vars.pdu pdu2 -> pdu3\n"),
+        "{imported}"
+    );
+    assert_eq!(
+        daemon.says("overlay render r01n01 etc/pdu --secrets"),
+        "pdu3  s3cret2\n"
+    );
+    let history = daemon.says("node history r01n01");
+    assert!(
+        history.contains("sets vars-secret.pin (hidden) -> (hidden, new)"),
+        "{history}"
+    );
+    for command in [
+        "node show r01n01",
+        "node show r01n01 --json",
+        "node list --json",
+        "node export",
+        "node history r01n01",
+        "node history r01n01 --json",
+        "explain r01n01",
+        "explain r01n01 --json",
+        "status --json",
+        "overlay render r01n01",
+        "overlay render r01n01 --json",
+        "timeline r01n01 --json",
+        "node set r01n01 vars.x=1 --json",
+        "node edit r01n01 --dry-run",
+    ] {
+        let output = daemon
+            .command(command)
+            .env("VISUAL", "")
+            .env("EDITOR", "cat >&2")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(!said.contains("s3cret"), "{command}: {said}");
+    }
+}
+
+#[test]
+fn an_undefined_variable_is_an_error_with_its_place_and_its_nodes() {
+    let daemon = with_variables();
+    let check = || {
+        let output = daemon.run("check");
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let text = std::fs::read_to_string(daemon.config()).unwrap();
+    std::fs::write(
+        daemon.config(),
+        text.replace("pdu={{ vars.pdu }}", "pdu={{ vars.pud }}"),
+    )
+    .unwrap();
+    let (good, said) = check();
+    let line = text.lines().position(|line| line.starts_with("kernel-args")).unwrap() + 1;
+    let place =
+        format!("site.toml:{line}:15: kernel-args of profile default: vars.pud is not defined, for r01n[01-02]");
+    assert!(!good && said.contains(&place), "{said}");
+    std::fs::write(daemon.config(), text.replace("pdu = \"none\", ", "")).unwrap();
+    let (_, said) = check();
+    assert!(
+        said.contains("kernel-args of profile default: vars.pdu is not defined, for r01n02;")
+            || said.contains("vars.pdu is not defined, for r01n02\n"),
+        "{said}"
+    );
+    assert!(
+        said.contains("the mount on /home: vars.pdu is not defined, for r01n02"),
+        "{said}"
+    );
+    assert!(
+        said.contains("templates/site/etc/pdu.j2:1:4: 'vars.pdu' is not defined"),
+        "{said}"
+    );
+    std::fs::write(daemon.config(), &text).unwrap();
+    let (_, said) = check();
+    assert!(!said.contains("is not defined"), "{said}");
 }

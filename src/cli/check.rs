@@ -128,8 +128,10 @@ fn with_findings(mut result: Value, here: &Here) -> Value {
 fn own_files(site: &Site, inventory: &Inventory) -> Vec<Diagnostic> {
     let mut all = trees(site, inventory);
     let dir = site.server.bootscripts_dir.as_deref();
-    if let Err(message) = Scripts::load(dir) {
-        all.push(of_directory(dir.unwrap_or(Path::new("bootscripts")), message));
+    match (Scripts::load(dir), dir) {
+        (Err(message), _) => all.push(of_directory(dir.unwrap_or(Path::new("bootscripts")), message)),
+        (Ok(scripts), Some(dir)) => all.extend(scripts.problems(site, inventory, dir)),
+        (Ok(_), None) => {}
     }
     all
 }
@@ -472,9 +474,9 @@ mod tests {
         let text = include_str!("../../rackstrap.example.toml").replace("http-port = 80", "http-prot = 80");
         let result = check(&text);
         insta::assert_snapshot!(as_text(Path::new("site.toml"), &result, &[]), @r"
-        site.toml:23:1: [server] has no key 'http-prot'
+        site.toml:27:1: [server] has no key 'http-prot'
            |
-        23 | http-prot = 80
+        27 | http-prot = 80
            | ^^^^^^^^^
            = did you mean 'http-port'?
 
@@ -482,7 +484,7 @@ mod tests {
         ");
         let json = as_json(Path::new("site.toml"), &result, &[]);
         assert_eq!(json["ok"], false);
-        assert_eq!(json["problems"][0]["line"], 23);
+        assert_eq!(json["problems"][0]["line"], 27);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Settings that nodes of the inventory have, and that the site file no longer has or that no image is for.
 
-use super::{Finding, finding, images};
+use super::{Finding, finding, images, vars};
 use rackstrap_catalog::Catalog;
 use rackstrap_hostlist::NodeSet;
 use rackstrap_model::inventory::Node;
@@ -10,7 +10,13 @@ use std::collections::BTreeMap;
 /// Profiles that nodes have and `site` does not, settings of their own that it no longer allows, and nodes whose names or
 /// addresses do not follow its patterns. All keep what they have, so no other message reports it. Then images of nodes' own
 /// that do not exist.
-pub fn of_nodes<'a>(site: &Site, catalog: &Catalog, nodes: impl Iterator<Item = &'a Node>) -> Vec<Finding> {
+pub fn of_nodes<'a>(site: &Site, catalog: &Catalog, nodes: impl Iterator<Item = &'a Node> + Clone) -> Vec<Finding> {
+    let mut found = of_each(site, catalog, nodes.clone());
+    found.extend(vars::of_nodes(site, nodes));
+    found
+}
+
+fn of_each<'a>(site: &Site, catalog: &Catalog, nodes: impl Iterator<Item = &'a Node>) -> Vec<Finding> {
     let naming = &site.cluster.naming;
     let mut settings: BTreeMap<String, (SettingProblem, NodeSet)> = BTreeMap::new();
     let mut own_images: BTreeMap<&str, NodeSet> = BTreeMap::new();

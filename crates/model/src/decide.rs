@@ -218,6 +218,15 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
             None => Ok(version),
         })
         .inspect_err(|problem| why.push(problem.clone()));
+    // Without its arguments the node could come up as another machine than it should be.
+    let (image, kernel_args) = match settings.kernel_args() {
+        Ok(kernel_args) => (image, kernel_args),
+        Err(problem) => {
+            let problem = format!("kernel-args: {problem}");
+            why.push(problem.clone());
+            (image.and(Err(problem)), String::new())
+        }
+    };
     let freebsd = image.as_ref().ok().filter(|version| version.is_freebsd());
     // A loader of the site file wins: iPXE leads to FreeBSD's loader, too. Firmware that asks for names of its own is offered no file.
     let stays = (loader.as_ref()).is_ok_and(|choice| choice.of_site || choice.files.is_empty());
@@ -254,7 +263,7 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
         image,
         loader,
         disk,
-        kernel_args: settings.text(|p| &p.kernel_args).unwrap_or_default().to_owned(),
+        kernel_args,
         templates: settings.templates(),
         authorized_keys: settings
             .get(|p| p.authorized_keys.as_ref())

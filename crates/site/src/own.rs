@@ -6,9 +6,11 @@
 use super::{
     Profile, Site,
     diagnostic::{Report, one_line, shown},
-    profile::{Descriptor, Form, KEYS, SETTINGS, add_texts, setting, values, words},
+    kernel_args::words,
+    profile::{Descriptor, Form, KEYS, SETTINGS, add_texts, setting, values},
     section::Section,
     value::{self, Value, to_toml},
+    vars::{self, Vars},
 };
 use rackstrap_base::words::closest;
 use serde::{Deserialize, Serialize};
@@ -18,6 +20,9 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+/// Shown instead of the value of a secret variable.
+pub const HIDDEN: &str = "(hidden)";
+
 /// The settings of one node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "BTreeMap<String, Value>", into = "BTreeMap<String, Value>")]
@@ -26,6 +31,11 @@ pub struct NodeSettings {
     /// The values that were read: those that replace, and those that add.
     read: Arc<(Profile, Profile)>,
 }
+
+/// Prefix of the key of a variable.
+const VAR: &str = "vars.";
+/// Prefix of the key of a secret variable.
+const SECRET: &str = "vars-secret.";
 
 /// Why a setting of a node is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +70,10 @@ impl From<BTreeMap<String, Value>> for NodeSettings {
     /// Settings that cannot be read have no effect; [`NodeSettings::problems`] names them.
     fn from(written: BTreeMap<String, Value>) -> Self {
         let mut problems = Vec::new();
-        let set = read(&written, "", None, &mut problems);
+        let set = Profile {
+            vars: variables(&written, &mut problems),
+            ..read(&written, "", None, &mut problems)
+        };
         let added = read(&written, "+", None, &mut problems);
         NodeSettings {
             written,
@@ -81,7 +94,7 @@ impl NodeSettings {
         self.written.is_empty()
     }
 
-    /// All of them, by key; a key that ends with `+` adds.
+    /// All of them, by key: `KEY+` adds, `vars.NAME` and `vars-secret.NAME` are variables.
     pub fn written(&self) -> &BTreeMap<String, Value> {
         &self.written
     }
@@ -100,7 +113,8 @@ impl NodeSettings {
     pub fn problems(&self, site: &Site) -> Vec<SettingProblem> {
         let mut problems = Vec::new();
         let layouts: Vec<&str> = site.layouts.keys().map(String::as_str).collect();
-        for key in self.written.keys() {
+        variables(&self.written, &mut problems);
+        for key in self.written.keys().filter(|key| variable(key).is_none()) {
             let (name, adds) = split(key);
             let wrong = match setting(name) {
                 None => Some(unknown(name)),
@@ -131,10 +145,22 @@ impl NodeSettings {
         };
         let wrong = |(message, help)| SettingProblem {
             key: key.to_owned(),
-            value: shown_value(value),
+            value: shown_value(key, value),
             message,
             help,
         };
+        if let Some((variable, secret)) = variable(name) {
+            if key != name {
+                let message = format!("{name} is a variable, to which nothing can be added");
+                return Err(wrong((message, format!("write {name}=VALUE"))));
+            }
+            // A variable is secret or it is not.
+            let other = if secret { VAR } else { SECRET };
+            self.written.remove(&format!("{other}{variable}"));
+            self.written.insert(name.to_owned(), value.clone());
+            *self = NodeSettings::from(std::mem::take(&mut self.written));
+            return Ok(());
+        }
         let Some(descriptor) = setting(name) else {
             return Err(wrong(unknown(name)));
         };
@@ -189,6 +215,12 @@ impl NodeSettings {
     }
 }
 
+/// The name of the variable that a key stands for, and whether it is secret; none for a setting.
+pub fn variable(key: &str) -> Option<(&str, bool)> {
+    let secret = key.strip_prefix(SECRET).map(|name| (name, true));
+    secret.or_else(|| Some((key.strip_prefix(VAR)?, false)))
+}
+
 /// The key without its `+`, and whether it had one.
 pub fn split(key: &str) -> (&str, bool) {
     key.strip_suffix('+').map_or((key, false), |key| (key, true))
@@ -199,6 +231,11 @@ pub fn split(key: &str) -> (&str, bool) {
 pub fn meant(key: &str, text: &str) -> Value {
     let name = split(key).0;
     let name = name.strip_suffix('-').unwrap_or(name);
+    match variable(name) {
+        Some((_, true)) => return Value::from(text),
+        Some((_, false)) => return value::parse(text).unwrap_or_else(|| Value::from(text)),
+        None => {}
+    }
     let listed = || value::parse(text).filter(|value| text.starts_with('[') && value.is_array());
     let quoted = || value::parse(text).filter(|value| text.starts_with('"') && value.is_string());
     let string = || quoted().unwrap_or_else(|| Value::from(text));
@@ -219,7 +256,7 @@ pub fn meant(key: &str, text: &str) -> Value {
 fn unknown(name: &str) -> (String, String) {
     let help = match closest(name, KEYS) {
         Some(near) => format!("did you mean '{near}'?"),
-        None => format!("the settings are {}", KEYS.join(", ")),
+        None => format!("the settings are {}, and vars.NAME for a variable", KEYS.join(", ")),
     };
     (format!("a node has no setting '{}'", shown(name)), help)
 }
@@ -234,8 +271,33 @@ fn one_value(name: &str) -> (String, String) {
     )
 }
 
-fn shown_value(value: &Value) -> String {
-    shown(&to_toml(value))
+fn shown_value(key: &str, value: &Value) -> String {
+    match variable(key) {
+        Some((_, true)) => HIDDEN.to_owned(),
+        _ => shown(&to_toml(value)),
+    }
+}
+
+/// The variables of a node.
+fn variables(written: &BTreeMap<String, Value>, problems: &mut Vec<SettingProblem>) -> Vars {
+    let mut all = Vars::default();
+    for (key, value) in written {
+        let Some((name, secret)) = variable(key) else { continue };
+        let read = vars::check_name(name).and_then(|()| vars::check_value(name, secret, value.clone()));
+        match read {
+            Ok(Value::String(text)) if secret => drop(all.secret.insert(name.to_owned(), text)),
+            Ok(value) => drop(all.plain.insert(name.to_owned(), value)),
+            Err((message, help)) => problems.push(SettingProblem {
+                key: key.clone(),
+                value: shown_value(key, value),
+                message,
+                help,
+            }),
+        }
+    }
+    // Of a name that is in both, the secret one counts.
+    all.plain.retain(|name, _| !all.secret.contains_key(name));
+    all
 }
 
 /// Reads the settings whose keys end with `suffix`.
@@ -276,7 +338,7 @@ fn read(
             let at = known.get(problem.line.saturating_sub(1));
             SettingProblem {
                 key: at.map(|(key, ..)| (*key).clone()).unwrap_or_default(),
-                value: at.map(|(.., value)| shown_value(value)).unwrap_or_default(),
+                value: at.map(|(key, _, value)| shown_value(key, value)).unwrap_or_default(),
                 message: problem.message,
                 help: problem.help,
             }

@@ -3,15 +3,14 @@
 use super::{
     Profile,
     diagnostic::{Report, quote, shown},
+    kernel_args::{self, words},
     section::Section,
+    vars,
 };
 use rackstrap_base::words::closest;
-use rackstrap_wire::{Check, ImageRef, cmdline};
+use rackstrap_wire::{Check, ImageRef};
 use toml::{Spanned, de::DeValue};
 
-/// x86 kernels accept 2,048 bytes of command line (COMMAND_LINE_SIZE in asm/setup.h); half of it is reserved for rackstrap's
-/// own arguments.
-const KERNEL_ARGS: usize = 1024;
 const MOST_TEMPLATES: usize = 32;
 const MOST_KEYS: usize = 256;
 const MOST_CHECKS: usize = 32;
@@ -163,6 +162,18 @@ pub(super) const KEYS: [&str; SETTINGS.len()] = {
     keys
 };
 
+/// All keys of a profile: those of [`SETTINGS`], and its variables.
+pub(super) const SECTION: [&str; SETTINGS.len() + 2] = {
+    let mut keys = [vars::VARS; SETTINGS.len() + 2];
+    let mut at = 0;
+    while at < SETTINGS.len() {
+        keys[at] = SETTINGS[at].key;
+        at += 1;
+    }
+    keys[at] = vars::SECRETS;
+    keys
+};
+
 /// The setting with that key.
 pub(super) fn setting(key: &str) -> Option<&'static Descriptor> {
     SETTINGS.iter().find(|setting| setting.key == key)
@@ -195,17 +206,6 @@ pub(super) fn add_texts(to: &mut String, more: &str) {
     }
 }
 
-/// The words of kernel arguments, as the kernel separates them: a blank between double quotes belongs to its word (next_arg in
-/// lib/cmdline.c).
-pub(super) fn words(text: &str) -> Vec<&str> {
-    let mut inside = false;
-    let separates = |c: char| {
-        inside ^= c == '"';
-        c == ' ' && !inside
-    };
-    text.split(separates).filter(|word| !word.is_empty()).collect()
-}
-
 /// Reads the section of one profile.
 struct Reader<'a, 'r> {
     report: &'a mut Report<'r>,
@@ -226,7 +226,10 @@ pub(super) fn read(
         let help = "write a-z, 0-9, dots, - and _, a letter or digit first, such as [profile.gpu]";
         report.error(name.span(), message, help);
     }
-    values(report, section, Some(layouts))
+    Profile {
+        vars: vars::read(report, section),
+        ..values(report, section, Some(layouts))
+    }
 }
 
 /// The values of all settings in `section`. `layouts` are the layouts that exist; none if they are unknown.
@@ -260,8 +263,8 @@ impl Reader<'_, '_> {
     }
 
     fn kernel_args(&mut self, key: &str) -> Option<String> {
-        let args = self.section.parsed(self.report, key, "\"quiet\"", read_kernel_args)?;
-        for arg in args.get_ref().split(' ') {
+        let args = self.section.parsed(self.report, key, "\"quiet\"", kernel_args::read)?;
+        for arg in words(args.get_ref()) {
             let help = match arg.split_once('=').map_or(arg, |(key, _)| key) {
                 "root" | "nfsroot" | "rootflags" | "rootfstype" => "remove it: rackstrap's agent mounts the root",
                 "init" => "write init = \"…\" in the profile",
@@ -380,64 +383,6 @@ fn read_firmware(text: &str) -> Result<String, Problem> {
             "write firmware = \"network-first\" to put the network first in the boot order of UEFI firmware, or \"\" to leave it".to_owned(),
         )),
     }
-}
-
-fn read_kernel_args(text: &str) -> Result<String, Problem> {
-    let wrong = |message: String, help: &str| Err((message, help.to_owned()));
-    if let Some(c) = text
-        .chars()
-        .find(|c| !(' '..='~').contains(c) || "\"'`\\$".contains(*c))
-    {
-        // The text passes through an iPXE script and a GRUB script, which interpret quotes and $ differently.
-        let message = format!("{} cannot be in kernel arguments here", quote(&c.to_string()));
-        return wrong(
-            message,
-            "write words with single blanks between them, without quotes, $ and \\",
-        );
-    }
-    if text.len() > KERNEL_ARGS {
-        let message = format!(
-            "the kernel arguments are {} bytes long, at most {KERNEL_ARGS}",
-            text.len()
-        );
-        return wrong(
-            message,
-            "leave some out: the kernel silently truncates its command line",
-        );
-    }
-    let own = cmdline::SERVER
-        .split_once('.')
-        .map_or("rackstrap", |(prefix, _)| prefix);
-    for arg in text.split_whitespace() {
-        let key = arg.split_once('=').map_or(arg, |(key, _)| key);
-        // This argument is for debugging, and the only one of rackstrap's that an administrator may set.
-        if key != cmdline::HOLD && key.strip_prefix(own).is_some_and(|rest| rest.starts_with('.')) {
-            return wrong(format!("only rackstrap may set '{arg}'"), "remove it");
-        }
-        match key {
-            "--" => {
-                return wrong(
-                    "'--' would end the kernel's arguments".to_owned(),
-                    "remove it: configure init by its own files",
-                );
-            }
-            "initrd" => return wrong(format!("only the boot script may set '{arg}'"), "remove it"),
-            "rdinit" => {
-                return wrong(
-                    format!("'{arg}' would start another program instead of rackstrap's agent"),
-                    "remove it; init = \"…\" in the profile names the program that runs after the agent",
-                );
-            }
-            "console" if arg.contains(',') && arg.len() > 64 => {
-                return wrong(
-                    "this console is too long".to_owned(),
-                    "write console = \"ttyS0,115200\" in the profile",
-                );
-            }
-            _ => {}
-        }
-    }
-    Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 fn read_template(text: &str) -> Result<String, Problem> {

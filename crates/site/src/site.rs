@@ -1,5 +1,6 @@
 //! The checked site, on whose values every service may rely.
 
+use super::vars::Vars;
 use ipnet::Ipv4Net;
 use rackstrap_base::subnet::Subnet;
 use rackstrap_hostlist::naming::{Naming, NamingError};
@@ -39,6 +40,9 @@ pub struct Site {
     pub limits: Limits,
     /// `[dns]`; none = the daemon answers no DNS.
     pub dns: Option<Dns>,
+    /// The places (`FILE:LINE:COLUMN`) of texts that read variables: of `kernel-args` by
+    /// `profile NAME`, of a mount by `mount TEXT`.
+    pub places: BTreeMap<String, String>,
 }
 
 /// `[cluster]`: names and addresses.
@@ -52,6 +56,8 @@ pub struct Cluster {
     pub naming: Naming,
     /// Networks that no node may have an address in (`reserved`).
     pub reserved: Vec<Ipv4Net>,
+    /// `[cluster.vars]` and `vars-secret`: below those of all profiles and nodes.
+    pub vars: Vars,
 }
 
 /// `[server]`: where the daemon keeps things and listens.
@@ -110,6 +116,8 @@ pub struct Profile {
     pub checks: Option<Vec<String>>,
     /// Whether a node on which logins fail is `degraded`; true if it is left out.
     pub check_login: Option<bool>,
+    /// `[profile.NAME.vars]` and `vars-secret`
+    pub vars: Vars,
 }
 
 /// `[layout.NAME]`: the layout of a disk, and which data it may overwrite.
@@ -290,6 +298,7 @@ impl Site {
             ram_size: own.ram_size.or(base.ram_size),
             checks: own.checks.or(base.checks),
             check_login: own.check_login.or(base.check_login),
+            vars: own.vars,
         })
     }
 

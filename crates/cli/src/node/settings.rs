@@ -1,9 +1,16 @@
-//! Settings among the arguments of `node set`, `node unset` and `node add`: `image=debian@2`, `kernel-args+=quiet`.
+//! Settings among the arguments of `node set`, `node unset` and `node add`: `image=debian@2`, `kernel-args+=quiet`, `vars.pdu=pdu2`.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use rackstrap_base::words::closest;
-use rackstrap_site::{SETTINGS, meant_setting, value::Value};
-use std::collections::BTreeMap;
+use rackstrap_site::{SETTINGS, meant_setting, value::Value, variable};
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{Read, stdin},
+};
+
+/// Longest value of a variable that is read from a file, in bytes.
+const MOST: u64 = 64 << 10;
 
 /// Divides the arguments of `node set` into nodes and settings: a name of a node has no `=`.
 ///
@@ -26,9 +33,34 @@ pub fn split_set(arguments: Vec<String>) -> Result<(Vec<String>, BTreeMap<String
         {
             bail!("{name} is changed twice\nhelp: write it once, or run the command twice");
         }
-        settings.insert(key.to_owned(), meant_setting(key, text));
+        let text = match variable(name) {
+            Some(_) => of_file(text)?,
+            None => text.to_owned(),
+        };
+        settings.insert(key.to_owned(), meant_setting(key, &text));
     }
     Ok((nodes, settings))
+}
+
+/// The text of a variable: `@FILE` is the text of a file, `@-` of standard input, without the newline at its end; `@@` begins a
+/// text with `@`. A secret that is on no command line is in no list of processes.
+fn of_file(text: &str) -> Result<String> {
+    let Some(name) = text.strip_prefix('@') else {
+        return Ok(text.to_owned());
+    };
+    if name.starts_with('@') {
+        return Ok(name.to_owned());
+    }
+    let mut read = String::new();
+    let done = match name {
+        "-" => stdin().take(MOST + 1).read_to_string(&mut read),
+        path => File::open(path).and_then(|file| file.take(MOST + 1).read_to_string(&mut read)),
+    };
+    done.with_context(|| format!("reading the value of a variable from {name}"))?;
+    if read.len() as u64 > MOST {
+        bail!("{name} is longer than {MOST} bytes, too long for a variable");
+    }
+    Ok(read.strip_suffix('\n').unwrap_or(&read).to_owned())
 }
 
 /// Divides the arguments of `node unset` into nodes and keys of settings: no node has the name of a key.
@@ -43,7 +75,7 @@ pub fn split_unset(arguments: Vec<String>) -> Result<(Vec<String>, Vec<String>)>
             bail!("'{argument}' has a value, and `unset` takes the key only\nhelp: write {key}");
         }
         let known = || SETTINGS.iter().map(|setting| setting.key);
-        if known().any(|key| key == argument) {
+        if known().any(|key| key == argument) || variable(&argument).is_some() {
             keys.push(argument);
         } else if let Some(near) =
             closest(&argument, known()).filter(|_| !argument.contains(|c: char| c.is_ascii_digit()))
@@ -76,6 +108,11 @@ mod tests {
             "templates=[\"site\", \"gpu\"]",
             "authorized-keys=",
             "check-login=false",
+            "vars.pdu=pdu2",
+            "vars.nics=[\"ib0\"]",
+            "vars.port=7",
+            "vars.at=@@x",
+            "vars-secret.pin=0042",
             "r02n[01-04]",
         ]);
         let (nodes, settings) = split_set(arguments).unwrap();
@@ -90,6 +127,11 @@ mod tests {
                 "templates": ["site", "gpu"],
                 "authorized-keys": [],
                 "check-login": false,
+                "vars.pdu": "pdu2",
+                "vars.nics": ["ib0"],
+                "vars.port": 7,
+                "vars.at": "@x",
+                "vars-secret.pin": "0042",
             })
         );
         for (words, says) in [
@@ -109,6 +151,8 @@ mod tests {
             (nodes, keys),
             (all(&["r01n03", "@gpu"]), all(&["console", "kernel-args"]))
         );
+        let (_, keys) = split_unset(all(&["r01n03", "vars.pdu", "vars-secret.pin"])).unwrap();
+        assert_eq!(keys, ["vars.pdu", "vars-secret.pin"]);
         for (word, says) in [
             ("consle", "did you mean console?"),
             ("image=debian", "takes the key only\nhelp: write image"),

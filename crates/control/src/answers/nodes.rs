@@ -16,7 +16,7 @@ impl From<&Node> for NodeRow {
             profiles: node.profiles.clone(),
             groups: node.groups.clone(),
             attributes: node.attributes.clone(),
-            settings: node.settings.written().clone(),
+            settings: node.hide_secrets().settings.written().clone(),
         }
     }
 }
@@ -38,6 +38,7 @@ impl From<NodeRow> for Node {
 
 impl From<&Changed> for NodeChange {
     fn from(changed: &Changed) -> Self {
+        let changed = changed.without_secrets();
         NodeChange {
             before: changed.before.as_ref().map(NodeRow::from),
             after: changed.after.as_ref().map(NodeRow::from),

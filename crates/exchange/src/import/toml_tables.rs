@@ -4,7 +4,10 @@ use super::{
     Draft, ENTRIES, Entry, Word, mac,
     report::{Report, shown},
 };
-use rackstrap_site::value::{Value, of_toml, to_toml as to_toml_value};
+use rackstrap_site::{
+    value::{Value, of_toml, to_toml as to_toml_value},
+    variable,
+};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::Range,
@@ -60,8 +63,14 @@ pub fn to_toml(entries: &[Entry]) -> String {
                 Item::Value(toml_edit::Value::InlineTable(pairs.collect())),
             );
         }
-        if let Some(settings) = entry.settings.as_ref().filter(|settings| !settings.is_empty()) {
-            let text = to_toml_value(&Value::Object(settings.clone().into_iter().collect()));
+        // Files of nodes are kept in git: secret values are not in them, and an import leaves those of the node.
+        let open = entry.settings.iter().flatten();
+        let open: serde_json::Map<String, Value> = open
+            .filter(|(key, _)| !variable(key).is_some_and(|(_, secret)| secret))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        if !open.is_empty() {
+            let text = to_toml_value(&Value::Object(open));
             // What is written here is TOML, unless a row of the store has what no reader accepts.
             table.insert("settings", text.parse().map_or(Item::None, Item::Value));
         }
@@ -291,6 +300,11 @@ fn settings(report: &mut Report<'_>, value: &Spanned<DeValue<'_>>) -> Option<BTr
     let mut all = BTreeMap::new();
     for (key, value) in table {
         match of_toml(value.get_ref()) {
+            // `vars = { pdu = "pdu2" }` is the same as `"vars.pdu" = "pdu2"`.
+            Ok(Value::Object(table)) if ["vars", "vars-secret"].contains(&key.get_ref().as_ref()) => {
+                let one = |(name, value)| (format!("{}.{name}", key.get_ref()), (key.span(), value));
+                all.extend(table.into_iter().map(one));
+            }
             Ok(read) => drop(all.insert(key.get_ref().to_string(), (key.span(), read))),
             Err((message, help)) => report.error(value.span(), message, help),
         }

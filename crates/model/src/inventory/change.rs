@@ -3,6 +3,7 @@
 use super::{
     Inventory, Node,
     check::{check_attributes, check_groups, check_hwaddrs, check_place, check_profiles, check_settings, find},
+    node::CHANGED,
     refusal::{InventoryError, Refusals},
 };
 use rackstrap_site::{NodeSettings, Site, value::Value};
@@ -105,6 +106,32 @@ impl Changed {
         match (&self.after, &self.before) {
             (Some(node), _) | (None, Some(node)) => &node.name,
             (None, None) => "",
+        }
+    }
+
+    /// The same without the values of secret variables, for listings and the history; one that changed differs from before.
+    #[must_use]
+    pub fn without_secrets(&self) -> Changed {
+        let before = self.before.as_ref().map(|node| (node, node.hide_secrets()));
+        let after = self.after.as_ref().map(|node| {
+            let known = |key: &str| {
+                before
+                    .as_ref()
+                    .and_then(|(before, _)| before.settings.written().get(key))
+            };
+            let mut hidden = node.hide_secrets();
+            let changed = node
+                .secrets()
+                .filter(|(key, value)| known(key).is_some_and(|known| known != *value));
+            for (key, _) in changed {
+                // Cannot fail: the key is a variable's.
+                let _ = hidden.settings.change(key, &Value::from(CHANGED));
+            }
+            hidden
+        });
+        Changed {
+            before: before.map(|(_, hidden)| hidden),
+            after,
         }
     }
 

@@ -22,6 +22,7 @@ pub struct Entry {
 
 /// What changed, one line for each difference: `added`, `hwaddr 52:54:… -> 52:54:…`.
 pub fn differences(changed: &Changed) -> Vec<String> {
+    let changed = &changed.without_secrets();
     let (before, after) = match (&changed.before, &changed.after) {
         (None, Some(node)) => return vec![format!("added{}", described(node))],
         (Some(node), None) => return vec![format!("deleted{}", described(node))],

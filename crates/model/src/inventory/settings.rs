@@ -1,9 +1,17 @@
 //! A node's settings: its own values and those of its profiles, and where each comes from (pure).
 
 use super::Node;
-use rackstrap_site::{Descriptor, NodeSettings, Profile, SETTINGS, Site};
+use rackstrap_site::{
+    Descriptor, HIDDEN, NodeSettings, Profile, SETTINGS, Site, kernel_args,
+    value::{Value, to_toml},
+    vars::{Readable, Vars, expand, has_variables},
+};
 use serde::{Deserialize, Serialize};
-use std::{borrow::Cow, fmt};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// The tree that makes a node of an image. It comes first, unless a profile places it elsewhere.
 const BASE_TREE: &str = "base";
@@ -13,6 +21,8 @@ pub struct Settings<'a> {
     chain: Vec<(Origin, Cow<'a, Profile>)>,
     /// The node's own settings, from which the first of `chain` is made; none if it has none.
     own: Option<&'a NodeSettings>,
+    /// The variables of `[cluster.vars]`, below all others.
+    cluster: &'a Vars,
 }
 
 /// Where a value is written.
@@ -75,7 +85,11 @@ impl<'a> Settings<'a> {
                 None => missing(name),
             }
         }
-        Settings { chain, own: None }
+        Settings {
+            chain,
+            own: None,
+            cluster: &site.cluster.vars,
+        }
     }
 
     /// The settings of a node: its own, and those of its profiles as [`Settings::of`] has them.
@@ -123,9 +137,100 @@ impl<'a> Settings<'a> {
         base.into_iter().chain(named).collect()
     }
 
-    /// All settings that the node or a profile has, in the order of the documentation.
+    /// The kernel arguments, with the values of their variables; empty if there are none.
+    ///
+    /// # Errors
+    /// A variable is not defined, or has a value that cannot be in kernel arguments.
+    pub fn kernel_args(&self) -> Result<String, String> {
+        let text = self.text(|p| &p.kernel_args).unwrap_or_default();
+        if !has_variables(text) {
+            return Ok(text.to_owned());
+        }
+        let expanded = expand(text, |name| self.variable(name))?;
+        match kernel_args::check(&expanded) {
+            Ok(()) => Ok(expanded),
+            Err((message, help)) => Err(format!("{message}; {help}")),
+        }
+    }
+
+    /// Where the text of the kernel arguments is written, what the node adds before the rest; none if there are none.
+    pub fn kernel_args_from(&self) -> Option<String> {
+        let added = self
+            .own
+            .is_some_and(|own| own.added().kernel_args.as_deref().is_some_and(has_variables));
+        let all = self.all();
+        let setting = all.iter().find(|setting| setting.key == "kernel-args")?;
+        Some(match (&setting.from, added) {
+            (_, true) => Origin::Node.to_string(),
+            (Origin::Profile(name), false) => format!("profile {name}"),
+            (from, false) => from.to_string(),
+        })
+    }
+
+    /// The variables of each section, the strongest first.
+    fn sections(&self) -> impl DoubleEndedIterator<Item = (Origin, &Vars)> {
+        let chain = self.chain.iter().map(|(from, profile)| (from.clone(), &profile.vars));
+        chain.chain([(Origin::Cluster, self.cluster)])
+    }
+
+    /// A variable, as a text reads it that every user of a node can see.
+    pub fn variable(&self, name: &str) -> Option<Readable<'_>> {
+        self.sections().find_map(|(_, vars)| match vars.plain.get(name) {
+            Some(value) => Some(Readable::Plain(value)),
+            None => vars.secret.contains_key(name).then_some(Readable::Secret),
+        })
+    }
+
+    /// All variables that are not secret, by name.
+    pub fn plain_vars(&self) -> BTreeMap<&str, &Value> {
+        let mut all = BTreeMap::new();
+        for (_, vars) in self.sections().rev() {
+            all.extend(vars.plain.iter().map(|(name, value)| (name.as_str(), value)));
+            all.retain(|name, _| !vars.secret.contains_key(*name));
+        }
+        all
+    }
+
+    /// All variables by name. Instead of each secret value, `hidden`; none = the secret value.
+    pub fn vars(&self, hidden: Option<&str>) -> BTreeMap<String, Value> {
+        let mut all = BTreeMap::new();
+        for (_, vars) in self.sections().rev() {
+            all.extend(vars.plain.clone());
+            let secret = vars.secret.iter();
+            all.extend(secret.map(|(name, text)| (name.clone(), Value::from(hidden.unwrap_or(text)))));
+        }
+        all
+    }
+
+    /// All settings that the node or a profile has, in the order of the documentation, and then all variables. Secret values are
+    /// hidden.
     pub fn all(&self) -> Vec<Setting> {
-        SETTINGS.iter().filter_map(|setting| self.one(setting)).collect()
+        let settings = SETTINGS.iter().filter_map(|setting| self.one(setting));
+        let names: BTreeSet<&String> = (self
+            .sections()
+            .flat_map(|(_, vars)| vars.plain.keys().chain(vars.secret.keys())))
+        .collect();
+        let variables = names.into_iter().filter_map(|name| {
+            let mut all: Vec<(bool, Hidden)> = (self.sections())
+                .filter_map(|(from, vars)| {
+                    let secret = vars.secret.contains_key(name);
+                    let value = match secret {
+                        true => HIDDEN.to_owned(),
+                        false => to_toml(vars.plain.get(name)?),
+                    };
+                    Some((secret, Hidden { from, value }))
+                })
+                .collect();
+            let (secret, Hidden { from, value }) = (!all.is_empty()).then(|| all.remove(0))?;
+            Some(Setting {
+                key: format!("{}.{name}", if secret { "vars-secret" } else { "vars" }),
+                value,
+                from,
+                added: None,
+                hides: all.into_iter().map(|(_, hidden)| hidden).collect(),
+            })
+        });
+        settings.chain(variables).collect()
     }
 
     /// Stands for all values: two nodes with the same settings have the same one, in every release that knows the same settings.
@@ -140,7 +245,11 @@ impl<'a> Settings<'a> {
             add(&key);
             add(&value);
         }
-        // Keys are shown by their number only.
+        // Secrets are hidden, and keys are shown by their number only.
+        for (name, value) in self.vars(None) {
+            add(&name);
+            add(&to_toml(&value));
+        }
         for key in self
             .get(|profile| profile.authorized_keys.as_ref())
             .into_iter()
