@@ -387,3 +387,28 @@ fn an_undefined_variable_is_an_error_with_its_place_and_its_nodes() {
     let (_, said) = check();
     assert!(!said.contains("is not defined"), "{said}");
 }
+
+#[test]
+fn a_node_that_pins_a_version_is_left_out_of_the_rollout_by_name() {
+    let daemon = Daemon::start_with(|dir, text| {
+        image(dir, 1);
+        image(dir, 2);
+        text.replace("[profile.default]\n", "[profile.default]\nimage = \"debian\"\n")
+    });
+    daemon.says("node add r01n01 image=debian@1 --hwaddr 52:54:00:01:01:01");
+    daemon.says("node add r01n02 --hwaddr 52:54:00:01:01:02");
+    daemon.says("image promote debian@1");
+    let why = daemon.complains("rollout start debian@2 --nodes r01n[01-02]");
+    assert!(why.contains("r01n01: pinned to debian@1 by its own setting"), "{why}");
+    let begun = daemon.run("rollout start debian@2 --nodes r01n02");
+    let said = String::from_utf8_lossy(&begun.stdout) + String::from_utf8_lossy(&begun.stderr);
+    assert!(
+        begun.status.success() && said.contains("r01n01: left out, because their settings pin debian@1"),
+        "{said}"
+    );
+    let explained = daemon.says("explain r01n01");
+    assert!(
+        explained.contains("this node is left out, because its settings pin debian@1"),
+        "{explained}"
+    );
+}
