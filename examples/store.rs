@@ -133,6 +133,7 @@ fn make(dir: &Path, nodes: u32, events: u32) -> Result {
             profiles: vec!["compute".into()],
             groups: BTreeSet::from(["new".to_owned()]),
             attributes: Default::default(),
+            settings: Default::default(),
         })
     };
     let changes: Vec<Change> = (0..nodes).map(new).collect();

@@ -121,6 +121,8 @@ impl FreeBsd {
             // Its reporter asks from a port that only root can use.
             privileged: true,
             doubted,
+            // Its loader gets few of them, and no kernel arguments.
+            settings: None,
         };
         let boot = self.boots.open_on(Timestamp::now(), origin, move |_| plan).await;
         let boot = boot.map_err(|error| error.to_string())?;

@@ -9,6 +9,7 @@ mod freebsd;
 mod images;
 mod loaders;
 mod nodes;
+mod vars;
 
 pub use nodes::of_nodes;
 

@@ -1,5 +1,5 @@
-//! All integration tests in one binary. `answers`, `backup`, `cases`, `cli`, `hostlists`, `images`, `kernels`, `oci`, `overlays`, `recipes`
-//! and `remedies` run the real command. `netns` runs real clients against the engines and the daemon, in network namespaces
+//! All integration tests in one binary. `answers`, `backup`, `cases`, `cli`, `hostlists`, `images`, `kernels`, `oci`, `overlays`, `recipes`,
+//! `remedies` and `settings` run the real command. `netns` runs real clients against the engines and the daemon, in network namespaces
 //! and on loopback. `terminal` and `widths` test output on terminals. `vm` runs virtual machines. `fuzz_corpus` replays the
 //! fuzzers' corpora.
 
@@ -17,6 +17,7 @@ mod oci;
 mod overlays;
 mod recipes;
 mod remedies;
+mod settings;
 mod terminal;
 mod vm;
 mod widths;

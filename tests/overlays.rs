@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Creates a sealed version, as far as the daemon reads it.
-fn image(state: &Path, version: u32) {
+pub(crate) fn image(state: &Path, version: u32) {
     let dir = state.join(format!("images/debian/{version}"));
     fs::create_dir_all(dir.join("root/etc")).unwrap();
     fs::create_dir_all(dir.join("root/usr/sbin")).unwrap();

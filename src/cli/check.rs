@@ -99,7 +99,7 @@ impl Here {
         let loaders = Loaders::load(site).map(Arc::new);
         let mut machine: Vec<String> = problems.iter().map(ToString::to_string).collect();
         machine.extend(of_nodes(site, &images));
-        let (disks, of_nodes) = of_inventory(path, site);
+        let (disks, of_nodes) = of_inventory(path, site, &images);
         let mut found = preflight::findings(site, &images, &loaders);
         if needs_root(&images_dir).is_some() {
             // The images are unknown then; that is one of `problems`.
@@ -128,8 +128,10 @@ fn with_findings(mut result: Value, here: &Here) -> Value {
 fn own_files(site: &Site, inventory: &Inventory) -> Vec<Diagnostic> {
     let mut all = trees(site, inventory);
     let dir = site.server.bootscripts_dir.as_deref();
-    if let Err(message) = Scripts::load(dir) {
-        all.push(of_directory(dir.unwrap_or(Path::new("bootscripts")), message));
+    match (Scripts::load(dir), dir) {
+        (Err(message), _) => all.push(of_directory(dir.unwrap_or(Path::new("bootscripts")), message)),
+        (Ok(scripts), Some(dir)) => all.extend(scripts.problems(site, inventory, dir)),
+        (Ok(_), None) => {}
     }
     all
 }
@@ -364,7 +366,7 @@ fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>, tree
 
 /// The effects of the file on nodes' disks at their next boots; layouts that changed under the same version; settings of nodes
 /// that the file no longer has. The nodes come from a running daemon.
-fn of_inventory(path: &Path, site: &Site) -> (Vec<String>, Vec<Finding>) {
+fn of_inventory(path: &Path, site: &Site, images: &Catalog) -> (Vec<String>, Vec<Finding>) {
     const MOST_LINES: usize = 20;
     let asked = Client::ask_if_there(&site.server.socket, |client| {
         let rows: Vec<api::DiskRow> = client.get(api::paths::DISKS)?;
@@ -402,7 +404,7 @@ fn of_inventory(path: &Path, site: &Site) -> (Vec<String>, Vec<Finding>) {
         .map(|row| (row.layout.name.as_str(), row.layout.version, row.digest.as_str()));
     let mut lines = changed_layouts(site, in_use);
     lines.extend(describe_effects(&effects, MOST_LINES));
-    (lines, preflight::of_nodes(site, nodes.iter()))
+    (lines, preflight::of_nodes(site, images, nodes.iter()))
 }
 
 /// What images lack for the site, and which of the server's users nodes do not get.
@@ -472,9 +474,9 @@ mod tests {
         let text = include_str!("../../rackstrap.example.toml").replace("http-port = 80", "http-prot = 80");
         let result = check(&text);
         insta::assert_snapshot!(as_text(Path::new("site.toml"), &result, &[]), @r"
-        site.toml:23:1: [server] has no key 'http-prot'
+        site.toml:27:1: [server] has no key 'http-prot'
            |
-        23 | http-prot = 80
+        27 | http-prot = 80
            | ^^^^^^^^^
            = did you mean 'http-port'?
 
@@ -482,7 +484,7 @@ mod tests {
         ");
         let json = as_json(Path::new("site.toml"), &result, &[]);
         assert_eq!(json["ok"], false);
-        assert_eq!(json["problems"][0]["line"], 23);
+        assert_eq!(json["problems"][0]["line"], 27);
     }
 
     #[test]

@@ -16,11 +16,11 @@ use rackstrap_base::{
     clock::{Timestamp, duration},
     subnet::{DhcpPart, Subnet, wrong_address},
 };
-use rackstrap_control::answers::{checks_of, status};
+use rackstrap_control::answers::{checks_of, is_stale, status};
 use rackstrap_loaders::Loaders;
 use rackstrap_model::{
     decide::{Decision, Requester, World, decide, loaders_of},
-    inventory::{Change, Changed, Node, Settings, differences},
+    inventory::{Change, Changed, Node, differences},
 };
 use rackstrap_registries::timeline::{NodeState, NodeStatus, Subject, dropped_order, summarise};
 use rackstrap_site::Site;
@@ -191,7 +191,7 @@ pub(super) async fn show(
         arch: node.hwaddrs.first().and_then(|hwaddr| context.firmware.of(*hwaddr)),
         ..Requester::default()
     };
-    let (warnings, next) = match decide(&world, &requester) {
+    let (mut warnings, next) = match decide(&world, &requester) {
         Decision::Node(decision) => {
             let (context, world, next) = (context.clone(), world.clone(), decision.all_checks());
             let disks = disks::warnings(&context, &world, &decision.node);
@@ -202,16 +202,19 @@ pub(super) async fn show(
         Decision::Unknown { .. } => Default::default(),
     };
     let row = row.ok_or_else(|| broken(format!("node {name} went away")))?;
-    let checks = match context.boots.get(&row.boot) {
+    let boot = context.boots.get(&row.boot);
+    if row.state.is_up() && boot.as_ref().is_some_and(|boot| is_stale(&world, &node, boot)) {
+        let text = "the settings below changed since it booted: they take effect at its next boot";
+        warnings.push(text.to_owned());
+    }
+    let checks = match boot {
         Some(boot) => checks_of(&boot),
         None => next.into_iter().map(api::CheckRow::of_nobody).collect(),
     };
     Ok(Json(api::NodeAnswer {
         warnings,
         checks,
-        settings: (Settings::of(&world.site, &node.profiles, |_| ()).all().into_iter())
-            .map(api::SettingRow::from)
-            .collect(),
+        settings: api::SettingRow::of(&world, &node),
         status: row,
         hardware: boots.iter().find_map(|boot| boot.hardware.clone()),
         boots: (summarise(&context.recorder.of(&Subject::Node(name))).into_iter())

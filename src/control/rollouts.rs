@@ -9,9 +9,9 @@ use axum::{Json, extract::State};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_hostlist::NodeSet;
 use rackstrap_image::{KernelModules, missing_modules};
-use rackstrap_model::inventory::Settings;
 use rackstrap_registries::{
     boots::Boots,
+    image_setting,
     rollout::{Rollout, RolloutError, Wish},
 };
 use std::collections::BTreeMap;
@@ -75,8 +75,7 @@ pub(super) fn of_node(context: &Context, node: &str) -> Vec<String> {
     let now = Timestamp::now();
     let mut lines = Vec::new();
     let found = world.inventory.iter().find(|one| one.name == node);
-    let settings = found.map(|node| Settings::of(&world.site, &node.profiles, |_| ()));
-    let setting = settings.and_then(|settings| settings.text(|p| &p.image).map(str::to_owned));
+    let setting = found.and_then(|node| image_setting(&world, node));
     for rollout in context.rollouts.all() {
         let member = rollout.nodes.get(node);
         let (image, stage) = (&rollout.image, rollout.stage);
@@ -100,7 +99,11 @@ pub(super) fn of_node(context: &Context, node: &str) -> Vec<String> {
                     "rollout of {image} ({stage}): this node is {batch}, and {state}{why}{waits}"
                 ));
             }
-            // Nodes whose profile pins a version take no part in the rollout.
+            // Nodes whose settings pin a version take no part in the rollout.
+            None if on && setting.as_deref().is_some_and(|setting| pins(setting, &image.name)) => lines.push(format!(
+                "rollout of {image} ({stage}): this node is left out, because its settings pin {}",
+                setting.as_deref().unwrap_or_default()
+            )),
             None if on && setting.as_deref() == Some(&image.name) => lines.push(format!(
                 "rollout of {image} ({stage}): this node is not given it yet, and has {} until then{waits}",
                 rollout.from
@@ -155,10 +158,31 @@ pub(super) async fn begin(
     let begun = move || {
         let wish = Wish::from(asked.wish);
         let rollout = context.rollouts.begin(&wish, &by, Timestamp::now())?.into();
-        let warnings = lacking(&context, &wish);
+        let mut warnings = lacking(&context, &wish);
+        warnings.extend(left_out(&context, &wish.image.name));
         Ok::<_, RolloutError>(api::RolloutBegun { rollout, warnings })
     };
     Ok(Json(blocking(begun).await??))
+}
+
+/// Whether an image setting pins a version of that image.
+fn pins(setting: &str, image: &str) -> bool {
+    setting.split_once('@').is_some_and(|(name, _)| name == image)
+}
+
+/// The nodes that no batch of a rollout of that image gets, because they pin a version of it: one line for each version.
+fn left_out(context: &Shared, image: &str) -> Vec<String> {
+    let world = context.world.load_full();
+    let mut pinned: BTreeMap<String, NodeSet> = BTreeMap::new();
+    for node in world.inventory.iter() {
+        if let Some(setting) = image_setting(&world, node).filter(|setting| pins(setting, image)) {
+            pinned.entry(setting).or_default().insert(node.name.as_str());
+        }
+    }
+    let lines = pinned.into_iter();
+    lines
+        .map(|(version, nodes)| format!("{nodes}: left out, because their settings pin {version}"))
+        .collect()
 }
 
 /// Architectures of nodes at their last boots for which the version has no variant, and kernel modules that their hardware used then

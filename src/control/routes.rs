@@ -202,7 +202,7 @@ async fn show_status(context: Shared, _: String) -> Result<api::StatusAnswer, Re
     }
     let mut warnings = context.warnings.list(now);
     // Computed for each answer and not stored, because commands about nodes correct it.
-    let of_nodes = preflight::of_nodes(&world.site, world.inventory.iter().map(|node| &**node));
+    let of_nodes = preflight::of_nodes(&world.site, &world.images, world.inventory.iter().map(|node| &**node));
     let of_nodes = of_nodes.into_iter().map(|finding| SiteWarning {
         topic: finding.topic,
         message: finding.message,
@@ -370,6 +370,7 @@ async fn explain(
                     .map(ToString::to_string)
                     .collect(),
                 checks,
+                settings: api::SettingRow::of(&world, &decided.node),
             };
             (Some(decision), pinned.map(|boot| api::PinnedBoot::from(&*boot)))
         }
@@ -421,7 +422,7 @@ async fn layouts(State(context): State<Shared>) -> Json<Vec<api::LayoutRow>> {
 
 async fn images_in_use(State(context): State<Shared>) -> Json<Vec<api::ImageUse>> {
     let world = context.world.load();
-    let mut holds = world.assignments.holds(&world.site, &world.images);
+    let mut holds = world.assignments.holds(&world.site, &world.inventory, &world.images);
     let mut images = context.boots.images_in_use();
     images.extend(holds.keys().cloned());
     let uses = images.into_iter().map(|image| {

@@ -17,7 +17,10 @@ use rackstrap_base::{
 };
 use rackstrap_catalog::ImageVersion;
 use rackstrap_image::{kernel_is_signed, permissive_args};
-use rackstrap_model::decide::{Decision, NodeDecision, Requester, World, decide};
+use rackstrap_model::{
+    decide::{Decision, NodeDecision, Requester, World, decide},
+    inventory::Settings,
+};
 use rackstrap_registries::{
     boots::{Origin, Turn},
     discovery::{LoaderReport, Owner},
@@ -347,6 +350,7 @@ impl Service {
             privileged: (world.images.of_plan(&plan))
                 .is_some_and(|version| version.asks_from_privileged_ports() || version.is_freebsd()),
             doubted,
+            settings: Some(Settings::of_node(&world.site, &decision.node, |_| ()).digest()),
         };
         let first = again.is_none();
         let boot = match again {
@@ -375,6 +379,8 @@ impl Service {
             _ => Turn::default(),
         };
         let pauses = Pauses::spread(rand::random());
+        let settings = Settings::of_node(&world.site, &decision.node, |_| ());
+        let vars = settings.plain_vars();
         let text = match version {
             Some(version) if version.is_freebsd() => can_start(asks.language, Some(version))
                 .and_then(|()| self.scripts.load().freebsd(&boot.plan, &base, &pauses)),
@@ -385,6 +391,8 @@ impl Service {
                     base: &base,
                     console: &decision.console,
                     attributes: &decision.node.attributes,
+                    vars: &vars,
+                    is_board: version.is_some_and(|version| is_board(version)),
                     kernel_args: &kernel_args,
                     device_trees: asks.language == ScriptLanguage::Pxelinux
                         && version.is_some_and(|v| has_device_trees(v)),
@@ -532,4 +540,10 @@ fn can_start(language: ScriptLanguage, version: Option<&Arc<ImageVersion>>) -> R
         )),
         _ => Ok(()),
     }
+}
+
+/// Whether the image is for another processor than a PC's, so that U-Boot loads it where PXELINUX would.
+fn is_board(version: &ImageVersion) -> bool {
+    use rackstrap_base::arch::Architecture::{Arm, Arm64, Riscv64};
+    matches!(version.architecture(), Some(Arm64 | Arm | Riscv64))
 }

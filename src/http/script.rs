@@ -1,13 +1,18 @@
 //! Boot scripts, rendered from `bootscripts/`: for each language a script of a node that boots, one of a machine that waits, and one of a
 //! card that is left alone.
 
+mod check;
 mod grub;
+mod limits;
 mod pxelinux;
+mod values;
 
 use include_dir::{Dir, include_dir};
+use limits::{Limit, fits};
 use minijinja::{Environment, UndefinedBehavior, context};
 use rackstrap_base::{bootname::ScriptLanguage, pauses::Pauses, words::closest};
 use rackstrap_registries::boots::Turn;
+use rackstrap_site::value::Value;
 use rackstrap_wire::{HwAddr, Plan, cmdline};
 use std::{
     collections::BTreeMap,
@@ -15,12 +20,9 @@ use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
 };
+use values::{attributes, vars};
 
 static BUILT_IN: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/bootscripts");
-
-/// The longest kernel command line that all kernels here accept uncut (`COMMAND_LINE_SIZE` of
-/// arch/x86/include/asm/setup.h is 2048, with the NUL).
-const MAX_COMMAND_LINE: usize = 2047;
 
 /// The compiled scripts.
 pub struct Scripts(Environment<'static>);
@@ -42,10 +44,14 @@ pub struct NodeScript<'a> {
     pub console: &'a str,
     /// Attributes of the node.
     pub attributes: &'a BTreeMap<String, String>,
+    /// Variables of the node that are not secret.
+    pub vars: &'a BTreeMap<&'a str, &'a Value>,
     /// The site's kernel arguments.
     pub kernel_args: &'a str,
     /// Whether the image has device trees.
     pub device_trees: bool,
+    /// Whether the image is for another processor than a PC's: then U-Boot reads PXELINUX's language.
+    pub is_board: bool,
     /// Pauses between attempts.
     pub pauses: Pauses,
     /// When the node begins to load.
@@ -74,6 +80,7 @@ impl Scripts {
     pub fn load(site_dir: Option<&Path>) -> Result<Self, String> {
         let mut env = Environment::new();
         env.set_undefined_behavior(UndefinedBehavior::Strict);
+        env.set_formatter(values::format);
         env.set_debug(false);
         for file in BUILT_IN.files() {
             let name = file.path().to_string_lossy().into_owned();
@@ -120,12 +127,13 @@ impl Scripts {
 
     fn node_by_ipxe(&self, script: &NodeScript<'_>, kernel_args: &str) -> Result<String, String> {
         let plan = script.plan;
-        fits(kernel_args.len())?;
+        fits(kernel_args.len(), Limit::Kernel)?;
         self.render(
             "node.ipxe.j2",
             context! {
                 node => plan.node.as_str(),
                 attributes => attributes(script, ScriptLanguage::Ipxe),
+                vars => vars(script, ScriptLanguage::Ipxe),
                 image => plan.image.to_string(),
                 boot => plan.id.as_str(),
                 base => script.base,
@@ -165,12 +173,13 @@ impl Scripts {
         // GRUB puts `BOOT_IMAGE=(http,10.5.0.1:80)/boot/ID/kernel` before the arguments (LINUX_IMAGE in its loaders).
         let server = script.base.trim_start_matches("http://");
         let image = format!("BOOT_IMAGE=(http,{server})/boot/{}/kernel ", plan.id);
-        fits(image.len() + line.len())?;
+        fits(image.len() + line.len(), Limit::Kernel)?;
         self.render(
             "node.grub.j2",
             context! {
                 node => plan.node.as_str(),
                 attributes => attributes(script, ScriptLanguage::Grub),
+                vars => vars(script, ScriptLanguage::Grub),
                 image => plan.image.to_string(),
                 boot => plan.id.as_str(),
                 title => grub::word(&format!("rackstrap: {} boots {}", plan.node, plan.image)),
@@ -314,29 +323,6 @@ fn card(hwaddr: HwAddr) -> String {
     format!("01-{}", hwaddr.hyphenated())
 }
 
-/// Refuses a command line of that many bytes if the kernel would cut it.
-fn fits(len: usize) -> Result<(), String> {
-    match len > MAX_COMMAND_LINE {
-        true => Err(format!(
-            "the kernel command line has {len} bytes, and kernels cut it at {MAX_COMMAND_LINE}; shorten kernel-args"
-        )),
-        false => Ok(()),
-    }
-}
-
-/// Attributes of the node without characters that the language would interpret: templates of the site may use them anywhere.
-fn attributes<'a>(script: &NodeScript<'a>, language: ScriptLanguage) -> BTreeMap<&'a str, String> {
-    let plain = |c: char| match language {
-        ScriptLanguage::Ipxe => plain(c),
-        ScriptLanguage::Grub if c.is_control() || "'\"\\$;&|<>{}#".contains(c) => ' ',
-        ScriptLanguage::Pxelinux | ScriptLanguage::RaspberryPi if c.is_control() || "'\\$".contains(c) => ' ',
-        ScriptLanguage::Grub | ScriptLanguage::Pxelinux | ScriptLanguage::RaspberryPi => c,
-    };
-    let all = script.attributes.iter();
-    all.map(|(name, value)| (name.as_str(), value.chars().map(plain).collect()))
-        .collect()
-}
-
 /// Lines for the screen, as the arguments of `echo`.
 fn lines(language: ScriptLanguage, message: &[String]) -> Vec<String> {
     let one = |line: &String| match language {
@@ -378,6 +364,8 @@ mod tests {
             attributes: const { &BTreeMap::new() },
             kernel_args,
             device_trees: false,
+            is_board: false,
+            vars: const { &BTreeMap::new() },
             pauses: Pauses::spread(1),
             turn: Turn::default(),
             limited: true,
@@ -398,7 +386,7 @@ mod tests {
         insta::assert_snapshot!(text.unwrap());
         let problem = scripts.node(Grub, &script(&plan, "a='b'")).unwrap_err();
         assert!(problem.contains("remove it from kernel-args"), "{problem}");
-        let most = MAX_COMMAND_LINE - command_line(&script(&plan, "")).len() - 1;
+        let most = limits::KERNEL - command_line(&script(&plan, "")).len() - 1;
         assert!(scripts.node(Ipxe, &script(&plan, &"x".repeat(most))).is_ok());
         let problem = scripts.node(Grub, &script(&plan, &"x".repeat(most))).unwrap_err();
         assert!(
@@ -503,6 +491,51 @@ mod tests {
             scripts.node(Ipxe, &script).unwrap(),
             "#!ipxe\necho r01n01 row 3     {net0/mac}"
         );
+    }
+
+    #[test]
+    fn a_script_of_the_site_reads_variables_and_prints_no_table() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |text: &str| std::fs::write(dir.path().join("node.ipxe.j2"), text).unwrap();
+        write(
+            "#!ipxe\necho {{ vars.pdu }} {{ vars.disk.size + 1 }} {% for nic in vars.nics %}{{ nic }};{% endfor %}\n",
+        );
+        let values = serde_json::json!({ "pdu": "a && ${x}", "disk": { "size": 7 }, "nics": ["ib0", "ib|1"] });
+        let all = values.as_object().unwrap().iter();
+        let vars = all.map(|(name, value)| (name.as_str(), value)).collect();
+        let plan = plan();
+        let mut script = script(&plan, "");
+        let render = |script: &NodeScript<'_>| Scripts::load(Some(dir.path())).unwrap().node(Ipxe, script);
+        assert!(render(&script).unwrap_err().contains("undefined"), "no such variable");
+        script.vars = &vars;
+        assert_eq!(render(&script).unwrap(), "#!ipxe\necho a     {x} 8 ib0;ib 1;");
+        write("echo {{ vars.disk }}\n");
+        assert!(
+            render(&script)
+                .unwrap_err()
+                .contains("this is a table, and a text is wanted here")
+        );
+    }
+
+    #[test]
+    fn a_command_line_that_the_loader_would_refuse_is_refused() {
+        let plan = plan();
+        let scripts = Scripts::load(None).unwrap();
+        let long = "x".repeat(900);
+        let mut script = script(&plan, &long);
+        assert!(scripts.node(Pxelinux, &script).is_ok(), "PXELINUX");
+        script.is_board = true;
+        let problem = scripts.node(Pxelinux, &script).unwrap_err();
+        assert!(
+            problem.contains("U-Boot takes at most 1023; shorten kernel-args"),
+            "{problem}"
+        );
+        let problem = scripts.node(RaspberryPi, &script).unwrap_err();
+        assert!(
+            problem.contains("a Raspberry Pi's firmware takes at most 1024"),
+            "{problem}"
+        );
+        assert!(scripts.node(Grub, &script).is_ok() && scripts.node(Ipxe, &script).is_ok());
     }
 
     #[test]

@@ -19,11 +19,7 @@ pub(super) fn of_profiles(site: &Site, images: &Catalog) -> Vec<Finding> {
             continue;
         };
         named = true;
-        let found = match name.parse() {
-            Ok(pinned) => images.get(&pinned).is_some(),
-            Err(_) => images.newest(name).is_some(),
-        };
-        if !found {
+        if !is_there(name, images) {
             let profiles = missing.entry(name.to_owned()).or_default();
             profiles.push(format!("[profile.{profile}]"));
         }
@@ -46,8 +42,16 @@ pub(super) fn of_profiles(site: &Site, images: &Catalog) -> Vec<Finding> {
     all
 }
 
+/// Whether an image of that name, or that version, exists.
+pub(super) fn is_there(name: &str, images: &Catalog) -> bool {
+    match name.parse() {
+        Ok(pinned) => images.get(&pinned).is_some(),
+        Err(_) => images.newest(name).is_some(),
+    }
+}
+
 /// How nodes get an image if `wanted` (a name or a pinned version) is missing.
-fn remedy(wanted: &str, images: &Catalog) -> String {
+pub(super) fn remedy(wanted: &str, images: &Catalog) -> String {
     if let Ok(ImageRef { name, .. }) = wanted.parse() {
         // An import gets the next number, which need not be the pinned one.
         return match images.newest(&name) {

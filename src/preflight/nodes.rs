@@ -1,15 +1,25 @@
-//! Settings that nodes of the inventory still have, and that the site file no longer has.
+//! Settings that nodes of the inventory have, and that the site file no longer has or that no image is for.
 
-use super::{Finding, finding};
+use super::{Finding, finding, images, vars};
+use rackstrap_catalog::Catalog;
 use rackstrap_hostlist::NodeSet;
 use rackstrap_model::inventory::Node;
-use rackstrap_site::Site;
+use rackstrap_site::{SettingProblem, Site};
 use std::collections::BTreeMap;
 
-/// Profiles that nodes have and `site` does not, and nodes whose names or addresses do not follow its patterns. Both keep
-/// what they have, so no other message reports it.
-pub fn of_nodes<'a>(site: &Site, nodes: impl Iterator<Item = &'a Node>) -> Vec<Finding> {
+/// Profiles that nodes have and `site` does not, settings of their own that it no longer allows, and nodes whose names or
+/// addresses do not follow its patterns. All keep what they have, so no other message reports it. Then images of nodes' own
+/// that do not exist.
+pub fn of_nodes<'a>(site: &Site, catalog: &Catalog, nodes: impl Iterator<Item = &'a Node> + Clone) -> Vec<Finding> {
+    let mut found = of_each(site, catalog, nodes.clone());
+    found.extend(vars::of_nodes(site, nodes));
+    found
+}
+
+fn of_each<'a>(site: &Site, catalog: &Catalog, nodes: impl Iterator<Item = &'a Node>) -> Vec<Finding> {
     let naming = &site.cluster.naming;
+    let mut settings: BTreeMap<String, (SettingProblem, NodeSet)> = BTreeMap::new();
+    let mut own_images: BTreeMap<&str, NodeSet> = BTreeMap::new();
     let mut profiles: BTreeMap<&str, NodeSet> = BTreeMap::new();
     let (mut elsewhere, mut misnamed) = (NodeSet::default(), NodeSet::default());
     for node in nodes {
@@ -18,6 +28,21 @@ pub fn of_nodes<'a>(site: &Site, nodes: impl Iterator<Item = &'a Node>) -> Vec<F
             if profile != "default" && !site.profiles.contains_key(profile) {
                 profiles.entry(profile).or_default().insert(node.name.as_str());
             }
+        }
+        for problem in node.settings.problems(site) {
+            let (_, nodes) = settings
+                .entry(problem.to_string())
+                .or_insert((problem, NodeSet::default()));
+            nodes.insert(node.name.as_str());
+        }
+        if let Some(image) = node
+            .settings
+            .set()
+            .image
+            .as_deref()
+            .filter(|image| !images::is_there(image, catalog))
+        {
+            own_images.entry(image).or_default().insert(node.name.as_str());
         }
         match naming.name_to_address(&node.name) {
             Ok(address) if address == node.ipaddr => {}
@@ -35,6 +60,20 @@ pub fn of_nodes<'a>(site: &Site, nodes: impl Iterator<Item = &'a Node>) -> Vec<F
             finding(false, &format!("profile {profile}"), message, help)
         })
         .collect();
+    found.extend(settings.into_iter().map(|(text, (problem, nodes))| {
+        let message = format!("{nodes}: {text}; the setting has no effect");
+        let key = problem.key.trim_end_matches('+');
+        let help = format!("set it again, or remove it: rackstrap node unset '{nodes}' {key}");
+        finding(false, &format!("setting {key} of {nodes}"), message, help)
+    }));
+    found.extend(own_images.into_iter().map(|(image, nodes)| {
+        let message = format!("image {image} does not exist; {nodes} cannot boot, whose own setting it is");
+        let help = format!(
+            "{}; or remove the setting: rackstrap node unset '{nodes}' image",
+            images::remedy(image, catalog)
+        );
+        finding(true, &format!("image {image} of {nodes}"), message, help)
+    }));
     if !elsewhere.is_empty() {
         let message = format!(
             "the addresses of {elsewhere} do not follow from their names by node-address = \"{}\", and are kept",
@@ -77,6 +116,7 @@ mod tests {
             profiles: profiles.iter().map(|&profile| profile.to_owned()).collect(),
             groups: Default::default(),
             attributes: Default::default(),
+            settings: Default::default(),
         }
     }
 
@@ -88,7 +128,7 @@ mod tests {
             node("r02n01", &[]),
         ];
         let said = |site: &Site| -> Vec<String> {
-            let found = of_nodes(site, nodes.iter()).into_iter();
+            let found = of_nodes(site, &Catalog::default(), nodes.iter()).into_iter();
             found.map(|one| format!("{}; {}", one.message, one.help)).collect()
         };
         assert!(said(&site(|text| text + "\n[profile.gpu]\n")).is_empty());

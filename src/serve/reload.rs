@@ -102,7 +102,7 @@ impl Reloader {
         let changed: String = changed.iter().map(|line| format!("\nwarning: {line}")).collect();
         let mut told = told.lines().map(|line| format!("\n{line}")).collect::<String>();
         let world = self.shared.world.load();
-        for finding in preflight::of_nodes(&world.site, world.inventory.iter().map(|node| &**node)) {
+        for finding in preflight::of_nodes(&world.site, &world.images, world.inventory.iter().map(|node| &**node)) {
             tracing::warn!("{}; {}", finding.message, finding.help);
             told += &format!("\nwarning: {}\n  help: {}", finding.message, finding.help);
         }

@@ -194,12 +194,16 @@ const PURE: &Table = &[
             "humantime",
             "ipnet",
             "serde",
+            "serde_json",
             "ssh-key",
             "thiserror",
             "toml",
         ],
     ),
-    ("rackstrap-model", &["arc-swap", "ipnet", "serde", "thiserror"]),
+    (
+        "rackstrap-model",
+        &["arc-swap", "blake3", "ipnet", "serde", "thiserror"],
+    ),
     ("rackstrap-lifecycle", &["humantime", "serde"]),
     (
         "rackstrap-exchange",

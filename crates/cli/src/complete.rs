@@ -7,7 +7,7 @@ use super::connection::connect;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use rackstrap_control::api;
 use rackstrap_image::load_catalog;
-use rackstrap_site::Site;
+use rackstrap_site::{SETTINGS, Site};
 use std::path::PathBuf;
 
 /// At most this many names are offered: a terminal cannot show more.
@@ -15,11 +15,34 @@ const MOST: usize = 20_000;
 
 /// For an argument that names nodes.
 pub fn nodes() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| {
-        let client = connect(&site_file()).ok();
-        let nodes: Option<Vec<api::NodeRow>> = client.and_then(|client| client.get(api::paths::NODES).ok());
-        candidates(nodes.unwrap_or_default().into_iter().map(|node| node.name))
-    })
+    ArgValueCandidates::new(|| candidates(node_names()))
+}
+
+fn node_names() -> Vec<String> {
+    let client = connect(&site_file()).ok();
+    let nodes: Option<Vec<api::NodeRow>> = client.and_then(|client| client.get(api::paths::NODES).ok());
+    nodes.unwrap_or_default().into_iter().map(|node| node.name).collect()
+}
+
+/// For an argument that names nodes, or settings with their values.
+pub fn nodes_and_settings() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| with_settings("="))
+}
+
+/// For an argument that names nodes, or keys of settings.
+pub fn nodes_and_keys() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| with_settings(""))
+}
+
+/// For an argument that is a setting with its value.
+pub fn settings() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| candidates(SETTINGS.iter().map(|setting| format!("{}=", setting.key))))
+}
+
+/// The names of nodes, and the keys of settings with `suffix`.
+fn with_settings(suffix: &str) -> Vec<CompletionCandidate> {
+    let keys = SETTINGS.iter().map(|setting| format!("{}{suffix}", setting.key));
+    candidates(node_names().into_iter().chain(keys))
 }
 
 /// For an argument that names a profile of the site file.

@@ -52,6 +52,13 @@ fn describe(answer: &api::ExplainAnswer) -> String {
         Some(decision) => decided(decision),
         None => unknown(answer),
     });
+    let settings = answer.decision.iter().map(|decision| &decision.settings);
+    for settings in settings.filter(|settings| !settings.is_empty()) {
+        let table = crate::node::settings_table(settings);
+        text.push_str(&format!(
+            "\n\nsettings, where each is from, and what it hides:\n{table}\n"
+        ));
+    }
     for rollout in &answer.rollouts {
         text.push_str(&format!("\n{rollout}"));
     }

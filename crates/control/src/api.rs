@@ -203,6 +203,9 @@ pub struct ExplainDecision {
     /// The checks of the running node.
     #[serde(default)]
     pub checks: Vec<String>,
+    /// Where its settings come from, and what they hide.
+    #[serde(default)]
+    pub settings: Vec<SettingRow>,
 }
 
 /// A pinned boot, without its token.

@@ -206,9 +206,15 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
             several.join(", ")
         )),
     }
-    let settings = Settings::of(&world.site, &node.profiles, |profile| {
+    let settings = Settings::of_node(&world.site, &node, |profile| {
         why.push(format!("profile {profile} is not in the site file: it is ignored"));
     });
+    if !node.settings.is_empty() {
+        let keys: Vec<&str> = node.settings.written().keys().map(String::as_str).collect();
+        why.push(format!("settings of the node itself, which win: {}", keys.join(", ")));
+        let problems = node.settings.problems(&world.site).into_iter();
+        why.extend(problems.map(|problem| format!("setting {problem}: it has no effect")));
+    }
     let image = choose_image(world, &node.name, settings.text(|p| &p.image), &mut why)
         .and_then(|version| choose_variant(&node.name, &version, requester.architecture(), &mut why))
         .and_then(|version| match freebsd_problem(&world.site, subnet, &version) {
@@ -216,6 +222,15 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
             None => Ok(version),
         })
         .inspect_err(|problem| why.push(problem.clone()));
+    // Without its arguments the node could come up as another machine than it should be.
+    let (image, kernel_args) = match settings.kernel_args() {
+        Ok(kernel_args) => (image, kernel_args),
+        Err(problem) => {
+            let problem = format!("kernel-args: {problem}");
+            why.push(problem.clone());
+            (image.and(Err(problem)), String::new())
+        }
+    };
     let freebsd = image.as_ref().ok().filter(|version| version.is_freebsd());
     // A loader of the site file wins: iPXE leads to FreeBSD's loader, too. Firmware that asks for names of its own is offered no file.
     let stays = (loader.as_ref()).is_ok_and(|choice| choice.of_site || choice.files.is_empty());
@@ -252,7 +267,7 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
         image,
         loader,
         disk,
-        kernel_args: settings.text(|p| &p.kernel_args).unwrap_or_default().to_owned(),
+        kernel_args,
         templates: settings.templates(),
         authorized_keys: settings
             .get(|p| p.authorized_keys.as_ref())
@@ -289,7 +304,7 @@ impl NodeDecision {
         self.why.push(
             "the site file's disk layout is held back, because it would lose data and is not confirmed".to_owned(),
         );
-        let settings = Settings::of(confirmed, &self.node.profiles, |_| ());
+        let settings = Settings::of_node(confirmed, &self.node, |_| ());
         self.disk = choose_disk(confirmed, &settings, &mut self.why);
     }
 
@@ -414,8 +429,13 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
         why.push("no disk layout: local disks are left alone".to_owned());
         return None;
     };
-    // A checked site has every layout that a profile names.
-    let policy = site.layouts.get(name)?;
+    // A checked site has every layout that a profile names. A node may still have one that was removed from the site file.
+    let Some(policy) = site.layouts.get(name) else {
+        why.push(format!(
+            "layout {name}, which the node itself has, is not in the site file: local disks are left alone"
+        ));
+        return None;
+    };
     let device = settings.text(|p| &p.disk).unwrap_or("auto").to_owned();
     why.push(format!("disk layout {name} v{} on {device}", policy.layout.version));
     Some(DiskPlan {

@@ -58,6 +58,7 @@ pub fn node(name: &str) -> Node {
         profiles: Vec::new(),
         groups: Default::default(),
         attributes: Default::default(),
+        settings: Default::default(),
     }
 }
 

@@ -5,7 +5,7 @@ use rackstrap_model::{
     decide::{NodeDecision, World},
     inventory::Settings,
 };
-use rackstrap_site::Site;
+use rackstrap_site::{Site, value::Value};
 use rackstrap_wire::{DiskState, DiskStatus, FileSystem, ImageRef, Layout, MountedPartition, NetPlan, Plan, Root};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -15,7 +15,7 @@ pub(super) fn facts(
     decision: &NodeDecision,
     plan: &Plan,
     disk: DiskState,
-    ssh: SshKeys,
+    (ssh, vars): (SshKeys, BTreeMap<String, Value>),
     cluster_key: &[u8; 32],
     mounts: Vec<MountFacts>,
 ) -> Facts {
@@ -35,6 +35,7 @@ pub(super) fn facts(
             attributes: decision.node.attributes.clone(),
             machine_id: machine_id(cluster_key, &plan.node),
         },
+        vars,
         cluster: cluster(&world.site),
         server: BTreeMap::from([("ipaddr", server)]),
         net: plan.net.clone(),
@@ -50,13 +51,14 @@ pub(super) fn facts(
     }
 }
 
-/// Facts of an example node of the site with this profile and `attributes`, so that templates can be rendered before such a
+/// Facts of an example node of the site with this profile, `attributes` and `vars`, so that templates can be rendered before such a
 /// node exists.
 pub(super) fn example(
     site: &Site,
     profile: &str,
     mounts: Vec<MountFacts>,
     attributes: BTreeMap<String, String>,
+    vars: BTreeMap<String, Value>,
 ) -> Facts {
     let naming = &site.cluster.naming;
     let first = naming.first_address(Default::default(), &site.cluster.reserved);
@@ -88,6 +90,7 @@ pub(super) fn example(
             machine_id: "0".repeat(32),
             profiles,
         },
+        vars,
         cluster: cluster(site),
         server: BTreeMap::from([("ipaddr", subnet.map_or(ipaddr, |subnet| subnet.server))]),
         net: NetPlan {

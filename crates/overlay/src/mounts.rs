@@ -1,7 +1,8 @@
 //! What `[[mount]]` makes of a node: lines of its fstab, mount points, and a unit that waits for required mounts.
 
 use super::render::{MountFacts, Placed};
-use rackstrap_site::{Mount, Site};
+use rackstrap_model::inventory::Settings;
+use rackstrap_site::{Mount, Site, expanded_mount};
 use rackstrap_wire::{OverlayContent, OverlayFile};
 
 /// The name of the tree that these files are shown under.
@@ -68,7 +69,7 @@ const KERNEL: [&str; 31] = [
 
 /// The mounts of a node with these profiles, in an order in which they can be mounted: a mount below another one comes after
 /// it. Also returns, in words, the mounts of the site file that the node does not get.
-pub(super) fn of_node(site: &Site, profiles: &[String]) -> (Vec<MountFacts>, Vec<String>) {
+pub(super) fn of_node(site: &Site, profiles: &[String], settings: &Settings<'_>) -> (Vec<MountFacts>, Vec<String>) {
     let (mut mounts, mut notes): (Vec<MountFacts>, Vec<String>) = Default::default();
     for mount in site.mounts.iter().filter(|mount| mount.applies_to(profiles)) {
         // Two profiles may define different mounts for one place, which is an error only if a node has both.
@@ -79,7 +80,10 @@ pub(super) fn of_node(site: &Site, profiles: &[String]) -> (Vec<MountFacts>, Vec
             ));
             continue;
         }
-        mounts.push(facts(mount));
+        match expanded_mount(mount, |name| settings.variable(name)) {
+            Ok(mount) => mounts.push(facts(&mount)),
+            Err(problem) => notes.push(format!("nothing is mounted on {}: {problem}", mount.place)),
+        }
     }
     // The sort is stable: mounts of equal depth keep the order of the file.
     mounts.sort_by_key(|mount| mount.place.matches('/').count());

@@ -126,6 +126,7 @@ fn undefined(text: &str, meant: &str, facts: &Value) -> (String, String) {
                     None if !known.is_empty() && !names.is_empty() => {
                         format!("{} has {}; {optional}", known.join("."), names.join(", "))
                     }
+                    None if names.is_empty() => format!("{} has nothing yet; {optional}", known.join(".")),
                     None => format!("available: {}; {optional}", names.join(", ")),
                 };
                 return (format!("'{wrong}' is not defined"), help);

@@ -15,6 +15,8 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 pub struct Facts {
     /// `node.*`
     pub node: NodeFacts,
+    /// `vars.NAME`: variables of the cluster, the node's profiles and the node.
+    pub vars: BTreeMap<String, serde_json::Value>,
     /// `cluster.name`, `cluster.domain`
     pub cluster: BTreeMap<&'static str, String>,
     /// `server.ipaddr`
@@ -197,6 +199,10 @@ mod tests {
                 attributes: BTreeMap::from([("location".to_owned(), "row 3".to_owned())]),
                 machine_id: "00112233445566778899aabbccddeeff".to_owned(),
             },
+            vars: BTreeMap::from([
+                ("nics".to_owned(), serde_json::json!(["ib0", "ib1"])),
+                ("ipmi".to_owned(), serde_json::json!({ "user": "admin", "lan": 1 })),
+            ]),
             cluster: BTreeMap::from([("name", "lab".to_owned()), ("domain", "cluster".to_owned())]),
             server: BTreeMap::from([("ipaddr", Ipv4Addr::new(10, 5, 0, 1))]),
             net: NetPlan {
@@ -311,6 +317,29 @@ mod tests {
         let templates = Templates::load(Some(dir.path())).unwrap();
         let overlay = render(&templates, &["t".to_owned()], &facts(), Vec::new()).unwrap();
         assert_eq!(text(&overlay, "/etc/place"), "row 3, nobody\n");
+    }
+
+    #[test]
+    fn variables_are_values_and_a_table_is_no_text() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("t/etc")).unwrap();
+        let rendered = |template: &str| {
+            std::fs::write(dir.path().join("t/etc/x.j2"), template).unwrap();
+            let templates = Templates::load(Some(dir.path())).unwrap();
+            render(&templates, &["t".to_owned()], &facts(), Vec::new())
+        };
+        let good = "{{ vars.ipmi.user }} {{ vars.ipmi.lan + 1 }} {% for nic in vars.nics %}{{ nic }};{% endfor %}{{ vars.none | default('-') }}\n";
+        assert_eq!(text(&rendered(good).unwrap(), "/etc/x"), "admin 2 ib0;ib1;-\n");
+        for (template, says) in [
+            (
+                "fine\n{{ vars.ipmi }}\n",
+                "x.j2:2:4: invalid operation: this is a table, and a text is wanted here",
+            ),
+            ("fine\n{{ vars.ipmo.user }}\n", "x.j2:2:4: 'vars.ipmo' is not defined"),
+        ] {
+            let problem = rendered(template).unwrap_err().to_string();
+            assert!(problem.contains(says), "{problem}");
+        }
     }
 
     #[test]

@@ -12,14 +12,18 @@ use crate::users::{Source, hide_hashes};
 use arc_swap::ArcSwap;
 use rackstrap_catalog::ImageVersion;
 use rackstrap_image::RootDir;
-use rackstrap_model::decide::{Decision, NodeDecision, Requester, SharedWorld, World, decide};
+use rackstrap_model::{
+    decide::{Decision, NodeDecision, Requester, SharedWorld, World, decide},
+    inventory::{Node, Settings},
+};
 use rackstrap_registries::boots::{Boot, Boots};
 use rackstrap_store::Store;
 use rackstrap_wire::{
     DiskState, HwAddr, ImageRef, Overlay, OverlayContent, OverlayFile, Plan, SECRET_AUTHENTICATES, users::GivenUsers,
 };
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use serde_json::Value;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Shown instead of a secret.
 const HIDDEN: &str = "(hidden; --secrets shows it)";
@@ -100,6 +104,9 @@ pub struct Preview {
     pub templates: Vec<String>,
     /// Where the description of its disk comes from.
     pub disk: String,
+    /// Its variables, by name; the values of secret ones are hidden as private keys are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vars: BTreeMap<String, Value>,
     /// Its files, sorted by path.
     pub files: Vec<Placed>,
     /// What the site file wants and the node does not get, one line for each.
@@ -147,7 +154,8 @@ impl Renderer {
         let decision = decided(&world, boot.plan.net.hwaddr)
             .ok_or_else(|| format!("node {node} is no longer in the inventory"))?;
         let ssh = host_keys(&self.store, node).map_err(|e| format!("ssh host keys: {e}"))?;
-        let mut rendered = self.render(&world, &decision, &boot.plan, disk, ssh)?;
+        let vars = variables(&world, &decision.node, None);
+        let mut rendered = self.render(&world, &decision, &boot.plan, disk, (ssh, vars))?;
         let own = ["/etc/passwd", "/etc/group", "/etc/shadow"]
             .iter()
             .any(|path| is_of_a_tree(&rendered.files, path));
@@ -187,7 +195,8 @@ impl Renderer {
             false => known_host_keys(&self.store, &node).map(public_keys),
         };
         let ssh = ssh.map_err(|e| format!("ssh host keys: {e}"))?;
-        let mut rendered = self.render(&world, &decision, &plan, disk, ssh)?;
+        let vars = variables(&world, &decision.node, (!secrets).then_some(HIDDEN));
+        let mut rendered = self.render(&world, &decision, &plan, disk, (ssh, vars.clone()))?;
         if !secrets {
             rendered.files.iter_mut().for_each(hide);
         }
@@ -196,6 +205,7 @@ impl Renderer {
             image: plan.image,
             templates: decision.templates,
             disk: disk_from,
+            vars,
             files: rendered.files,
             lacks: rendered.lacks,
             notes: rendered.notes,
@@ -206,7 +216,7 @@ impl Renderer {
     /// disks.
     pub fn warnings(&self, world: &World, decision: &NodeDecision) -> Vec<String> {
         let image = decision.image.as_ref().ok();
-        let made = self.made(world, &decision.node.profiles, image.map(|image| &**image));
+        let made = self.made(world, &decision.node, image.map(|image| &**image));
         made.lacks.into_iter().chain(made.notes).collect()
     }
 
@@ -216,16 +226,16 @@ impl Renderer {
         decision: &NodeDecision,
         plan: &Plan,
         disk: DiskState,
-        ssh: SshKeys,
+        own: (SshKeys, BTreeMap<String, Value>),
     ) -> Result<Rendered, String> {
         let key = self
             .store
             .cluster_key("machine-id")
             .map_err(|e| format!("cluster key: {e}"))?;
         let image = world.images.of_plan(plan).map(|image| &**image);
-        let made = self.made(world, &decision.node.profiles, image);
+        let made = self.made(world, &decision.node, image);
         let waits = mounts::waits(&made.mounts);
-        let facts = facts(world, decision, plan, disk, ssh, &key, made.mounts);
+        let facts = facts(world, decision, plan, disk, own, &key, made.mounts);
         let files = render(&self.templates.load(), &decision.templates, &facts, made.files);
         Ok(Rendered {
             users: made.users,
@@ -237,8 +247,9 @@ impl Renderer {
         })
     }
 
-    fn made(&self, world: &World, profiles: &[String], image: Option<&ImageVersion>) -> Made {
-        let (mounts, lacks) = mounts::of_node(&world.site, profiles);
+    fn made(&self, world: &World, node: &Node, image: Option<&ImageVersion>) -> Made {
+        let settings = Settings::of_node(&world.site, node, |_| ());
+        let (mounts, lacks) = mounts::of_node(&world.site, &node.profiles, &settings);
         let mut made = Made {
             files: mounts::files(&mounts),
             mounts,
@@ -295,6 +306,11 @@ impl Renderer {
 fn is_of_a_tree(files: &[Placed], path: &str) -> bool {
     let found = files.iter().find(|placed| placed.file.path == path);
     found.is_some_and(|placed| placed.tree != USERS_TREE)
+}
+
+/// The variables of a node; instead of each secret value, `hidden`, if there is one.
+fn variables(world: &World, node: &Node, hidden: Option<&str>) -> BTreeMap<String, Value> {
+    Settings::of_node(&world.site, node, |_| ()).vars(hidden)
 }
 
 fn decided(world: &World, hwaddr: HwAddr) -> Option<Box<NodeDecision>> {

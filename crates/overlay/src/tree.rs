@@ -2,7 +2,7 @@
 
 use super::problem;
 use include_dir::{Dir, include_dir};
-use minijinja::{Environment, UndefinedBehavior};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior, value::ValueKind};
 use rackstrap_site::Diagnostic;
 use serde::Deserialize;
 use std::{
@@ -105,6 +105,14 @@ impl Templates {
     pub fn load(site_dir: Option<&Path>) -> Result<Self, TreeError> {
         let mut env = Environment::new();
         env.set_undefined_behavior(UndefinedBehavior::Strict);
+        env.set_formatter(|out, state, value| match value.kind() {
+            // Python's notation of a table is in no file on purpose.
+            ValueKind::Map => Err(minijinja::Error::new(
+                ErrorKind::InvalidOperation,
+                "this is a table, and a text is wanted here; write NAME.KEY, or NAME | tojson",
+            )),
+            _ => minijinja::escape_formatter(out, state, value),
+        });
         // Debug output would print the variables of a failing template, and private keys are among them.
         env.set_debug(false);
         let syntax = minijinja::syntax::SyntaxConfig::builder()

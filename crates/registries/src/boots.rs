@@ -51,6 +51,10 @@ pub struct Boot {
     /// Numbers the boots in the order in which they began. The clock cannot order them, because it can be set back.
     #[serde(default)]
     pub sequence: u64,
+    /// [`Settings::digest`](rackstrap_model::inventory::Settings::digest) of the node at that time; none for boots of older
+    /// releases, and where it is unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<u64>,
     /// Whether the overlay and its secrets have been sent.
     pub redeemed: bool,
     /// The secret by which the running node proves itself after the overlay was sent. Only root can read it on the node.

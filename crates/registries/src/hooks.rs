@@ -13,6 +13,7 @@ mod tests;
 pub use process::{Failed, run};
 
 use crate::{boots::Boots, timeline::Recorder};
+pub(crate) use known::variables;
 use known::{Differences, Known};
 use rackstrap_base::backoff::doubled;
 use rackstrap_model::decide::SharedWorld;
@@ -122,6 +123,8 @@ async fn run_on_change(
 ) -> Result<(), Failed> {
     let mut environment = differences.environment();
     environment.extend(known.environment());
+    let concerned = differences.added.iter().chain(differences.changed.iter());
+    environment.push(variables(&watched.world.load(), concerned));
     environment.push(("RACKSTRAP_CONFIG", watched.config.to_string_lossy().into_owned()));
     let timeout = Duration::from_secs(hooks.timeout_secs.into());
     let said = run(&hooks.on_change, &environment, timeout).await?;

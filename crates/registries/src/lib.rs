@@ -15,4 +15,5 @@ pub mod rollout;
 pub mod testing;
 pub mod timeline;
 
+pub use observed::setting as image_setting;
 pub use registries::{LOGGED_EFFECTS, Registries};

@@ -19,9 +19,10 @@ pub struct Observer {
     recorder: Recorder,
 }
 
-/// The image setting of a node's profiles: a name, or a version.
-pub fn setting<'a>(world: &'a World, node: &inventory::Node) -> Option<&'a str> {
-    Settings::of(&world.site, &node.profiles, |_| ()).text(|p| &p.image)
+/// The image setting of a node, its own or that of its profiles: a name, or a version.
+pub fn setting(world: &World, node: &inventory::Node) -> Option<String> {
+    let settings = Settings::of_node(&world.site, node, |_| ());
+    settings.text(|p| &p.image).map(str::to_owned)
 }
 
 impl Observer {
@@ -46,7 +47,7 @@ impl Observer {
         let running = status.running.as_deref();
         Some(Node {
             observed: observed(&status, now),
-            follows: setting.filter(|setting| !setting.contains('@')).map(str::to_owned),
+            follows: setting.filter(|setting| !setting.contains('@')),
             leaves: running.and_then(|running| leaves(&world, name, running)),
         })
     }
@@ -85,5 +86,5 @@ fn leaves(world: &World, node: &str, running: &Boot) -> Option<String> {
     }
     let setting = setting(world, world.inventory.get(node)?)?;
     let limit = world.site.limits.boots_before_going_back;
-    assignments.leaves(node, setting, running.image(), &world.images, limit)
+    assignments.leaves(node, &setting, running.image(), &world.images, limit)
 }

@@ -4,6 +4,7 @@ use super::{
     Cluster,
     diagnostic::{Report, quote},
     section::Section,
+    vars,
 };
 use ipnet::Ipv4Net;
 use rackstrap_hostlist::naming::{Naming, PatternKind};
@@ -46,6 +47,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
         );
     }
 
+    let vars = vars::read(report, section);
     section.require(report, "node-name", "\"r{rack:02}n{slot:02}\"");
     section.require(report, "node-address", "\"10.5.{rack}.{slot}\"");
     let node_name = section.string(report, "node-name", "\"r{rack:02}n{slot:02}\"")?;
@@ -83,6 +85,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
                 .take(MOST_RESERVED)
                 .map(|r| r.into_inner())
                 .collect(),
+            vars,
         },
         node_address: node_address.span(),
     })

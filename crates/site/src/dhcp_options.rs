@@ -2,7 +2,7 @@
 
 use super::{diagnostic::Report, section::Section};
 use ipnet::Ipv4Net;
-use rackstrap_base::dhcp_option::DhcpOption;
+use rackstrap_base::dhcp_option::{DhcpOption, merged};
 use toml::Spanned;
 
 pub(super) const KEY: &str = "dhcp-options";
@@ -33,6 +33,13 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Vec
         }
     }
     Some(all.into_iter().map(Spanned::into_inner).collect())
+}
+
+/// Puts the options of `from` after those of `to`, instead of those with the same code.
+pub(super) fn add(to: &mut Option<Vec<DhcpOption>>, from: &Option<Vec<DhcpOption>>) {
+    let to = to.get_or_insert_default();
+    let more = from.as_deref().unwrap_or_default();
+    *to = merged(to, more).into_iter().cloned().collect();
 }
 
 /// Warns of routers that the subnet's machines cannot reach.

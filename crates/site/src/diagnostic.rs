@@ -166,6 +166,12 @@ impl<'t> Report<'t> {
         self.lines.partition_point(|&begin| begin <= at.start)
     }
 
+    /// `FILE:LINE:COLUMN` of a place, as in messages.
+    pub(super) fn shown_place(&self, at: &Range<usize>) -> String {
+        let Diagnostic { file, line, column, .. } = self.place(at, String::new(), String::new());
+        format!("{file}:{line}:{column}")
+    }
+
     /// Reports a problem, which makes the file invalid.
     pub(super) fn error(&mut self, at: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
         if self.problems.len() == MOST {

@@ -10,10 +10,12 @@ mod dhcp_options;
 mod diagnostic;
 mod dns;
 mod hooks;
+pub mod kernel_args;
 mod layout;
 mod loader;
 mod meant;
 mod mount;
+mod own;
 mod profile;
 mod section;
 mod server;
@@ -22,10 +24,14 @@ mod subnet;
 #[cfg(test)]
 mod tests;
 mod users;
+pub mod value;
+pub mod vars;
 
 pub use diagnostic::{ConfigError, Diagnostic, Warning};
 pub use diagnostic::{excerpt, harmless, one_line};
-pub use profile::{NETWORK_FIRST, SETTINGS};
+pub use mount::expanded as expanded_mount;
+pub use own::{HIDDEN, NodeSettings, SettingProblem, meant as meant_setting, split as split_key, variable};
+pub use profile::{Descriptor, Form, NETWORK_FIRST, SETTINGS};
 pub use server::SYSTEM_LOADER_DIRS;
 pub use site::{
     Backup, Cluster, Dns, Hooks, LayoutPolicy, Limits, LoaderFile, LoaderRule, Mount, Profile, Server, Site, Users,
@@ -215,6 +221,7 @@ fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> O
         nfs_port: server.nfs_port,
     };
     let mounts = mount::read_all(document, report, &rest);
+    let places = places(document, report);
     let loaders = loaders(document, report, &profiles);
     Some(Site {
         cluster: cluster.value,
@@ -229,6 +236,7 @@ fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> O
         backup,
         limits,
         dns,
+        places,
     })
 }
 
@@ -271,6 +279,43 @@ fn layouts_and_profiles(
         report.warn(name.span(), message, help);
     }
     (layouts, profiles)
+}
+
+/// The places of the texts that read variables: [`Site::places`].
+fn places(document: &DeTable<'_>, report: &Report<'_>) -> BTreeMap<String, String> {
+    let text = |table: &DeTable<'_>, key: &str| -> Option<(String, String)> {
+        let value = table.get(key)?;
+        let text = value.get_ref().as_str().filter(|text| vars::has_variables(text))?;
+        Some((vars::compact(text).ok()?, report.shown_place(&value.span())))
+    };
+    let mut all = BTreeMap::new();
+    let table = |name: &str| document.get(name).map(Spanned::get_ref);
+    for (name, profile) in table("profile")
+        .and_then(DeValue::as_table)
+        .into_iter()
+        .flat_map(|all| all.iter())
+    {
+        if let Some((_, place)) = profile
+            .get_ref()
+            .as_table()
+            .and_then(|table| text(table, "kernel-args"))
+        {
+            all.insert(format!("profile {}", name.get_ref()), place);
+        }
+    }
+    for mount in table("mount")
+        .and_then(DeValue::as_array)
+        .into_iter()
+        .flat_map(|all| all.iter())
+    {
+        let Some(table) = mount.get_ref().as_table() else {
+            continue;
+        };
+        for (text, place) in ["what", "options"].into_iter().filter_map(|key| text(table, key)) {
+            all.entry(format!("mount {text}")).or_insert(place);
+        }
+    }
+    all
 }
 
 /// `[loader.NAME]`, in the order of the file.

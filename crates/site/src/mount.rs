@@ -5,6 +5,7 @@ use super::{
     diagnostic::{Report, quote, shown},
     layout::{plain_path, system_path},
     section::{Section, article},
+    vars::{Readable, compact, expand, without_variables},
 };
 use rackstrap_base::words::closest;
 use std::{collections::BTreeMap, ops::Range};
@@ -79,7 +80,10 @@ fn read(report: &mut Report<'_>, section: &Section<'_>, rest: &Rest<'_>) -> Opti
         read_what(text, kind.as_ref().map_or("", |kind| kind.get_ref()))
     });
     let place = section.parsed(report, "where", "\"/home\"", read_where);
-    let options = section.parsed(report, "options", "\"rw,hard\"", read_options);
+    let options = section.parsed(report, "options", "\"rw,hard\"", |text| {
+        read_options(&without_variables(text)?)?;
+        Ok(compact(text)?.trim_matches(',').to_owned())
+    });
     let required = section.boolean(report, "required");
     let profiles = section.list(report, "profiles", "[\"compute\"]", |text| {
         read_profile(text, rest.profiles)
@@ -152,7 +156,28 @@ fn read_type(text: &str) -> Result<String, Problem> {
     Ok(text.to_owned())
 }
 
+/// The same, with the values of variables.
+///
+/// # Errors
+/// A variable is not defined, or the mount would not be valid with its value.
+pub fn expanded<'v>(mount: &Mount, value: impl Fn(&str) -> Option<Readable<'v>>) -> Result<Mount, String> {
+    let (what, options) = (expand(&mount.what, &value)?, expand(&mount.options, &value)?);
+    let said = |(message, help): Problem| format!("{message}; {help}");
+    check_what(&what, &mount.kind).map_err(said)?;
+    read_options(&options).map_err(said)?;
+    Ok(Mount {
+        what,
+        options,
+        ..mount.clone()
+    })
+}
+
 fn read_what(text: &str, kind: &str) -> Result<String, Problem> {
+    check_what(&without_variables(text)?, kind)?;
+    compact(text)
+}
+
+fn check_what(text: &str, kind: &str) -> Result<(), Problem> {
     let wrong = |why: &str, help: &str| Err((format!("{} {why}", quote(text)), help.to_owned()));
     if text.trim().is_empty() || text.len() > 255 || text.chars().any(char::is_control) {
         return wrong(
@@ -175,7 +200,7 @@ fn read_what(text: &str, kind: &str) -> Result<String, Problem> {
             "is not a device",
             "write LABEL=NAME, UUID=… or a path below /dev, such as \"LABEL=data\"",
         ),
-        _ => Ok(text.to_owned()),
+        _ => Ok(()),
     }
 }
 

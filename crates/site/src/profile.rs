@@ -3,15 +3,14 @@
 use super::{
     Profile, dhcp_options,
     diagnostic::{Report, quote, shown},
+    kernel_args::{self, words},
     section::Section,
+    vars,
 };
 use rackstrap_base::words::closest;
-use rackstrap_wire::{Check, ImageRef, cmdline};
+use rackstrap_wire::{Check, ImageRef};
 use toml::{Spanned, de::DeValue};
 
-/// x86 kernels accept 2,048 bytes of command line (COMMAND_LINE_SIZE in asm/setup.h); half of it is reserved for rackstrap's
-/// own arguments.
-const KERNEL_ARGS: usize = 1024;
 const MOST_TEMPLATES: usize = 32;
 const MOST_KEYS: usize = 256;
 const MOST_CHECKS: usize = 32;
@@ -19,55 +18,88 @@ const MOST_CONSOLES: usize = 4;
 
 type Problem = (String, String);
 
-/// A setting of profiles: its key, and how it is read, checked and shown. All code that handles every setting uses
-/// [`SETTINGS`]. For a node with several profiles, the last profile that has the setting wins.
+/// A setting of profiles and of single nodes: its key, and how it is read, checked and shown. All code that handles every
+/// setting uses [`SETTINGS`], so that a key in this table can be set on a node without another line. For a node with several
+/// profiles, the last profile that has the setting wins; the node's own value wins over all of them.
 pub struct Descriptor {
     /// Key in the site file.
     pub key: &'static str,
+    /// The form of its value.
+    pub form: Form,
     read: fn(&mut Reader<'_, '_>, &'static str),
     /// The value in a profile, as text; none if the profile has no value.
     pub shown: fn(&Profile) -> Option<String>,
+    /// Puts the second profile's value after the first one's, without repeating parts; none if the setting has one value only.
+    pub add: Option<fn(&mut Profile, &Profile)>,
+}
+
+/// The form of a setting's value in the site file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A string.
+    Text,
+    /// A string, or a list of strings.
+    TextOrList,
+    /// A list of strings.
+    List,
+    /// True or false.
+    Flag,
+    /// A whole number.
+    Number,
 }
 
 /// All settings, in the order of the documentation.
-pub const SETTINGS: [Descriptor; 14] = [
+pub static SETTINGS: [Descriptor; 14] = [
     Descriptor {
         key: "image",
+        form: Form::Text,
         read: |reader, key| reader.profile.image = reader.text(key, "\"debian\"", &read_image),
         shown: |profile| profile.image.clone(),
+        add: None,
     },
     Descriptor {
         key: "layout",
+        form: Form::Text,
         read: |reader, key| {
             let layouts = reader.layouts;
             reader.profile.layout = reader.text(key, "\"scratch\"", &|text| read_layout(text, layouts));
         },
         shown: |profile| profile.layout.clone(),
+        add: None,
     },
     Descriptor {
         key: "disk",
+        form: Form::Text,
         read: |reader, key| reader.profile.disk = reader.text(key, "\"auto\"", &read_disk),
         shown: |profile| profile.disk.clone(),
+        add: None,
     },
     Descriptor {
         key: "firmware",
+        form: Form::Text,
         read: |reader, key| reader.profile.firmware = reader.text(key, "\"network-first\"", &read_firmware),
         shown: |profile| profile.firmware.clone(),
+        add: None,
     },
     Descriptor {
         key: "kernel-args",
+        form: Form::Text,
         read: |reader, key| reader.profile.kernel_args = reader.kernel_args(key),
         shown: |profile| profile.kernel_args.clone(),
+        add: Some(|to, from| add_words(&mut to.kernel_args, &from.kernel_args)),
     },
     Descriptor {
         key: "templates",
+        form: Form::List,
         read: |reader, key| {
             reader.profile.templates = reader.names(key, "[\"site\"]", MOST_TEMPLATES, read_template);
         },
         shown: |profile| list(&profile.templates),
+        add: Some(|to, from| add(&mut to.templates, &from.templates)),
     },
     Descriptor {
         key: "authorized-keys",
+        form: Form::List,
         read: |reader, key| {
             let example = "[\"ssh-ed25519 AAAA… admin@example\"]";
             reader.profile.authorized_keys = reader.names(key, example, MOST_KEYS, read_key);
@@ -76,50 +108,65 @@ pub const SETTINGS: [Descriptor; 14] = [
             let keys = profile.authorized_keys.as_ref()?;
             Some(format!("{} keys", keys.len()))
         },
+        add: Some(|to, from| add(&mut to.authorized_keys, &from.authorized_keys)),
     },
     Descriptor {
         key: "console",
+        form: Form::TextOrList,
         read: |reader, key| reader.profile.console = reader.consoles(key),
         shown: |profile| profile.console.clone(),
+        add: None,
     },
     Descriptor {
         key: "init",
+        form: Form::Text,
         read: |reader, key| reader.profile.init = reader.text(key, "\"/sbin/init\"", &read_init),
         shown: |profile| profile.init.clone(),
+        add: None,
     },
     Descriptor {
         key: "ram-size",
+        form: Form::Text,
         read: |reader, key| reader.profile.ram_size = reader.text(key, "\"50%\"", &read_ram_size),
         shown: |profile| profile.ram_size.clone(),
+        add: None,
     },
     Descriptor {
         key: dhcp_options::MTU_KEY,
+        form: Form::Number,
         read: |reader, _| reader.profile.mtu = dhcp_options::read_mtu(reader.report, reader.section),
         shown: |profile| profile.mtu.map(|mtu| mtu.to_string()),
+        add: None,
     },
     Descriptor {
         key: dhcp_options::KEY,
+        form: Form::List,
         read: |reader, _| reader.profile.dhcp_options = dhcp_options::read(reader.report, reader.section),
         shown: |profile| {
             let options = profile.dhcp_options.as_ref()?;
             Some(options.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
         },
+        add: Some(|to, from| dhcp_options::add(&mut to.dhcp_options, &from.dhcp_options)),
     },
     Descriptor {
         key: "checks",
+        form: Form::List,
         read: |reader, key| {
             let example = "[\"unit sshd.service\", \"mount /scratch\"]";
             reader.profile.checks = reader.names(key, example, MOST_CHECKS, read_check);
         },
         shown: |profile| list(&profile.checks),
+        add: Some(|to, from| add(&mut to.checks, &from.checks)),
     },
     Descriptor {
         key: "check-login",
+        form: Form::Flag,
         read: |reader, key| {
             let wanted = reader.section.boolean(reader.report, key);
             reader.profile.check_login = wanted.map(Spanned::into_inner);
         },
         shown: |profile| profile.check_login.map(|wanted| wanted.to_string()),
+        add: None,
     },
 ];
 
@@ -134,15 +181,56 @@ pub(super) const KEYS: [&str; SETTINGS.len()] = {
     keys
 };
 
+/// All keys of a profile: those of [`SETTINGS`], and its variables.
+pub(super) const SECTION: [&str; SETTINGS.len() + 2] = {
+    let mut keys = [vars::VARS; SETTINGS.len() + 2];
+    let mut at = 0;
+    while at < SETTINGS.len() {
+        keys[at] = SETTINGS[at].key;
+        at += 1;
+    }
+    keys[at] = vars::SECRETS;
+    keys
+};
+
+/// The setting with that key.
+pub(super) fn setting(key: &str) -> Option<&'static Descriptor> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
 fn list(items: &Option<Vec<String>>) -> Option<String> {
     items.as_ref().map(|items| items.join(", "))
+}
+
+fn add(to: &mut Option<Vec<String>>, from: &Option<Vec<String>>) {
+    let to = to.get_or_insert_default();
+    for item in from.iter().flatten() {
+        if !to.contains(item) {
+            to.push(item.clone());
+        }
+    }
+}
+
+fn add_words(to: &mut Option<String>, from: &Option<String>) {
+    add_texts(to.get_or_insert_default(), from.as_deref().unwrap_or_default());
+}
+
+/// Appends the words of `more` that `to` does not have.
+pub(super) fn add_texts(to: &mut String, more: &str) {
+    for word in words(more) {
+        if !words(to).contains(&word) {
+            to.push_str(if to.is_empty() { "" } else { " " });
+            to.push_str(word);
+        }
+    }
 }
 
 /// Reads the section of one profile.
 struct Reader<'a, 'r> {
     report: &'a mut Report<'r>,
     section: &'a Section<'a>,
-    layouts: &'a [&'a str],
+    /// The layouts that exist; none if they are unknown, so that any name is accepted.
+    layouts: Option<&'a [&'a str]>,
     profile: Profile,
 }
 
@@ -157,13 +245,21 @@ pub(super) fn read(
         let help = "write a-z, 0-9, dots, - and _, a letter or digit first, such as [profile.gpu]";
         report.error(name.span(), message, help);
     }
+    Profile {
+        vars: vars::read(report, section),
+        ..values(report, section, Some(layouts))
+    }
+}
+
+/// The values of all settings in `section`. `layouts` are the layouts that exist; none if they are unknown.
+pub(super) fn values(report: &mut Report<'_>, section: &Section<'_>, layouts: Option<&[&str]>) -> Profile {
     let mut reader = Reader {
         report,
         section,
         layouts,
         profile: Profile::default(),
     };
-    for setting in SETTINGS {
+    for setting in &SETTINGS {
         (setting.read)(&mut reader, setting.key);
     }
     reader.profile
@@ -186,8 +282,8 @@ impl Reader<'_, '_> {
     }
 
     fn kernel_args(&mut self, key: &str) -> Option<String> {
-        let args = self.section.parsed(self.report, key, "\"quiet\"", read_kernel_args)?;
-        for arg in args.get_ref().split(' ') {
+        let args = self.section.parsed(self.report, key, "\"quiet\"", kernel_args::read)?;
+        for arg in words(args.get_ref()) {
             let help = match arg.split_once('=').map_or(arg, |(key, _)| key) {
                 "root" | "nfsroot" | "rootflags" | "rootfstype" => "remove it: rackstrap's agent mounts the root",
                 "init" => "write init = \"…\" in the profile",
@@ -238,8 +334,11 @@ fn read_image(text: &str) -> Result<String, Problem> {
 }
 
 /// An empty text means no layout, for a profile that overrides the default one.
-fn read_layout(text: &str, layouts: &[&str]) -> Result<String, Problem> {
-    if text.is_empty() || layouts.contains(&text) {
+fn read_layout(text: &str, layouts: Option<&[&str]>) -> Result<String, Problem> {
+    let Some(layouts) = layouts.filter(|_| !text.is_empty()) else {
+        return Ok(text.to_owned());
+    };
+    if layouts.contains(&text) {
         return Ok(text.to_owned());
     }
     let help = match (closest(text, layouts.iter().copied()), layouts) {
@@ -303,64 +402,6 @@ fn read_firmware(text: &str) -> Result<String, Problem> {
             "write firmware = \"network-first\" to put the network first in the boot order of UEFI firmware, or \"\" to leave it".to_owned(),
         )),
     }
-}
-
-fn read_kernel_args(text: &str) -> Result<String, Problem> {
-    let wrong = |message: String, help: &str| Err((message, help.to_owned()));
-    if let Some(c) = text
-        .chars()
-        .find(|c| !(' '..='~').contains(c) || "\"'`\\$".contains(*c))
-    {
-        // The text passes through an iPXE script and a GRUB script, which interpret quotes and $ differently.
-        let message = format!("{} cannot be in kernel arguments here", quote(&c.to_string()));
-        return wrong(
-            message,
-            "write words with single blanks between them, without quotes, $ and \\",
-        );
-    }
-    if text.len() > KERNEL_ARGS {
-        let message = format!(
-            "the kernel arguments are {} bytes long, at most {KERNEL_ARGS}",
-            text.len()
-        );
-        return wrong(
-            message,
-            "leave some out: the kernel silently truncates its command line",
-        );
-    }
-    let own = cmdline::SERVER
-        .split_once('.')
-        .map_or("rackstrap", |(prefix, _)| prefix);
-    for arg in text.split_whitespace() {
-        let key = arg.split_once('=').map_or(arg, |(key, _)| key);
-        // This argument is for debugging, and the only one of rackstrap's that an administrator may set.
-        if key != cmdline::HOLD && key.strip_prefix(own).is_some_and(|rest| rest.starts_with('.')) {
-            return wrong(format!("only rackstrap may set '{arg}'"), "remove it");
-        }
-        match key {
-            "--" => {
-                return wrong(
-                    "'--' would end the kernel's arguments".to_owned(),
-                    "remove it: configure init by its own files",
-                );
-            }
-            "initrd" => return wrong(format!("only the boot script may set '{arg}'"), "remove it"),
-            "rdinit" => {
-                return wrong(
-                    format!("'{arg}' would start another program instead of rackstrap's agent"),
-                    "remove it; init = \"…\" in the profile names the program that runs after the agent",
-                );
-            }
-            "console" if arg.contains(',') && arg.len() > 64 => {
-                return wrong(
-                    "this console is too long".to_owned(),
-                    "write console = \"ttyS0,115200\" in the profile",
-                );
-            }
-            _ => {}
-        }
-    }
-    Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 fn read_template(text: &str) -> Result<String, Problem> {

@@ -2,7 +2,7 @@
 
 use super::{
     diagnostic::{Report, quote},
-    meant, profile,
+    meant, profile, vars,
 };
 use rackstrap_base::words::closest;
 use std::{ops::Range, ops::RangeInclusive};
@@ -15,7 +15,15 @@ use toml::{
 pub(super) const KEYS: [(&str, &[&str]); 13] = [
     (
         "[cluster]",
-        &["name", "domain", "node-name", "node-address", "reserved"],
+        &[
+            "name",
+            "domain",
+            "node-name",
+            "node-address",
+            "reserved",
+            vars::VARS,
+            vars::SECRETS,
+        ],
     ),
     (
         "[server]",
@@ -52,7 +60,7 @@ pub(super) const KEYS: [(&str, &[&str]); 13] = [
             "pool-lease-time",
         ],
     ),
-    ("[profile.NAME]", &profile::KEYS),
+    ("[profile.NAME]", &profile::SECTION),
     ("[layout.NAME]", &["version", "table", "wipe", "partition"]),
     ("[[layout.NAME.partition]]", &["name", "size", "fs", "mount", "options"]),
     (

@@ -1,5 +1,6 @@
 //! The checked site, on whose values every service may rely.
 
+use super::vars::Vars;
 use ipnet::Ipv4Net;
 use rackstrap_base::{dhcp_option::DhcpOption, subnet::Subnet};
 use rackstrap_hostlist::naming::{Naming, NamingError};
@@ -39,6 +40,9 @@ pub struct Site {
     pub limits: Limits,
     /// `[dns]`; none = the daemon answers no DNS.
     pub dns: Option<Dns>,
+    /// The places (`FILE:LINE:COLUMN`) of texts that read variables: of `kernel-args` by
+    /// `profile NAME`, of a mount by `mount TEXT`.
+    pub places: BTreeMap<String, String>,
 }
 
 /// `[cluster]`: names and addresses.
@@ -52,6 +56,8 @@ pub struct Cluster {
     pub naming: Naming,
     /// Networks that no node may have an address in (`reserved`).
     pub reserved: Vec<Ipv4Net>,
+    /// `[cluster.vars]` and `vars-secret`: below those of all profiles and nodes.
+    pub vars: Vars,
 }
 
 /// `[server]`: where the daemon keeps things and listens.
@@ -114,6 +120,8 @@ pub struct Profile {
     pub checks: Option<Vec<String>>,
     /// Whether a node on which logins fail is `degraded`; true if it is left out.
     pub check_login: Option<bool>,
+    /// `[profile.NAME.vars]` and `vars-secret`
+    pub vars: Vars,
 }
 
 /// `[layout.NAME]`: the layout of a disk, and which data it may overwrite.
@@ -296,6 +304,7 @@ impl Site {
             dhcp_options: own.dhcp_options.or(base.dhcp_options),
             checks: own.checks.or(base.checks),
             check_login: own.check_login.or(base.check_login),
+            vars: own.vars,
         })
     }
 

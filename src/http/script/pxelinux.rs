@@ -1,6 +1,6 @@
 //! The scripts of PXELINUX and of U-Boot's `pxe` command, which read one language, and the two files of a Raspberry Pi (pure).
 
-use super::{NodeScript, Scripts, attributes, card, fits};
+use super::{Limit, NodeScript, Scripts, attributes, card, fits, vars};
 use minijinja::context;
 use rackstrap_base::bootname::ScriptLanguage;
 
@@ -9,12 +9,16 @@ impl Scripts {
         let plan = script.plan;
         // PXELINUX puts both before the arguments.
         let added = format!("BOOT_IMAGE=boot/{0}/kernel initrd=boot/{0}/initramfs ", plan.id);
-        fits(added.len() + line.len())?;
+        fits(added.len() + line.len(), Limit::Kernel)?;
+        if script.is_board {
+            fits(line.len(), Limit::UBoot)?;
+        }
         self.render(
             "node.pxelinux.j2",
             context! {
                 node => plan.node.as_str(),
                 attributes => attributes(script, ScriptLanguage::Pxelinux),
+                vars => vars(script, ScriptLanguage::Pxelinux),
                 image => plan.image.to_string(),
                 boot => plan.id.as_str(),
                 card => card(plan.net.hwaddr),
@@ -27,7 +31,7 @@ impl Scripts {
     }
 
     pub(super) fn node_by_raspberry_pi(&self, script: &NodeScript<'_>, line: &str) -> Result<String, String> {
-        fits(line.len())?;
+        fits(line.len(), Limit::RaspberryPi)?;
         if line.chars().any(char::is_control) {
             return Err("kernel-args has a control character, and cmdline.txt is one line".to_owned());
         }
@@ -36,6 +40,7 @@ impl Scripts {
             context! {
                 node => script.plan.node.as_str(),
                 attributes => attributes(script, ScriptLanguage::RaspberryPi),
+                vars => vars(script, ScriptLanguage::RaspberryPi),
                 kernel_args => line,
             },
         )?;

@@ -1,4 +1,4 @@
-//! What holds a version: nodes that run it or boot into it, profiles that pin it, rollouts.
+//! What holds a version: nodes that run it or boot into it, profiles and nodes that pin it, rollouts.
 
 use crate::{connection, output::count};
 use anyhow::{Context, Result};
@@ -8,7 +8,7 @@ use rackstrap_control::{
     api::{Done, ImageUse, paths},
 };
 use rackstrap_image::load_catalog;
-use rackstrap_model::decide::Assignments;
+use rackstrap_model::{decide::Assignments, inventory::Inventory};
 use rackstrap_registries::{
     boots::{Boot, Boots},
     rollout::stored,
@@ -50,8 +50,8 @@ impl Uses {
                 }
             }
             Err(ClientError::NoDaemon(_)) => {
-                let assignments = uses.read_store(&site.server.state_dir.join("store.redb"))?;
-                uses.hold(&assignments, site, &catalog);
+                let (assignments, inventory) = uses.read_store(&site.server.state_dir.join("store.redb"))?;
+                uses.hold(&assignments, site, &inventory, &catalog);
             }
             Err(error) => return Err(error.into()),
         }
@@ -66,29 +66,30 @@ impl Uses {
         Ok(uses)
     }
 
-    fn hold(&mut self, assignments: &Assignments, site: &Site, catalog: &Catalog) {
-        for (image, reasons) in assignments.holds(site, catalog) {
+    fn hold(&mut self, assignments: &Assignments, site: &Site, inventory: &Inventory, catalog: &Catalog) {
+        for (image, reasons) in assignments.holds(site, inventory, catalog) {
             self.reasons.entry(image).or_default().extend(reasons);
         }
     }
 
     /// Reads the store, which is possible because the daemon does not run. There is none if no daemon ever ran for the
     /// cluster.
-    fn read_store(&mut self, path: &Path) -> Result<Assignments> {
+    fn read_store(&mut self, path: &Path) -> Result<(Assignments, Inventory)> {
         if !path.exists() {
-            return Ok(Assignments::default());
+            return Ok(Default::default());
         }
         let what = || format!("reading which images nodes run, from {}", path.display());
         let store = Store::open(path).with_context(what)?;
         let nodes: Vec<(Vec<u8>, Boot)> = store.scan(Table::Boots, b"").with_context(what)?;
         let nodes: BTreeSet<String> = nodes.into_iter().map(|(_, boot)| boot.plan.node).collect();
         let assignments = stored(&store).with_context(what)?;
+        let inventory = Inventory::new(rackstrap_registries::nodes::load(&store).with_context(what)?);
         let boots = Boots::load(store).with_context(what)?;
         for image in boots.images_in_use() {
             let running = nodes.iter().filter(|node| boots.uses(node, &image));
             self.nodes.entry(image.clone()).or_default().extend(running.cloned());
         }
-        Ok(assignments)
+        Ok((assignments, inventory))
     }
 
     /// What holds the version; none if it is free.

@@ -1,5 +1,6 @@
 //! Commands that change nodes: each is one transaction.
 
+use super::settings::{split_set, split_unset};
 use crate::{
     ask,
     hostlist::{self, Wanted},
@@ -17,12 +18,17 @@ use rackstrap_model::{
     disks::describe_effects,
     inventory::{Change, Changed, NewNode, Patch, summary},
 };
+use rackstrap_site::{split_key, value::Value};
 use rackstrap_wire::HwAddr;
+use std::collections::BTreeMap;
 
 #[derive(Debug, Args)]
 pub struct AddArgs {
     /// Name by the site's pattern, such as r01n01; the address follows from it
     name: String,
+    /// Settings of its own, by the key of a profile
+    #[arg(value_name = "KEY=VALUE", add = crate::complete::settings())]
+    settings: Vec<String>,
     /// MAC address of the network card, the booting one first; repeat for further cards
     #[arg(long, visible_alias = "mac", value_name = "MAC", required = true)]
     hwaddr: Vec<HwAddr>,
@@ -39,57 +45,55 @@ pub struct AddArgs {
     format: Format,
 }
 
-// clap does not wrap a usage line, and with all required options this one would be wider than a terminal.
+// clap does not wrap a usage line, and with all options this one would be wider than a terminal.
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
-#[command(override_usage = "rackstrap node set <NODES>... <OPTIONS>")]
+#[command(override_usage = "rackstrap node set <NODES>... [KEY=VALUE]... [OPTIONS]")]
 pub struct SetArgs {
-    /// Names or hostlists
-    #[arg(required = true, value_name = "NODES", add = crate::complete::nodes())]
+    /// Names or hostlists, and settings by the key of a profile (image=debian@2, kernel-args+=quiet)
+    #[arg(required = true, value_name = "NODES|KEY=VALUE", add = crate::complete::nodes_and_settings())]
     nodes: Vec<String>,
     /// Replace all profiles with this one; repeat for more, later ones win
-    #[arg(long, group = "what", add = crate::complete::profiles())]
+    #[arg(long, add = crate::complete::profiles())]
     profile: Vec<String>,
     /// Group to join, such as big; repeat for more
-    #[arg(long, value_name = "GROUP", group = "what")]
+    #[arg(long, value_name = "GROUP")]
     join: Vec<String>,
     /// Group to leave; repeat for more
-    #[arg(long, value_name = "GROUP", group = "what")]
+    #[arg(long, value_name = "GROUP")]
     leave: Vec<String>,
     /// Attribute to set, for templates and boot scripts; repeat for more
-    #[arg(long, value_name = "NAME=VALUE", value_parser = attribute, group = "what")]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = attribute)]
     attr: Vec<(String, String)>,
     /// Replace all MAC addresses of a single node; repeat for more cards
-    #[arg(long, visible_alias = "mac", value_name = "MAC", group = "what")]
+    #[arg(long, visible_alias = "mac", value_name = "MAC")]
     hwaddr: Vec<HwAddr>,
     #[command(flatten)]
     how: How,
 }
 
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("what").required(true).multiple(true)))]
-#[command(override_usage = "rackstrap node unset <NODES>... <OPTIONS>")]
+#[command(override_usage = "rackstrap node unset <NODES>... [KEY]... [OPTIONS]")]
 pub struct UnsetArgs {
-    /// Names or hostlists
-    #[arg(required = true, value_name = "NODES", add = crate::complete::nodes())]
+    /// Names or hostlists, and keys of settings (console, kernel-args)
+    #[arg(required = true, value_name = "NODES|KEY", add = crate::complete::nodes_and_keys())]
     nodes: Vec<String>,
     /// Profile to remove; repeat for more
-    #[arg(long, group = "what", conflicts_with = "profiles", add = crate::complete::profiles())]
+    #[arg(long, conflicts_with = "profiles", add = crate::complete::profiles())]
     profile: Vec<String>,
     /// Remove all profiles
-    #[arg(long, group = "what")]
+    #[arg(long)]
     profiles: bool,
     /// Group to remove; repeat for more
-    #[arg(long, group = "what", conflicts_with = "groups")]
+    #[arg(long, conflicts_with = "groups")]
     group: Vec<String>,
     /// Remove all groups
-    #[arg(long, group = "what")]
+    #[arg(long)]
     groups: bool,
     /// Attribute to remove; repeat for more
-    #[arg(long, value_name = "NAME", group = "what")]
+    #[arg(long, value_name = "NAME")]
     attr: Vec<String>,
     /// MAC address to remove; the node keeps its other cards
-    #[arg(long, visible_alias = "mac", value_name = "MAC", group = "what")]
+    #[arg(long, visible_alias = "mac", value_name = "MAC")]
     hwaddr: Vec<HwAddr>,
     #[command(flatten)]
     how: How,
@@ -198,12 +202,19 @@ fn send_and_print(client: &Client, changes: Vec<Change>, how: &How, running: boo
 
 /// `rackstrap node add`
 pub fn add(client: &Client, args: AddArgs) -> Result<()> {
+    let (others, settings) = split_set(args.settings)?;
+    if let Some(other) = others.first() {
+        bail!("{other}: one node is added at a time\nhelp: `rackstrap node import` adds the nodes of a file");
+    }
+    // Nothing is there yet to which a setting could be added, or from which it could be taken away.
+    let settings: BTreeMap<String, Value> = settings.into_iter().collect();
     let new = NewNode {
         name: args.name,
         hwaddrs: args.hwaddr,
         profiles: args.profile,
         groups: args.group.into_iter().collect(),
         attributes: args.attr.into_iter().collect(),
+        settings: settings.into(),
     };
     let changed = send(client, vec![Change::Add(new)], false, false)?;
     let Some(node) = changed.into_iter().find_map(|changed| changed.after) else {
@@ -256,10 +267,28 @@ fn patch_all(nodes: Vec<String>, patch: Patch) -> Vec<Change> {
 
 /// `rackstrap node set`
 pub fn set(client: &Client, args: SetArgs) -> Result<()> {
-    let named = Wanted::new(args.nodes)?;
+    let (nodes, settings) = split_set(args.nodes)?;
+    let lists = args.profile.is_empty() && args.join.is_empty() && args.leave.is_empty();
+    let nothing = lists && args.attr.is_empty() && args.hwaddr.is_empty() && settings.is_empty();
+    if nodes.is_empty() || nothing {
+        let what = if nodes.is_empty() {
+            "no nodes"
+        } else {
+            "nothing to change"
+        };
+        bail!(
+            "{what}: name nodes, and KEY=VALUE or an option such as --profile\nhelp: `rackstrap node set r01n03 image=debian@2`; all: \
+             `rackstrap node set --help`"
+        );
+    }
+    let named = Wanted::new(nodes)?;
     let nodes = named.some_names(client)?;
     if !args.leave.is_empty() {
-        for missing in held_by_none(&named.nodes(client)?, &[], &args.leave, &[], &[]) {
+        let leave = Patch {
+            leave: args.leave.iter().cloned().collect(),
+            ..Patch::default()
+        };
+        for missing in held_by_none(&named.nodes(client)?, &leave) {
             eprintln!("warning: none of these nodes has {missing}");
         }
     }
@@ -272,6 +301,7 @@ pub fn set(client: &Client, args: SetArgs) -> Result<()> {
         join: args.join.into_iter().collect(),
         leave: args.leave.into_iter().collect(),
         attributes: args.attr.into_iter().collect(),
+        settings,
         ..Patch::default()
     };
     send_and_print(client, patch_all(nodes, patch), &args.how, false)
@@ -279,55 +309,70 @@ pub fn set(client: &Client, args: SetArgs) -> Result<()> {
 
 /// `rackstrap node unset`
 pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
-    let named = Wanted::new(args.nodes)?;
+    let (nodes, keys) = split_unset(args.nodes)?;
+    let lists = args.profile.is_empty() && args.group.is_empty() && args.attr.is_empty() && args.hwaddr.is_empty();
+    let nothing = lists && !args.profiles && !args.groups && keys.is_empty();
+    if nodes.is_empty() || nothing {
+        let what = if nodes.is_empty() {
+            "no nodes"
+        } else {
+            "nothing to remove"
+        };
+        bail!(
+            "{what}: name nodes, and keys of settings or an option such as --group\nhelp: `rackstrap node unset r01n03 console`; all: \
+             `rackstrap node unset --help`"
+        );
+    }
+    let named = Wanted::new(nodes)?;
     named.some_names(client)?;
     let nodes = named.nodes(client)?;
+    let patch = Patch {
+        profiles: args.profiles.then(Vec::new),
+        drop_profiles: args.profile.into_iter().collect(),
+        drop_hwaddrs: args.hwaddr.into_iter().collect(),
+        leave: args.group.into_iter().collect(),
+        drop_attributes: args.attr.into_iter().collect(),
+        drop_settings: keys.into_iter().collect(),
+        ..Patch::default()
+    };
     // This is not an error, so that a script may run twice. The warning shows typing errors.
-    for missing in held_by_none(&nodes, &args.profile, &args.group, &args.hwaddr, &args.attr) {
+    for missing in held_by_none(&nodes, &patch) {
         eprintln!("warning: none of these nodes has {missing}");
     }
     let unset = |node: NodeRow| Change::Set {
         name: node.name,
         patch: Patch {
-            profiles: args.profiles.then(Vec::new),
-            drop_profiles: args.profile.iter().cloned().collect(),
-            drop_hwaddrs: args.hwaddr.iter().copied().collect(),
             leave: match args.groups {
                 true => node.groups,
-                false => args.group.iter().cloned().collect(),
+                false => patch.leave.clone(),
             },
-            drop_attributes: args.attr.iter().cloned().collect(),
-            ..Patch::default()
+            ..patch.clone()
         },
     };
     let changes = nodes.into_iter().map(unset).collect();
     send_and_print(client, changes, &args.how, false)
 }
 
-/// The profiles, groups, attributes and addresses to remove that none of `nodes` has.
-fn held_by_none(
-    nodes: &[NodeRow],
-    profiles: &[String],
-    groups: &[String],
-    hwaddrs: &[HwAddr],
-    attributes: &[String],
-) -> Vec<String> {
-    let attributes = attributes
-        .iter()
-        .filter(|name| !nodes.iter().any(|node| node.attributes.contains_key(*name)));
-    let profiles = profiles
-        .iter()
-        .filter(|profile| !nodes.iter().any(|node| node.profiles.contains(profile)));
-    let groups = groups
-        .iter()
-        .filter(|group| !nodes.iter().any(|node| node.groups.contains(*group)));
-    let hwaddrs = hwaddrs
-        .iter()
-        .filter(|hwaddr| !nodes.iter().any(|node| node.hwaddrs.contains(hwaddr)));
-    let mut missing: Vec<String> = profiles.map(|profile| format!("the profile '{profile}'")).collect();
-    missing.extend(groups.map(|group| format!("the group '{group}'")));
-    missing.extend(attributes.map(|name| format!("the attribute '{name}'")));
-    missing.extend(hwaddrs.map(|hwaddr| format!("the MAC address {hwaddr}")));
+/// The profiles, groups, attributes, addresses and settings that `patch` removes and none of `nodes` has.
+fn held_by_none(nodes: &[NodeRow], patch: &Patch) -> Vec<String> {
+    let none = |has: &dyn Fn(&NodeRow) -> bool| !nodes.iter().any(has);
+    let mut missing = Vec::new();
+    for profile in &patch.drop_profiles {
+        missing.extend(none(&|node| node.profiles.contains(profile)).then(|| format!("the profile '{profile}'")));
+    }
+    for group in &patch.leave {
+        missing.extend(none(&|node| node.groups.contains(group)).then(|| format!("the group '{group}'")));
+    }
+    for name in &patch.drop_attributes {
+        missing.extend(none(&|node| node.attributes.contains_key(name)).then(|| format!("the attribute '{name}'")));
+    }
+    for hwaddr in &patch.drop_hwaddrs {
+        missing.extend(none(&|node| node.hwaddrs.contains(hwaddr)).then(|| format!("the MAC address {hwaddr}")));
+    }
+    for key in &patch.drop_settings {
+        let has = |node: &NodeRow| node.settings.keys().any(|own| split_key(own).0 == key);
+        missing.extend(none(&has).then(|| format!("a setting '{key}' of its own")));
+    }
     missing
 }
 

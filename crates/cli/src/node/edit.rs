@@ -20,7 +20,7 @@ use std::{
 
 const HEAD: &str = "\
 # Save and leave the editor to change nodes; you are asked before anything changes. Text that you delete changes nothing.
-# A new [node.NAME] adds a node. To rename: rackstrap node rename. To delete: rackstrap node delete.
+# In settings = { } each key that you delete is removed. A new [node.NAME] adds a node. To rename: rackstrap node rename. To delete: rackstrap node delete.
 
 ";
 

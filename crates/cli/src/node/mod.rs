@@ -5,11 +5,12 @@ mod edit;
 mod history;
 mod reprep;
 mod restart;
+mod settings;
 mod show;
 mod transfer;
 
 pub use change::prospects;
-pub use show::boots_table;
+pub use show::{boots_table, settings_table};
 
 use super::{
     connection::connect,
@@ -50,7 +51,8 @@ The machine's next packet gets the node's answers. A machine that is already wai
 Examples:
   rackstrap node add r01n01 --hwaddr 52:54:00:01:01:01
   rackstrap node add r01n02 --hwaddr 52-54-00-01-01-02 --hwaddr 5254.0002.0102   (two cards)
-  rackstrap node add r02n01 --hwaddr 52:54:00:02:01:01 --profile gpu --group big")]
+  rackstrap node add r02n01 --hwaddr 52:54:00:02:01:01 --profile gpu --group big
+  rackstrap node add r02n02 console=ttyS1,115200 --hwaddr 52:54:00:02:01:02    (a setting of its own)")]
     Add(change::AddArgs),
     /// List nodes
     #[command(after_help = format!("{HELP}\n\n\
@@ -73,13 +75,18 @@ Examples:
   rackstrap node show r01n01
   rackstrap node show 'r01n[01-04]' --json | jq -r .hardware.serial")]
     Show(show::ShowArgs),
-    /// Change profiles, groups, attributes or MAC addresses of nodes
+    /// Change profiles, groups, attributes, MAC addresses or settings of nodes
     #[command(after_help = "\
-Settings that are not named stay as they are. The change takes effect at the next boot.
+KEY is a key of a profile. The node's own value wins over those of its profiles. += adds to what its profiles have, also
+after these change, and -= takes away what the node itself added; both are for kernel-args, templates, authorized-keys and
+checks. Settings that are not named stay as they are. The change takes effect at the next boot, and is made for all of the
+nodes or for none.
 
 Examples:
   rackstrap node set r01n01 r01n02 --profile compute --profile gpu   (gpu wins over compute)
   rackstrap node set 'r[01-04]n[01-32]' --join big --leave test
+  rackstrap node set r01n03 image=debian@2 console=ttyS1,115200 kernel-args+=hugepages=64
+  rackstrap node set @gpu templates+=gpu checks+='unit nvidia-persistenced.service'
   rackstrap node set r01n01 --attr location='row 3'   (templates read node.attributes.location)
   rackstrap node set r01n01 --hwaddr 52:54:00:01:01:01 --hwaddr 52:54:00:01:01:81   (a second card)
   pdsh -w @new uname -m | awk -F: '/aarch64/ {print $1}' | rackstrap node set - --profile arm")]
@@ -95,12 +102,13 @@ Examples:
   rackstrap node edit @rack:r03 --dry-run
   EDITOR='sed -i s/compute/gpu/' rackstrap node edit 'r01n[01-04]' --yes")]
     Edit(edit::EditArgs),
-    /// Remove profiles, groups, attributes or MAC addresses from nodes
+    /// Remove profiles, groups, attributes, MAC addresses or settings from nodes
     #[command(after_help = "\
 Examples:
   rackstrap node unset r04n01 --profile wipe  (keeps its other profiles)
   rackstrap node unset @test --group test
   rackstrap node unset @test --attr location
+  rackstrap node unset r01n03 console kernel-args     (those of its profiles hold again)
   rackstrap node unset r01n01 --profiles      (keeps the profile default)
   rackstrap node unset 'r01n[01-02]' --groups")]
     Unset(change::UnsetArgs),

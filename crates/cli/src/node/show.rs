@@ -81,7 +81,7 @@ fn describe(answer: &api::NodeAnswer) -> String {
     }
     let mut text = output::facts(&facts);
     if !answer.settings.is_empty() {
-        text.push_str("\n\nsettings, and the profile that each is from:\n");
+        text.push_str("\n\nsettings, where each is from, and what it hides:\n");
         text.push_str(&settings_table(&answer.settings));
     }
     if !answer.checks.is_empty() {
@@ -104,10 +104,24 @@ fn attributes(node: &NodeRow) -> String {
     pairs.collect::<Vec<_>>().join(", ")
 }
 
-fn settings_table(settings: &[SettingRow]) -> String {
-    let mut table = output::table(["setting", "value", "from"]);
+/// One row for each setting.
+pub fn settings_table(settings: &[SettingRow]) -> String {
+    let mut table = output::table(["setting", "value", "from", "hides"]);
     for setting in settings {
-        table.add_row([&setting.key, &output::dash(&setting.value), &setting.profile]);
+        let from = match (&setting.added, setting.from.as_str()) {
+            (Some(_), "node") | (None, _) => setting.from.clone(),
+            (Some(added), from) => format!("{from}, and node: {added}"),
+        };
+        let hides = setting.hides.iter();
+        let hides: Vec<String> = hides
+            .map(|hidden| format!("{} ({})", output::dash(&hidden.value), hidden.from))
+            .collect();
+        table.add_row([
+            &setting.key,
+            &output::dash(&setting.value),
+            &from,
+            &output::dash(&hides.join(", ")),
+        ]);
     }
     output::render(&table)
 }

@@ -171,6 +171,7 @@ pub fn to_toml(nodes: &[api::NodeRow]) -> String {
             profiles: Some(node.profiles.clone()),
             groups: Some(node.groups.iter().cloned().collect()),
             attributes: Some(node.attributes.clone()),
+            settings: Some(node.settings.clone()),
             places: Places::default(),
         })
         .collect();

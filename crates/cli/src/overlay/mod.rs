@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use rackstrap_control::{Client, api, segment};
 use rackstrap_overlay::{ListedFile, Placed, Preview};
-use rackstrap_site::harmless;
+use rackstrap_site::{harmless, value::to_toml};
 use rackstrap_wire::{OverlayContent, OverlayFile};
 use std::{
     path::{Path, PathBuf},
@@ -222,6 +222,10 @@ fn section(preview: &Preview) -> String {
         output::list(&preview.templates)
     );
     text.push_str(&format!("    disk: {}\n", preview.disk));
+    for (name, value) in &preview.vars {
+        let value: String = to_toml(value).chars().map(harmless).collect();
+        text.push_str(&format!("    vars.{name}: {value}\n"));
+    }
     for warning in preview.lacks.iter().chain(&preview.notes) {
         text.push_str(&format!(
             "    warning: {}\n",

@@ -1,8 +1,11 @@
 //! Answers about the inventory.
 
-use crate::api::{ExportFile, ExportRow, ExportSubnet, HistoryRow, NodeChange, NodeRow, SettingRow};
+use crate::api::{ExportFile, ExportRow, ExportSubnet, HiddenRow, HistoryRow, NodeChange, NodeRow, SettingRow};
 use rackstrap_exchange::export::{BootFile, BootSubnet, ExportNode};
-use rackstrap_model::inventory::{Changed, Entry, Node, Setting};
+use rackstrap_model::{
+    decide::World,
+    inventory::{Changed, Entry, Node, Origin, Setting, Settings},
+};
 
 impl From<&Node> for NodeRow {
     fn from(node: &Node) -> Self {
@@ -13,6 +16,7 @@ impl From<&Node> for NodeRow {
             profiles: node.profiles.clone(),
             groups: node.groups.clone(),
             attributes: node.attributes.clone(),
+            settings: node.hide_secrets().settings.written().clone(),
         }
     }
 }
@@ -27,12 +31,14 @@ impl From<NodeRow> for Node {
             profiles: row.profiles,
             groups: row.groups,
             attributes: row.attributes,
+            settings: row.settings.into(),
         }
     }
 }
 
 impl From<&Changed> for NodeChange {
     fn from(changed: &Changed) -> Self {
+        let changed = changed.without_secrets();
         NodeChange {
             before: changed.before.as_ref().map(NodeRow::from),
             after: changed.after.as_ref().map(NodeRow::from),
@@ -65,8 +71,27 @@ impl From<Setting> for SettingRow {
         SettingRow {
             key: setting.key,
             value: setting.value,
-            profile: setting.profile,
+            profile: match &setting.from {
+                Origin::Profile(profile) => profile.clone(),
+                Origin::Node | Origin::Cluster => String::new(),
+            },
+            from: setting.from.to_string(),
+            added: setting.added,
+            hides: (setting.hides.into_iter())
+                .map(|hidden| HiddenRow {
+                    from: hidden.from.to_string(),
+                    value: hidden.value,
+                })
+                .collect(),
         }
+    }
+}
+
+impl SettingRow {
+    /// All settings of a node, with where each comes from.
+    pub fn of(world: &World, node: &Node) -> Vec<SettingRow> {
+        let all = Settings::of_node(&world.site, node, |_| ()).all();
+        all.into_iter().map(SettingRow::from).collect()
     }
 }
 

@@ -30,7 +30,12 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
             .into_iter()
             .find_map(|boot| boot.hardware.clone());
         let order = uefi.and_then(|hardware| boot_order(&hardware.uefi?));
-        let remarks = [permissive.then(|| "SELinux permissive".to_owned()), order];
+        let stale = status.state.is_up() && boot.as_ref().is_some_and(|boot| is_stale(world, node, boot));
+        let remarks = [
+            permissive.then(|| "SELinux permissive".to_owned()),
+            order,
+            stale.then(|| STALE.to_owned()),
+        ];
         let remark = remarks.into_iter().flatten().collect::<Vec<_>>().join("; ");
         StatusRow {
             node: node.name.clone(),
@@ -51,6 +56,15 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
     nodes.collect()
 }
 
+/// The remark about a node whose settings changed.
+const STALE: &str = "new settings at its next boot";
+
+/// Whether the node has other settings now than at that boot.
+pub fn is_stale(world: &World, node: &Node, boot: &Boot) -> bool {
+    let now = || Settings::of_node(&world.site, node, |_| ()).digest();
+    boot.settings.is_some_and(|then| then != now())
+}
+
 /// How the boot order of UEFI firmware differs from the network first; none if it does not.
 fn boot_order(uefi: &Uefi) -> Option<String> {
     match uefi.before_network.as_slice() {
@@ -64,7 +78,7 @@ fn boot_order(uefi: &Uefi) -> Option<String> {
 fn boots_permissive(world: &World, node: &Node, boot: &Boot) -> bool {
     let enforces = |version: &Arc<ImageVersion>| version.enforces_selinux;
     world.images.of_plan(&boot.plan).is_some_and(enforces) && {
-        let settings = Settings::of(&world.site, &node.profiles, |_| ());
+        let settings = Settings::of_node(&world.site, node, |_| ());
         let given = settings.text(|p| &p.kernel_args).unwrap_or_default();
         permissive_args(given) != given
     }

@@ -6,6 +6,7 @@ use rackstrap_base::clock::Timestamp;
 use rackstrap_model::inventory::Change;
 use rackstrap_wire::{Hardware, HwAddr};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
@@ -28,6 +29,9 @@ pub struct NodeRow {
     /// Attributes that administrators set, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
+    /// Its own settings, by key; a key that ends with `+` adds to what its profiles have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, Value>,
 }
 
 /// A node before and after a change.
@@ -57,8 +61,26 @@ pub struct SettingRow {
     pub key: String,
     /// Value, as text.
     pub value: String,
-    /// The profile that the value comes from.
+    /// The profile that the value comes from; empty if it comes from no profile.
     pub profile: String,
+    /// Where the value comes from: `node`, `profile gpu`, or `default` for the profile of that name.
+    #[serde(default)]
+    pub from: String,
+    /// What the node itself adds to it, which is part of `value`; none if it adds nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub added: Option<String>,
+    /// The values that this one wins over, the strongest first.
+    #[serde(default)]
+    pub hides: Vec<HiddenRow>,
+}
+
+/// A value that another one wins over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HiddenRow {
+    /// Where it comes from, as [`SettingRow::from`].
+    pub from: String,
+    /// The value, as text.
+    pub value: String,
 }
 
 /// `rackstrap node show`

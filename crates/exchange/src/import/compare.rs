@@ -2,9 +2,9 @@
 
 use super::{Entry, Place, Places};
 use rackstrap_model::inventory::{Change, Changed, Inventory, InventoryError, NewNode, Node, Patch, apply, faults};
-use rackstrap_site::{Site, one_line};
+use rackstrap_site::{HIDDEN, Site, one_line, value::Value, variable};
 use serde::Serialize;
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 /// The result of an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -107,6 +107,7 @@ fn place(entry: &Entry, error: &InventoryError) -> Option<Place> {
         hwaddrs,
         profiles,
         groups,
+        settings,
         ..
     } = &entry.places;
     let among = |places: &[Place], all: Option<&Vec<String>>, word: &String| {
@@ -116,6 +117,7 @@ fn place(entry: &Entry, error: &InventoryError) -> Option<Place> {
     match error {
         InventoryError::Profile { profile, .. } => among(profiles, entry.profiles.as_ref(), profile),
         InventoryError::Group { group, .. } => among(groups, entry.groups.as_ref(), group),
+        InventoryError::Setting { problem, .. } => settings.get(&problem.key).copied(),
         InventoryError::TooMany { what: "profiles", .. } => profiles.first().copied(),
         InventoryError::TooMany { what: "groups", .. } => groups.first().copied(),
         InventoryError::TooMany { .. } => hwaddrs.first().copied(),
@@ -147,11 +149,26 @@ fn change(entry: &Entry, existing: Option<&Node>) -> Change {
             profiles: entry.profiles.clone().unwrap_or_default(),
             groups: groups.unwrap_or_default(),
             attributes: entry.attributes.clone().unwrap_or_default(),
+            settings: entry.settings.clone().unwrap_or_default().into(),
         });
     };
     // Unchanged settings are not checked, even if the site file has changed since.
     let groups = groups.unwrap_or_else(|| node.groups.clone());
     let attributes = entry.attributes.as_ref().unwrap_or(&node.attributes);
+    let before = node.settings.written();
+    // A file has no secret values of an export, so that those of the node stay. One that was written by hand is taken.
+    let is_open = |key: &String| !variable(key).is_some_and(|(_, secret)| secret);
+    let open = || before.keys().filter(|key| is_open(key)).cloned();
+    let settings = entry.settings.as_ref().map(|settings| {
+        let given = settings.iter().filter(|(_, value)| value.as_str() != Some(HIDDEN));
+        given
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect::<BTreeMap<_, _>>()
+    });
+    let same = |settings: &BTreeMap<String, Value>| {
+        open().eq(settings.keys().cloned()) && settings.iter().all(|(key, value)| before.get(key) == Some(value))
+    };
+    let settings = settings.filter(|settings| !same(settings));
     let patch = Patch {
         hwaddrs: (node.hwaddrs != entry.hwaddrs).then(|| entry.hwaddrs.clone()),
         profiles: entry.profiles.clone().filter(|profiles| *profiles != node.profiles),
@@ -165,6 +182,9 @@ fn change(entry: &Entry, existing: Option<&Node>) -> Change {
         drop_attributes: (node.attributes.keys().filter(|name| !attributes.contains_key(*name)))
             .cloned()
             .collect(),
+        // All are written again, because `KEY+` would add to what the node has.
+        drop_settings: settings.iter().flat_map(|_| open()).collect(),
+        settings: settings.unwrap_or_default(),
         ..Patch::default()
     };
     Change::Set {

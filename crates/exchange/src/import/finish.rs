@@ -150,12 +150,18 @@ fn entry(report: &Report<'_>, draft: Draft, name: String) -> Entry {
             hwaddrs: draft.hwaddrs.iter().map(|(at, _)| place(at)).collect(),
             profiles: places(&draft.profiles),
             groups: places(&draft.groups),
+            settings: (draft.settings.iter().flatten())
+                .map(|(key, (at, _))| (key.clone(), place(at)))
+                .collect(),
         },
         hwaddrs: draft.hwaddrs.into_iter().map(|(_, hwaddr)| hwaddr).collect(),
         ipaddr: draft.ipaddr,
         profiles: draft.profiles.map(texts),
         groups: draft.groups.map(texts),
         attributes: draft.attributes,
+        settings: draft
+            .settings
+            .map(|all| all.into_iter().map(|(key, (_, value))| (key, value)).collect()),
     }
 }
 

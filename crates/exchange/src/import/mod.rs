@@ -25,7 +25,7 @@ pub use reading::{Judged, Reading};
 pub use toml_tables::to_toml;
 
 use rackstrap_hostlist::naming::Naming;
-use rackstrap_site::Diagnostic;
+use rackstrap_site::{Diagnostic, value::Value};
 use rackstrap_wire::HwAddr;
 use report::{PROBLEMS, Report, Said};
 use serde::Serialize;
@@ -55,6 +55,8 @@ pub struct Entry {
     pub groups: Option<Vec<String>>,
     /// Attributes; none if the source does not have them.
     pub attributes: Option<BTreeMap<String, String>>,
+    /// Its own settings, by key; none if the source does not have them.
+    pub settings: Option<BTreeMap<String, Value>>,
     /// The places of these values.
     #[serde(skip)]
     pub places: Places,
@@ -74,6 +76,8 @@ pub struct Places {
     pub profiles: Vec<Place>,
     /// The places of the groups.
     pub groups: Vec<Place>,
+    /// The places of the settings, by key.
+    pub settings: BTreeMap<String, Place>,
 }
 
 /// The result of [`read`].
@@ -229,6 +233,7 @@ struct Draft {
     profiles: Option<Vec<Word>>,
     groups: Option<Vec<Word>>,
     attributes: Option<BTreeMap<String, String>>,
+    settings: Option<BTreeMap<String, (Range<usize>, Value)>>,
     /// Whether a problem of its hardware addresses was reported already.
     reported: bool,
     /// Whether the source has an entry for each card: a second entry with the same name is the node's second card.

@@ -4,6 +4,10 @@ use super::{
     Draft, ENTRIES, Entry, Word, mac,
     report::{Report, shown},
 };
+use rackstrap_site::{
+    value::{Value, of_toml, to_toml as to_toml_value},
+    variable,
+};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ops::Range,
@@ -12,9 +16,9 @@ use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
-use toml_edit::{Array, DocumentMut, Item, Key, Table, Value};
+use toml_edit::{Array, DocumentMut, Item, Key, Table};
 
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
     "hwaddrs",
     "hwaddr",
     "ipaddr",
@@ -22,6 +26,7 @@ const KEYS: [&str; 7] = [
     "profile",
     "groups",
     "attributes",
+    "settings",
 ];
 const EXAMPLE: &str = "write [node.r01n01], and below it hwaddrs = [\"52:54:00:01:01:01\"]";
 /// If more tables than this are repeated or inside of nodes, reading stops: the parser moves all its tables for each of them.
@@ -31,7 +36,11 @@ const BRACKETS: usize = 16;
 
 /// Writes nodes in the form that [`super::read`] reads.
 pub fn to_toml(entries: &[Entry]) -> String {
-    let list = |all: &[String]| Item::Value(Value::Array(all.iter().map(String::as_str).collect::<Array>()));
+    let list = |all: &[String]| {
+        Item::Value(toml_edit::Value::Array(
+            all.iter().map(String::as_str).collect::<Array>(),
+        ))
+    };
     let mut nodes = Table::new();
     nodes.set_implicit(true);
     for entry in entries {
@@ -49,7 +58,21 @@ pub fn to_toml(entries: &[Entry]) -> String {
         }
         if let Some(attributes) = entry.attributes.as_ref().filter(|attributes| !attributes.is_empty()) {
             let pairs = attributes.iter().map(|(name, value)| (name, value.as_str()));
-            table.insert("attributes", Item::Value(Value::InlineTable(pairs.collect())));
+            table.insert(
+                "attributes",
+                Item::Value(toml_edit::Value::InlineTable(pairs.collect())),
+            );
+        }
+        // Files of nodes are kept in git: secret values are not in them, and an import leaves those of the node.
+        let open = entry.settings.iter().flatten();
+        let open: serde_json::Map<String, Value> = open
+            .filter(|(key, _)| !variable(key).is_some_and(|(_, secret)| secret))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        if !open.is_empty() {
+            let text = to_toml_value(&Value::Object(open));
+            // What is written here is TOML, unless a row of the store has what no reader accepts.
+            table.insert("settings", text.parse().map_or(Item::None, Item::Value));
         }
         nodes.insert(&entry.name, Item::Table(table));
     }
@@ -184,6 +207,7 @@ fn node(report: &mut Report<'_>, name: &str, at: Range<usize>, value: &Spanned<D
             },
             "groups" => draft.groups = list(report, "groups", value),
             "attributes" => draft.attributes = attributes(report, value),
+            "settings" => draft.settings = settings(report, value),
             other => {
                 let near = KEYS
                     .iter()
@@ -262,6 +286,27 @@ fn attributes(report: &mut Report<'_>, value: &Spanned<DeValue<'_>>) -> Option<B
                 let message = format!("the attribute '{}' is not a string", shown(name.get_ref()));
                 report.error(value.span(), message, help);
             }
+        }
+    }
+    Some(all)
+}
+
+fn settings(report: &mut Report<'_>, value: &Spanned<DeValue<'_>>) -> Option<BTreeMap<String, (Range<usize>, Value)>> {
+    let DeValue::Table(table) = value.get_ref() else {
+        let help = "write settings = { image = \"debian@2\", \"kernel-args+\" = \"quiet\" }";
+        report.error(value.span(), "'settings' is not a table of keys and values", help);
+        return None;
+    };
+    let mut all = BTreeMap::new();
+    for (key, value) in table {
+        match of_toml(value.get_ref()) {
+            // `vars = { pdu = "pdu2" }` is the same as `"vars.pdu" = "pdu2"`.
+            Ok(Value::Object(table)) if ["vars", "vars-secret"].contains(&key.get_ref().as_ref()) => {
+                let one = |(name, value)| (format!("{}.{name}", key.get_ref()), (key.span(), value));
+                all.extend(table.into_iter().map(one));
+            }
+            Ok(read) => drop(all.insert(key.get_ref().to_string(), (key.span(), read))),
+            Err((message, help)) => report.error(value.span(), message, help),
         }
     }
     Some(all)

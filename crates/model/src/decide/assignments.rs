@@ -13,7 +13,7 @@ use std::{
 /// How many earlier current versions are remembered for `image rollback`.
 const REMEMBERED: usize = 16;
 
-/// The version that all nodes of an image boot, unless a profile pins one or a rollout gives another one.
+/// The version that all nodes of an image boot, unless a profile or the node itself pins one, or a rollout gives another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Current {
     /// The version.
@@ -186,7 +186,7 @@ pub struct Restarting {
 /// What determines the version of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The node's profile pins it.
+    /// The node itself or its profile pins it.
     Profile,
     /// A rollout gives it.
     Rollout,
@@ -210,7 +210,7 @@ pub struct Choice {
 }
 
 impl Assignments {
-    /// The version for `node`, whose profiles have the image setting `setting`: a name, or a pinned version. `limit` is the
+    /// The version for `node`, which has the image setting `setting`: a name, or a pinned version. `limit` is the
     /// number of failed boots after which a node rolls back to its last known good version.
     ///
     /// # Errors
@@ -273,11 +273,11 @@ impl Assignments {
         if let Ok(pinned) = setting.parse::<ImageRef>() {
             return match images.get(&pinned) {
                 Some(_) => {
-                    let why = format!("image {pinned}, pinned by the profile");
+                    let why = format!("image {pinned}, pinned by its settings");
                     Ok(choice(pinned, Source::Profile, why))
                 }
                 None => Err(format!(
-                    "image {pinned}, which its profile pins, does not exist; see: rackstrap image list"
+                    "image {pinned}, which its settings pin, does not exist; see: rackstrap image list"
                 )),
             };
         }

@@ -1,6 +1,7 @@
 //! Versions that must not be deleted although no node runs them now, with the reasons.
 
 use super::Assignments;
+use crate::inventory::Inventory;
 use rackstrap_catalog::Catalog;
 use rackstrap_hostlist::NodeSet;
 use rackstrap_site::Site;
@@ -9,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 impl Assignments {
     /// What would be lost with each version of `images`, in words.
-    pub fn holds(&self, site: &Site, images: &Catalog) -> BTreeMap<ImageRef, Vec<String>> {
+    pub fn holds(&self, site: &Site, inventory: &Inventory, images: &Catalog) -> BTreeMap<ImageRef, Vec<String>> {
         let mut holds: BTreeMap<ImageRef, Vec<String>> = BTreeMap::new();
         let mut hold = |image: ImageRef, why: String| holds.entry(image).or_default().push(why);
         for (name, profile) in &site.profiles {
@@ -17,9 +18,23 @@ impl Assignments {
                 hold(pinned, format!("profile {name} pins it"));
             }
         }
-        // If no profile names an image, no node boots its current version.
+        let own = inventory
+            .iter()
+            .filter_map(|node| Some((node, node.settings.set().image.as_deref()?)));
+        let own: Vec<_> = own.collect();
+        let mut by_nodes: BTreeMap<ImageRef, NodeSet> = BTreeMap::new();
+        for (node, pinned) in own.iter().filter_map(|(node, image)| Some((node, image.parse().ok()?))) {
+            by_nodes.entry(pinned).or_default().insert(node.name.as_str());
+        }
+        for (image, nodes) in by_nodes {
+            hold(image, format!("the settings of {nodes} pin it"));
+        }
+        // If neither a profile nor a node names an image, no node boots its current version.
         let named = site.profiles.values().filter_map(|profile| profile.image.as_deref());
-        for name in named.collect::<BTreeSet<&str>>() {
+        for name in named
+            .chain(own.iter().map(|(_, image)| *image))
+            .collect::<BTreeSet<&str>>()
+        {
             let current = self.current.get(name).map(|current| &current.image);
             let newest = || images.newest(name).map(|version| &version.manifest.image);
             if let Some(image) = current.or_else(newest) {

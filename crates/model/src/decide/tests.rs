@@ -34,6 +34,7 @@ fn world(version: ImageVersion) -> World {
         profiles: Vec::new(),
         groups: Default::default(),
         attributes: Default::default(),
+        settings: Default::default(),
     };
     World {
         site: Arc::new(site),
@@ -139,4 +140,47 @@ fn a_trial_of_an_older_release_is_read_and_written_unchanged() {
     assert_eq!(trial.last_known_good, "debian@3".parse().unwrap());
     assert_eq!(trial.rolled_back, Some(rackstrap_base::clock::Timestamp(5)));
     assert_eq!(serde_json::to_string(&trial).unwrap(), old);
+}
+
+#[test]
+fn a_layout_of_the_node_itself_that_the_site_file_lost_leaves_the_disk_alone() {
+    let layout = "[layout.scratch]\nversion = 1\npartition = [{ name = \"s\", size = \"rest\", fs = \"ext4\", mount = \"/scratch\" }]\n";
+    let text = format!("{SITE}layout = \"scratch\"\nkernel-args = \"a={{{{ vars.x }}}}\"\n{layout}");
+    let decided = |settings: serde_json::Value| {
+        let mut world = world(version("x86_64"));
+        let (site, _) = parse(&text, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}"));
+        let node = Node {
+            settings: serde_json::from_value(settings).unwrap(),
+            ..Node::clone(world.inventory.get("r01n01").unwrap())
+        };
+        (world.site, world.inventory) = (Arc::new(site), Arc::new(Inventory::new([node])));
+        let requester = Requester {
+            hwaddr: Some(hwaddr()),
+            ..Requester::default()
+        };
+        match decide(&world, &requester) {
+            Decision::Node(decision) => decision,
+            Decision::Unknown { why, .. } => panic!("{why:?}"),
+        }
+    };
+    let lost = decided(serde_json::json!({ "layout": "gone", "vars.x": 1 }));
+    assert!(
+        lost.disk.is_none(),
+        "its profile's layout could overwrite what that one kept"
+    );
+    let why = lost.why.join("\n");
+    assert!(
+        why.contains("layout gone, which the node itself has, is not in the site file: local disks are left alone"),
+        "{why}"
+    );
+    assert!(
+        why.contains("setting layout = \"gone\": layout 'gone' does not exist"),
+        "{why}"
+    );
+    let own = decided(serde_json::json!({ "disk": "nvme0n1", "vars.x": 1, "kernel-args+": "b" }));
+    assert_eq!(own.disk.as_ref().unwrap().device, "nvme0n1");
+    assert_eq!((own.kernel_args.as_str(), own.image.is_ok()), ("a=1 b", true));
+    // Without its arguments it would come up as another machine.
+    let undefined = decided(serde_json::json!({}));
+    assert_eq!(undefined.image.unwrap_err(), "kernel-args: vars.x is not defined");
 }

@@ -137,10 +137,12 @@ fn is_risky(site: &Site, confirmed: &Site, node: &Node, disk: Option<&NodeDisk>)
     if disk.is_some_and(|disk| disk.marker.is_some() || disk.order.is_some()) {
         return false;
     }
-    let new_profile = node.profiles.iter().any(|name| {
-        let layout = |site: &Site| site.profiles.get(name).and_then(|profile| profile.layout.clone());
-        layout(site).is_some() && layout(confirmed).is_none()
-    });
+    // A layout of the node's own is not that of a profile, whether new or not.
+    let new_profile = node.settings.set().layout.is_none()
+        && node.profiles.iter().any(|name| {
+            let layout = |site: &Site| site.profiles.get(name).and_then(|profile| profile.layout.clone());
+            layout(site).is_some() && layout(confirmed).is_none()
+        });
     // A new profile or layout is on no disk yet.
     !new_profile && policy_of(site, node) != policy_of(confirmed, node)
 }

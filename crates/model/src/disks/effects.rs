@@ -101,7 +101,7 @@ impl std::fmt::Display for DiskEffect {
 
 /// The layout that `site` has for `node`, if any.
 pub(super) fn policy_of<'a>(site: &'a Site, node: &Node) -> Option<&'a LayoutPolicy> {
-    let settings = Settings::of(site, &node.profiles, |_| ());
+    let settings = Settings::of_node(site, node, |_| ());
     let name = settings.text(|p| &p.layout).filter(|name| !name.is_empty())?;
     site.layouts.get(name)
 }

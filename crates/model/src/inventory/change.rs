@@ -2,10 +2,11 @@
 
 use super::{
     Inventory, Node,
-    check::{check_attributes, check_groups, check_hwaddrs, check_place, check_profiles, find},
+    check::{check_attributes, check_groups, check_hwaddrs, check_place, check_profiles, check_settings, find},
+    node::CHANGED,
     refusal::{InventoryError, Refusals},
 };
-use rackstrap_site::Site;
+use rackstrap_site::{NodeSettings, Site, value::Value};
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -30,6 +31,9 @@ pub struct NewNode {
     /// Attributes, by name.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
+    /// Its own settings, which win over those of its profiles.
+    #[serde(default, skip_serializing_if = "NodeSettings::is_empty")]
+    pub settings: NodeSettings,
 }
 
 /// Changes of a node. Settings that are not named stay.
@@ -52,6 +56,12 @@ pub struct Patch {
     pub attributes: BTreeMap<String, String>,
     /// Names of attributes to remove.
     pub drop_attributes: BTreeSet<String>,
+    /// Own settings to change: `KEY` replaces, `KEY+` adds, `KEY-` takes away.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, Value>,
+    /// Keys of own settings to remove, before `settings` are changed.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub drop_settings: BTreeSet<String>,
 }
 
 /// One change.
@@ -96,6 +106,32 @@ impl Changed {
         match (&self.after, &self.before) {
             (Some(node), _) | (None, Some(node)) => &node.name,
             (None, None) => "",
+        }
+    }
+
+    /// The same without the values of secret variables, for listings and the history; one that changed differs from before.
+    #[must_use]
+    pub fn without_secrets(&self) -> Changed {
+        let before = self.before.as_ref().map(|node| (node, node.hide_secrets()));
+        let after = self.after.as_ref().map(|node| {
+            let known = |key: &str| {
+                before
+                    .as_ref()
+                    .and_then(|(before, _)| before.settings.written().get(key))
+            };
+            let mut hidden = node.hide_secrets();
+            let changed = node
+                .secrets()
+                .filter(|(key, value)| known(key).is_some_and(|known| known != *value));
+            for (key, _) in changed {
+                // Cannot fail: the key is a variable's.
+                let _ = hidden.settings.change(key, &Value::from(CHANGED));
+            }
+            hidden
+        });
+        Changed {
+            before: before.map(|(_, hidden)| hidden),
+            after,
         }
     }
 
@@ -177,6 +213,7 @@ fn added(draft: &Inventory, site: &Site, new: &NewNode) -> Result<Node, Vec<Inve
     wrong.extend(check_profiles(site, &new.name, &profiles));
     wrong.extend(check_groups(&new.name, &new.groups));
     wrong.extend(check_attributes(&new.name, &new.attributes));
+    wrong.extend(check_settings(site, &new.name, &new.settings));
     match ipaddr {
         Ok(ipaddr) if wrong.is_empty() => Ok(Node {
             name: new.name.clone(),
@@ -185,6 +222,7 @@ fn added(draft: &Inventory, site: &Site, new: &NewNode) -> Result<Node, Vec<Inve
             profiles,
             groups: new.groups.clone(),
             attributes: new.attributes.clone(),
+            settings: new.settings.clone(),
         }),
         _ => Err(wrong),
     }
@@ -213,10 +251,41 @@ fn patched(draft: &Inventory, site: &Site, node: &Node, patch: &Patch) -> Result
     node.attributes.retain(|name, _| !patch.drop_attributes.contains(name));
     node.attributes.extend(patch.attributes.clone());
     wrong.extend(check_attributes(&node.name, &node.attributes));
+    wrong.extend(patch_settings(site, &mut node, patch));
     match wrong.is_empty() {
         true => Ok(node),
         false => Err(wrong),
     }
+}
+
+/// Changes the node's own settings. A setting that does not change is not checked, so that one that became invalid can be
+/// removed, and does not prevent the change of another.
+fn patch_settings(site: &Site, node: &mut Node, patch: &Patch) -> Vec<InventoryError> {
+    let mut wrong = Vec::new();
+    if patch.settings.is_empty() && patch.drop_settings.is_empty() {
+        return wrong;
+    }
+    let before = node.settings.clone();
+    for key in &patch.drop_settings {
+        node.settings.remove(key);
+    }
+    for (key, value) in &patch.settings {
+        if let Err(problem) = node.settings.change(key, value) {
+            wrong.push(InventoryError::setting(&node.name, problem));
+        }
+    }
+    let is_new = |error: &InventoryError| match error {
+        InventoryError::Setting { problem, .. } => {
+            before.written().get(&problem.key) != node.settings.written().get(&problem.key)
+        }
+        _ => true,
+    };
+    wrong.extend(
+        check_settings(site, &node.name, &node.settings)
+            .into_iter()
+            .filter(is_new),
+    );
+    wrong
 }
 
 /// Each profile once. The last of several stays, because later profiles win.

@@ -6,7 +6,7 @@ use super::{
 };
 use ipnet::Ipv4Net;
 use rackstrap_base::{subnet::Subnet, text::quoted, words::meant};
-use rackstrap_site::Site;
+use rackstrap_site::{NodeSettings, Site, value::to_toml};
 use rackstrap_wire::HwAddr;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,6 +18,8 @@ use std::{
 const HWADDRS_PER_NODE: usize = 8;
 /// At most this many profiles, groups and attributes each for one node.
 const LABELS_PER_NODE: usize = 64;
+/// At most this many bytes of own settings for one node, and of variables.
+pub(super) const SETTINGS_BYTES: usize = 16 << 10;
 /// Longest name of a group, in bytes.
 pub(super) const GROUP_NAME: usize = 64;
 /// Longest name of an attribute, in bytes.
@@ -116,6 +118,20 @@ pub(super) fn check_attributes(name: &str, attributes: &BTreeMap<String, String>
     too_many(name, attributes.len(), "attributes", LABELS_PER_NODE)
         .into_iter()
         .chain(wrong)
+        .collect()
+}
+
+/// Problems of a node's own settings: the site file would not accept them in a profile, or they are too long.
+pub(super) fn check_settings(site: &Site, name: &str, settings: &NodeSettings) -> Vec<InventoryError> {
+    let problems = settings.problems(site).into_iter();
+    let bytes = settings
+        .written()
+        .iter()
+        .map(|(key, value)| key.len() + to_toml(value).len())
+        .sum();
+    too_many(name, bytes, "bytes of settings", SETTINGS_BYTES)
+        .into_iter()
+        .chain(problems.map(|problem| InventoryError::setting(name, problem)))
         .collect()
 }
 

@@ -44,6 +44,7 @@ mod tests {
             profiles: profiles.iter().map(|s| (*s).to_owned()).collect(),
             groups: groups.iter().map(|s| (*s).to_owned()).collect(),
             attributes: Default::default(),
+            settings: Default::default(),
         };
         let nodes = [
             node("r01n01", &[], &["new"]),

@@ -18,5 +18,5 @@ pub use groups::groups;
 pub use history::{Entry, differences};
 pub use node::{Inventory, Node};
 pub use refusal::{InventoryError, Refusals};
-pub use settings::{Setting, Settings};
+pub use settings::{Hidden, Origin, Setting, Settings};
 pub use summary::summary;

@@ -1,5 +1,6 @@
 //! A node, and the set of all nodes with the indexes for decisions about packets.
 
+use rackstrap_site::{HIDDEN, NodeSettings, value::Value, variable};
 use rackstrap_wire::HwAddr;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -26,7 +27,33 @@ pub struct Node {
     /// Attributes that administrators set, by name, for templates and boot scripts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
+    /// Its own settings, which win over those of its profiles.
+    #[serde(default, skip_serializing_if = "NodeSettings::is_empty")]
+    pub settings: NodeSettings,
 }
+
+impl Node {
+    /// Its secret variables, by their keys in `settings`.
+    pub fn secrets(&self) -> impl Iterator<Item = (&str, &Value)> {
+        let all = self.settings.written().iter();
+        all.filter(|(key, _)| variable(key).is_some_and(|(_, secret)| secret))
+            .map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// The node without the values of its secret variables.
+    #[must_use]
+    pub fn hide_secrets(&self) -> Node {
+        let mut node = self.clone();
+        for (key, _) in self.secrets().filter(|(_, value)| value.as_str() != Some(CHANGED)) {
+            // Cannot fail: the key is a variable's.
+            let _ = node.settings.change(key, &Value::from(HIDDEN));
+        }
+        node
+    }
+}
+
+/// Shown instead of the value of a secret variable that a change replaced.
+pub(super) const CHANGED: &str = "(hidden, new)";
 
 /// All nodes, immutable; a change makes a new one.
 #[derive(Clone, Debug, Default)]
@@ -82,7 +109,7 @@ impl Inventory {
     }
 
     /// All nodes by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Node>> {
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Node>> + Clone {
         self.nodes.values()
     }
 

@@ -1,6 +1,7 @@
 //! Why a change of the inventory is refused, in words that say what to do.
 
 use super::check::{ATTRIBUTE_NAME, ATTRIBUTE_VALUE, GROUP_NAME};
+use rackstrap_site::SettingProblem;
 use rackstrap_wire::HwAddr;
 use std::{fmt, net::Ipv4Addr};
 use thiserror::Error;
@@ -117,6 +118,14 @@ pub enum InventoryError {
         /// The name of the attribute.
         attribute: String,
     },
+    /// A setting of the node is not one that a profile could have.
+    #[error("node {name}: {problem}")]
+    Setting {
+        /// The node.
+        name: String,
+        /// The setting, the problem and the remedy.
+        problem: Box<SettingProblem>,
+    },
     /// The node has too many of something.
     #[error("node {name}: {count} {what}; a node has at most {most}")]
     TooMany {
@@ -141,6 +150,15 @@ pub enum InventoryError {
         /// The node that was probably meant.
         near: Option<String>,
     },
+}
+
+impl InventoryError {
+    pub(super) fn setting(name: &str, problem: SettingProblem) -> Self {
+        InventoryError::Setting {
+            name: name.to_owned(),
+            problem: Box::new(problem),
+        }
+    }
 }
 
 /// Several values, separated by commas.

@@ -1,13 +1,53 @@
-//! A node's settings: the values of its profiles, and which profile each comes from.
+//! A node's settings: its own values and those of its profiles, and where each comes from (pure).
 
-use rackstrap_site::{Profile, SETTINGS, Site};
+use super::Node;
+use rackstrap_site::{
+    Descriptor, HIDDEN, NodeSettings, Profile, SETTINGS, Site, kernel_args,
+    value::{Value, to_toml},
+    vars::{Readable, Vars, expand, has_variables},
+};
 use serde::{Deserialize, Serialize};
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// The tree that makes a node of an image. It comes first, unless a profile places it elsewhere.
 const BASE_TREE: &str = "base";
 
-/// The profiles of a node: the one that wins is first, `default` is last.
-pub struct Settings<'a>(Vec<(&'a str, &'a Profile)>);
+/// The sections with a node's settings: the one that wins is first, `default` is last.
+pub struct Settings<'a> {
+    chain: Vec<(Origin, Cow<'a, Profile>)>,
+    /// The node's own settings, from which the first of `chain` is made; none if it has none.
+    own: Option<&'a NodeSettings>,
+    /// The variables of `[cluster.vars]`, below all others.
+    cluster: &'a Vars,
+}
+
+/// Where a value is written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// At the node itself.
+    Node,
+    /// In a profile of the site file.
+    Profile(String),
+    /// In `[cluster]` of the site file.
+    Cluster,
+}
+
+impl fmt::Display for Origin {
+    /// `node`, `profile gpu`, `default`, `cluster`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Node => f.write_str("node"),
+            Origin::Profile(name) if name == "default" => f.write_str("default"),
+            Origin::Profile(name) => write!(f, "profile {name}"),
+            Origin::Cluster => f.write_str("cluster"),
+        }
+    }
+}
 
 /// One setting, for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,32 +56,73 @@ pub struct Setting {
     pub key: String,
     /// Value, as text.
     pub value: String,
-    /// The profile that the value comes from.
-    pub profile: String,
+    /// Where the value comes from, without what the node adds.
+    pub from: Origin,
+    /// What the node itself adds to it; included in `value`.
+    pub added: Option<String>,
+    /// The values that this one wins over, the strongest first.
+    pub hides: Vec<Hidden>,
+}
+
+/// A value that another one wins over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hidden {
+    /// Where it is written.
+    pub from: Origin,
+    /// The value, as text.
+    pub value: String,
 }
 
 impl<'a> Settings<'a> {
-    /// The settings of a node with these profiles. Profiles that are not in the site file are ignored, and passed to
-    /// `missing`.
+    /// The settings of a node with these profiles and none of its own. Profiles that are not in the site file are ignored, and
+    /// passed to `missing`.
     pub fn of(site: &'a Site, profiles: &[String], mut missing: impl FnMut(&str)) -> Self {
-        let mut chain: Vec<(&str, &Profile)> = Vec::new();
+        let mut chain = Vec::new();
         let all = profiles.iter().rev().map(String::as_str);
         for name in all.filter(|name| *name != "default").chain(["default"]) {
-            match site.profiles.get_key_value(name) {
-                Some((name, profile)) => chain.push((name, profile)),
+            match site.profiles.get(name) {
+                Some(profile) => chain.push((Origin::Profile(name.to_owned()), Cow::Borrowed(profile))),
                 None => missing(name),
             }
         }
-        Settings(chain)
+        Settings {
+            chain,
+            own: None,
+            cluster: &site.cluster.vars,
+        }
     }
 
-    /// The value of the first profile that has one.
-    pub fn get<T: ?Sized>(&self, field: impl Fn(&'a Profile) -> Option<&'a T>) -> Option<&'a T> {
-        self.0.iter().find_map(|(_, profile)| field(profile))
+    /// The settings of a node: its own, and those of its profiles as [`Settings::of`] has them.
+    pub fn of_node(site: &'a Site, node: &'a Node, missing: impl FnMut(&str)) -> Self {
+        let mut settings = Settings::of(site, &node.profiles, missing);
+        if node.settings.is_empty() {
+            return settings;
+        }
+        let added = node.settings.added();
+        let mut own = Cow::Borrowed(node.settings.set());
+        for Descriptor { shown, add, .. } in &SETTINGS {
+            let Some(add) = add.filter(|_| shown(added).is_some()) else {
+                continue;
+            };
+            if shown(&own).is_none()
+                && let Some((_, base)) = settings.chain.iter().find(|(_, profile)| shown(profile).is_some())
+            {
+                add(own.to_mut(), base);
+            }
+            add(own.to_mut(), added);
+        }
+        settings.chain.insert(0, (Origin::Node, own));
+        settings.own = Some(&node.settings);
+        settings
+    }
+
+    /// The value of the first section that has one.
+    pub fn get<'s, T: ?Sized>(&'s self, field: impl Fn(&'s Profile) -> Option<&'s T>) -> Option<&'s T> {
+        self.chain.iter().find_map(|(_, profile)| field(profile))
     }
 
     /// The same for a text.
-    pub fn text(&self, field: impl Fn(&'a Profile) -> &'a Option<String>) -> Option<&'a str> {
+    pub fn text<'s>(&'s self, field: impl Fn(&'s Profile) -> &'s Option<String>) -> Option<&'s str> {
         self.get(|profile| field(profile).as_deref())
     }
 
@@ -56,17 +137,159 @@ impl<'a> Settings<'a> {
         base.into_iter().chain(named).collect()
     }
 
-    /// All settings that a profile has, in the order of the documentation.
+    /// The kernel arguments, with the values of their variables; empty if there are none.
+    ///
+    /// # Errors
+    /// A variable is not defined, or has a value that cannot be in kernel arguments.
+    pub fn kernel_args(&self) -> Result<String, String> {
+        let text = self.text(|p| &p.kernel_args).unwrap_or_default();
+        if !has_variables(text) {
+            return Ok(text.to_owned());
+        }
+        let expanded = expand(text, |name| self.variable(name))?;
+        match kernel_args::check(&expanded) {
+            Ok(()) => Ok(expanded),
+            Err((message, help)) => Err(format!("{message}; {help}")),
+        }
+    }
+
+    /// Where the text of the kernel arguments is written, what the node adds before the rest; none if there are none.
+    pub fn kernel_args_from(&self) -> Option<String> {
+        let added = self
+            .own
+            .is_some_and(|own| own.added().kernel_args.as_deref().is_some_and(has_variables));
+        let all = self.all();
+        let setting = all.iter().find(|setting| setting.key == "kernel-args")?;
+        Some(match (&setting.from, added) {
+            (_, true) => Origin::Node.to_string(),
+            (Origin::Profile(name), false) => format!("profile {name}"),
+            (from, false) => from.to_string(),
+        })
+    }
+
+    /// The variables of each section, the strongest first.
+    fn sections(&self) -> impl DoubleEndedIterator<Item = (Origin, &Vars)> {
+        let chain = self.chain.iter().map(|(from, profile)| (from.clone(), &profile.vars));
+        chain.chain([(Origin::Cluster, self.cluster)])
+    }
+
+    /// A variable, as a text reads it that every user of a node can see.
+    pub fn variable(&self, name: &str) -> Option<Readable<'_>> {
+        self.sections().find_map(|(_, vars)| match vars.plain.get(name) {
+            Some(value) => Some(Readable::Plain(value)),
+            None => vars.secret.contains_key(name).then_some(Readable::Secret),
+        })
+    }
+
+    /// All variables that are not secret, by name.
+    pub fn plain_vars(&self) -> BTreeMap<&str, &Value> {
+        let mut all = BTreeMap::new();
+        for (_, vars) in self.sections().rev() {
+            all.extend(vars.plain.iter().map(|(name, value)| (name.as_str(), value)));
+            all.retain(|name, _| !vars.secret.contains_key(*name));
+        }
+        all
+    }
+
+    /// All variables by name. Instead of each secret value, `hidden`; none = the secret value.
+    pub fn vars(&self, hidden: Option<&str>) -> BTreeMap<String, Value> {
+        let mut all = BTreeMap::new();
+        for (_, vars) in self.sections().rev() {
+            all.extend(vars.plain.clone());
+            let secret = vars.secret.iter();
+            all.extend(secret.map(|(name, text)| (name.clone(), Value::from(hidden.unwrap_or(text)))));
+        }
+        all
+    }
+
+    /// All settings that the node or a profile has, in the order of the documentation, and then all variables. Secret values are
+    /// hidden.
     pub fn all(&self) -> Vec<Setting> {
-        let said = SETTINGS.iter().filter_map(|setting| {
-            let (profile, value) =
-                (self.0.iter()).find_map(|(name, profile)| Some((name, (setting.shown)(profile)?)))?;
+        let settings = SETTINGS.iter().filter_map(|setting| self.one(setting));
+        let names: BTreeSet<&String> = (self
+            .sections()
+            .flat_map(|(_, vars)| vars.plain.keys().chain(vars.secret.keys())))
+        .collect();
+        let variables = names.into_iter().filter_map(|name| {
+            let mut all: Vec<(bool, Hidden)> = (self.sections())
+                .filter_map(|(from, vars)| {
+                    let secret = vars.secret.contains_key(name);
+                    let value = match secret {
+                        true => HIDDEN.to_owned(),
+                        false => to_toml(vars.plain.get(name)?),
+                    };
+                    Some((secret, Hidden { from, value }))
+                })
+                .collect();
+            let (secret, Hidden { from, value }) = (!all.is_empty()).then(|| all.remove(0))?;
             Some(Setting {
-                key: setting.key.to_owned(),
+                key: format!("{}.{name}", if secret { "vars-secret" } else { "vars" }),
                 value,
-                profile: (*profile).to_owned(),
+                from,
+                added: None,
+                hides: all.into_iter().map(|(_, hidden)| hidden).collect(),
             })
         });
-        said.collect()
+        settings.chain(variables).collect()
+    }
+
+    /// Stands for all values: two nodes with the same settings have the same one, in every release that knows the same settings.
+    pub fn digest(&self) -> u64 {
+        let mut hasher = blake3::Hasher::new();
+        let mut add = |text: &str| {
+            hasher
+                .update(&(text.len() as u64).to_le_bytes())
+                .update(text.as_bytes());
+        };
+        for Setting { key, value, .. } in self.all() {
+            add(&key);
+            add(&value);
+        }
+        // Secrets are hidden, and keys are shown by their number only.
+        for (name, value) in self.vars(None) {
+            add(&name);
+            add(&to_toml(&value));
+        }
+        for key in self
+            .get(|profile| profile.authorized_keys.as_ref())
+            .into_iter()
+            .flatten()
+        {
+            add(key);
+        }
+        let mut digest = [0; 8];
+        hasher.finalize_xof().fill(&mut digest);
+        u64::from_le_bytes(digest)
+    }
+
+    fn one(&self, setting: &Descriptor) -> Option<Setting> {
+        let shown = setting.shown;
+        let all = self
+            .chain
+            .iter()
+            .filter_map(|(from, profile)| Some((from, shown(profile)?)));
+        let mut all: Vec<Hidden> = all
+            .map(|(from, value)| Hidden {
+                from: from.clone(),
+                value,
+            })
+            .collect();
+        if all.is_empty() {
+            return None;
+        }
+        let Hidden { mut from, value } = all.remove(0);
+        let added = self.own.and_then(|own| shown(own.added()));
+        // The node adds to the strongest of its profiles' values, which is not hidden then.
+        let replaces = self.own.is_some_and(|own| shown(own.set()).is_some());
+        if added.is_some() && !replaces && !all.is_empty() {
+            from = all.remove(0).from;
+        }
+        Some(Setting {
+            key: setting.key.to_owned(),
+            value,
+            from,
+            added,
+            hides: all,
+        })
     }
 }

@@ -65,6 +65,7 @@ mod tests {
             profiles: Vec::new(),
             groups: [group.to_owned()].into(),
             attributes: Default::default(),
+            settings: Default::default(),
         }
     }
 

@@ -232,16 +232,16 @@ fn later_profiles_override_and_each_value_names_its_profile() {
         let all = settings
             .all()
             .into_iter()
-            .map(|s| format!("{}={} ({})", s.key, s.value, s.profile));
+            .map(|s| format!("{}={} ({})", s.key, s.value, s.from));
         (all.collect::<Vec<_>>().join(" "), missing)
     };
     assert_eq!(
         of(&["compute", "gpu"]).0,
-        "image=gpu (gpu) console=ttyS0,9600 (default) init=/sbin/runit (compute)"
+        "image=gpu (profile gpu) console=ttyS0,9600 (default) init=/sbin/runit (profile compute)"
     );
     assert_eq!(
         of(&["gpu", "compute"]).0,
-        "image=debian (compute) console=ttyS0,9600 (default) init=/sbin/runit (compute)"
+        "image=debian (profile compute) console=ttyS0,9600 (default) init=/sbin/runit (profile compute)"
     );
     assert_eq!(of(&[]).0, "image=base (default) console=ttyS0,9600 (default)");
     assert_eq!(of(&["default", "gone"]), (of(&[]).0, vec!["gone".to_owned()]));
@@ -338,4 +338,156 @@ fn attributes_are_set_replaced_and_removed() {
     let many: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "x")).collect();
     let problem = apply(&inventory, &site(), &[set(&many, &[])]).unwrap_err().to_string();
     assert!(problem.contains("66 attributes; a node has at most 64"), "{problem}");
+}
+
+/// The site of the tests with values for `default` and for `gpu`.
+fn site_with(default: &str, gpu: &str) -> Site {
+    let text = SITE
+        .replace("[profile.default]", &format!("[profile.default]\n{default}"))
+        .replace("[profile.gpu]", &format!("[profile.gpu]\n{gpu}"));
+    parse(&text, Path::new("/site.toml"))
+        .unwrap_or_else(|e| panic!("{e}"))
+        .0
+}
+
+fn with_settings(profiles: &[&str], settings: serde_json::Value) -> Node {
+    Node {
+        profiles: profiles.iter().map(|name| (*name).to_owned()).collect(),
+        settings: serde_json::from_value(settings).unwrap(),
+        ..added(&Inventory::default(), &new("r01n10", &["52:54:00:01:01:01"])).unwrap()
+    }
+}
+
+#[test]
+fn a_nodes_own_value_wins_and_says_what_it_hides_and_adds() {
+    let site = site_with(
+        "image = \"base\"\nkernel-args = \"quiet\"",
+        "image = \"gpu\"\ntemplates = [\"gpu\"]",
+    );
+    let own = serde_json::json!({ "image": "own@2", "kernel-args+": "a b", "templates+": ["site", "gpu"], "checks+": ["mount /x"] });
+    let node = with_settings(&["gpu"], own);
+    let settings = Settings::of_node(&site, &node, |_| ());
+    let of = |key: &str| settings.all().into_iter().find(|setting| setting.key == key).unwrap();
+    let image = of("image");
+    assert_eq!(
+        (image.value.as_str(), image.from, image.added),
+        ("own@2", Origin::Node, None)
+    );
+    let hidden = |from: &str, value: &str| Hidden {
+        from: Origin::Profile(from.to_owned()),
+        value: value.to_owned(),
+    };
+    assert_eq!(image.hides, [hidden("gpu", "gpu"), hidden("default", "base")]);
+    let args = of("kernel-args");
+    assert_eq!(
+        (args.value.as_str(), args.from.to_string().as_str()),
+        ("quiet a b", "default")
+    );
+    assert_eq!((args.added.as_deref(), args.hides.len()), (Some("a b"), 0));
+    assert_eq!(of("templates").value, "gpu, site", "each once");
+    assert_eq!(settings.templates(), ["base", "gpu", "site"]);
+    let checks = of("checks");
+    assert_eq!(
+        (checks.from, checks.added.as_deref()),
+        (Origin::Node, Some("mount /x")),
+        "no profile has any"
+    );
+    // What the profile gains later, the node has too.
+    let later = site_with("image = \"base\"\nkernel-args = \"splash\"", "");
+    assert_eq!(
+        Settings::of_node(&later, &node, |_| ()).text(|p| &p.kernel_args),
+        Some("splash a b")
+    );
+    assert_ne!(settings.digest(), Settings::of_node(&later, &node, |_| ()).digest());
+    let plain = with_settings(&["gpu"], serde_json::json!({}));
+    let same = Settings::of(&site, &plain.profiles, |_| ()).digest();
+    assert_eq!(Settings::of_node(&site, &plain, |_| ()).digest(), same);
+}
+
+#[test]
+fn settings_are_changed_for_all_nodes_or_for_none_and_only_what_changes_is_checked() {
+    let site = site();
+    let inventory = Inventory::new([
+        with_settings(
+            &[],
+            serde_json::json!({ "image": "a", "gone-in-this-release": 7, "layout": "removed" }),
+        ),
+        added(&Inventory::default(), &new("r01n11", &["52:54:00:01:01:02"])).unwrap(),
+    ]);
+    let set = |settings: serde_json::Value, drop: &[&str]| -> Result<Vec<String>, String> {
+        let patch = Patch {
+            settings: serde_json::from_value(settings).unwrap(),
+            drop_settings: drop.iter().map(|key| (*key).to_owned()).collect(),
+            ..Patch::default()
+        };
+        let change = |name: &str| Change::Set {
+            name: name.to_owned(),
+            patch: patch.clone(),
+        };
+        let (_, changed) =
+            apply(&inventory, &site, &[change("r01n10"), change("r01n11")]).map_err(|e| e.to_string())?;
+        Ok(changed.iter().map(|changed| differences(changed).join(", ")).collect())
+    };
+    assert_eq!(
+        set(serde_json::json!({ "image": "b", "kernel-args+": "x" }), &[]).unwrap(),
+        [
+            "sets image a -> b, adds to kernel-args - -> x",
+            "sets image - -> b, adds to kernel-args - -> x"
+        ]
+    );
+    assert_eq!(
+        set(serde_json::json!({}), &["image", "gone-in-this-release", "layout"]).unwrap(),
+        [
+            "sets gone-in-this-release 7 -> -, sets image a -> -, sets layout removed -> -",
+            ""
+        ]
+    );
+    assert_eq!(
+        set(serde_json::json!({ "layout": "none" }), &[]).unwrap_err(),
+        "node r01n10: layout = \"none\": layout 'none' does not exist; add [layout.none], or remove the key: without a layout disks are \
+         left alone\nnode r01n11: layout = \"none\": layout 'none' does not exist; add [layout.none], or remove the key: without a \
+         layout disks are left alone"
+    );
+    let many = "x".repeat(17_000);
+    let why = set(serde_json::json!({ "authorized-keys": [many] }), &[]).unwrap_err();
+    assert!(why.contains("bytes of settings; a node has at most 16384"), "{why}");
+}
+
+proptest! {
+    /// The value of a key is the strongest one that is written; the others are hidden, in their order.
+    #[test]
+    fn the_strongest_section_wins_and_hides_the_rest(
+        written in prop::collection::vec((any::<bool>(), "[a-c]"), 4), order in Just(["default", "compute", "gpu"])
+    ) {
+        let profile = |at: usize| match &written[at] {
+            (true, image) => format!("image = \"{image}{at}\"\n"),
+            _ => String::new(),
+        };
+        let text = format!("{}[profile.compute]\n{}", SITE.replace("[profile.default]", &format!("[profile.default]\n{}", profile(0))).replace("[profile.gpu]", &format!("[profile.gpu]\n{}", profile(2))), profile(1));
+        let site = parse(&text, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}")).0;
+        let own = match &written[3] {
+            (true, image) => serde_json::json!({ "image": image }),
+            _ => serde_json::json!({}),
+        };
+        let node = with_settings(&order[1..], own);
+        let all = Settings::of_node(&site, &node, |_| ()).all();
+        let expected: Vec<String> = (0..4).rev().filter(|at| written[*at].0).map(|at| match at {
+            3 => format!("node {}", written[3].1),
+            0 => format!("default {}0", written[0].1),
+            at => format!("profile {} {}{at}", order[at], written[at].1),
+        }).collect();
+        let found: Vec<String> = all.iter().flat_map(|setting| {
+            let own = format!("{} {}", setting.from, setting.value);
+            std::iter::once(own).chain(setting.hides.iter().map(|hidden| format!("{} {}", hidden.from, hidden.value)))
+        }).collect();
+        prop_assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn a_row_of_the_release_before_has_no_settings_and_stays_as_it_is() {
+    let row = r#"{"name":"r01n10","hwaddrs":["52:54:00:01:01:01"],"ipaddr":"10.1.0.10","profiles":[],"attributes":{"a":"b"}}"#;
+    let node: Node = serde_json::from_str(row).unwrap();
+    assert!(node.settings.is_empty());
+    assert_eq!(serde_json::to_string(&node).unwrap(), row);
 }

@@ -50,6 +50,8 @@ pub struct Origin {
     pub privileged: bool,
     /// See [`Boot::doubted`].
     pub doubted: bool,
+    /// See [`Boot::settings`].
+    pub settings: Option<u64>,
 }
 
 /// Why a boot cannot be pinned or recorded.
@@ -176,6 +178,7 @@ impl Boots {
                 doubted: origin.doubted,
                 opened: now,
                 sequence: state.sequence,
+                settings: origin.settings,
                 redeemed: false,
                 secret: None,
                 void: false,

@@ -337,6 +337,7 @@ const BY_RELAY: Origin = Origin {
     uuid: None,
     privileged: true,
     doubted: true,
+    settings: None,
 };
 
 #[tokio::test]

@@ -269,6 +269,7 @@ mod tests {
             profiles: Vec::new(),
             groups: BTreeSet::new(),
             attributes: Default::default(),
+            settings: Default::default(),
         }))
     }
 

@@ -38,6 +38,7 @@ impl Placing {
             profiles: session.map(|session| session.profiles.clone()).unwrap_or_default(),
             groups: session.map(|session| session.groups.clone()).unwrap_or_default(),
             attributes: Default::default(),
+            settings: Default::default(),
         })
     }
 }

@@ -5,8 +5,12 @@ use crate::{
     timeline::{NodeState, NodeStatus, Recorder},
 };
 use rackstrap_hostlist::{Dialect, NodeSet};
-use rackstrap_model::{decide::World, inventory::Node};
+use rackstrap_model::{
+    decide::World,
+    inventory::{Node, Settings},
+};
 use rackstrap_wire::Hardware;
+use serde_json::Value;
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
 /// The longest value of an environment variable. `execve` accepts 128 KiB including the name (`MAX_ARG_STRLEN`).
@@ -102,6 +106,22 @@ impl Differences {
             ("RACKSTRAP_DELETED", hostlist(&self.deleted)),
         ]
     }
+}
+
+/// `RACKSTRAP_VARS`: the variables of each node as JSON, without secret ones; `{}` if that would be too long.
+pub fn variables<'n>(world: &World, nodes: impl Iterator<Item = &'n str>) -> (&'static str, String) {
+    let all: BTreeMap<&str, BTreeMap<String, Value>> = nodes
+        .filter_map(|name| {
+            let settings = Settings::of_node(&world.site, world.inventory.get(name)?, |_| ());
+            let plain = settings.plain_vars().into_iter();
+            Some((
+                name,
+                plain.map(|(name, value)| (name.to_owned(), value.clone())).collect(),
+            ))
+        })
+        .collect();
+    let text = serde_json::to_string(&all).ok().filter(|text| text.len() <= LONGEST);
+    ("RACKSTRAP_VARS", text.unwrap_or_else(|| "{}".to_owned()))
 }
 
 /// The value of a variable: a hostlist that Slurm can read, or `*` if that would be too long.

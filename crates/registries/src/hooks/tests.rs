@@ -168,3 +168,30 @@ async fn on_change_runs_at_the_start_and_once_for_several_changes() {
     task.await.unwrap().unwrap();
     assert_eq!(lines(&log, 8).await.len(), 8, "nothing was told twice");
 }
+
+#[test]
+fn programs_get_the_variables_of_their_nodes_and_no_secrets() {
+    let site = crate::testing::cluster(
+        "[profile.gpu]\nvars = { pdu = \"pdu1\", slots = 4 }\nvars-secret = { pin = \"s3cret\" }\n",
+    );
+    let of = |name: &str, settings: serde_json::Value| rackstrap_model::inventory::Node {
+        profiles: vec!["gpu".to_owned()],
+        settings: serde_json::from_value(settings).unwrap(),
+        ..crate::testing::node(name)
+    };
+    let nodes = [
+        of(
+            "r01n01",
+            serde_json::json!({ "vars.pdu": "pdu2", "vars-secret.own": "s3cret" }),
+        ),
+        of("r01n02", serde_json::json!({ "vars.long": "x".repeat(8000) })),
+    ];
+    let world = crate::testing::world(site).nodes(nodes).build();
+    let (name, json) = variables(&world, ["r01n01", "gone"].into_iter());
+    assert_eq!(
+        (name, json.as_str()),
+        ("RACKSTRAP_VARS", r#"{"r01n01":{"pdu":"pdu2","slots":4}}"#)
+    );
+    assert_eq!(variables(&world, std::iter::empty()).1, "{}");
+    assert!(variables(&world, ["r01n02"].into_iter()).1.len() > 8000);
+}

@@ -54,7 +54,7 @@ pub fn remember(
         let entry = Entry {
             at,
             by: by.clone(),
-            changed: changed.clone(),
+            changed: changed.without_secrets(),
         };
         let mut names: Vec<&str> = [&changed.before, &changed.after]
             .into_iter()

@@ -1,7 +1,7 @@
 //! Runs the site's `drain` and `resume` programs.
 
 use super::Restarts;
-use crate::hooks::{retry_after, run};
+use crate::hooks::{retry_after, run, variables};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_hostlist::{Dialect, NodeSet};
 use rackstrap_lifecycle::{Job, restart::Program};
@@ -75,7 +75,8 @@ async fn keep(restarts: &Restarts, job: Job, outcome: Result<(), String>) -> std
 
 /// Runs the program of a job, as the present site file names it.
 fn program(restarts: &Restarts, job: &Job, config: &Path) -> impl Future<Output = Result<(), String>> + Send + 'static {
-    let hooks = restarts.shared.world.load().site.hooks.clone();
+    let world = restarts.shared.world.load();
+    let hooks = world.site.hooks.clone();
     let key = job.program.as_str();
     let words = match job.program {
         Program::Drain => hooks.drain,
@@ -87,6 +88,7 @@ fn program(restarts: &Restarts, job: &Job, config: &Path) -> impl Future<Output 
     let environment = vec![
         ("RACKSTRAP_NODES", nodes.clone()),
         ("RACKSTRAP_REASON", job.reason.clone()),
+        variables(&world, job.nodes.iter().map(String::as_str)),
         ("RACKSTRAP_CONFIG", config.to_string_lossy().into_owned()),
     ];
     async move {

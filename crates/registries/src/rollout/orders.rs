@@ -373,7 +373,11 @@ fn expect_followers(world: &World, nodes: &[String], image: &str) -> Result<(), 
         match setting(world, node) {
             Some(setting) if setting == image => continue,
             Some(setting) if setting.contains('@') => {
-                let what = format!("pinned to {setting} by a profile");
+                let by = match node.settings.set().image {
+                    Some(_) => "its own setting",
+                    None => "a profile",
+                };
+                let what = format!("pinned to {setting} by {by}");
                 others.entry(what).or_default().push(name);
             }
             Some(setting) => others.entry(format!("of image {setting}")).or_default().push(name),

@@ -271,7 +271,7 @@ impl Shared {
         }
         self.recorder.settle(now);
         let nodes = world.inventory.iter();
-        let nodes = nodes.filter(|node| setting(world, node).is_some_and(|image| images.contains(image)));
+        let nodes = nodes.filter(|node| setting(world, node).is_some_and(|image| images.contains(image.as_str())));
         nodes
             .filter_map(|node| Some((node.name.clone(), self.observer.node(&node.name, now)?)))
             .collect()
@@ -313,7 +313,7 @@ impl Shared {
     /// The version that a node is assigned, whether or not it has rolled back from it.
     fn wanted(&self, world: &World, node: &str) -> Option<ImageRef> {
         let setting = setting(world, world.inventory.get(node)?)?;
-        let choice = world.assignments.wanted(node, setting, &world.images);
+        let choice = world.assignments.wanted(node, &setting, &world.images);
         choice.ok().map(|choice| choice.wanted)
     }
 

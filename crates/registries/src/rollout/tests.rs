@@ -61,7 +61,7 @@ fn what_is_not_there_is_said() {
     let all = assignments("debian@3");
     for (setting, says) in [
         ("debian", "rackstrap image promote debian@4"),
-        ("debian@9", "debian@9, which its profile pins, does not exist"),
+        ("debian@9", "debian@9, which its settings pin, does not exist"),
         ("rocky", "rackstrap image import rocky --from images/rocky.toml"),
     ] {
         let error = all.choose("r01n01", setting, &images, 3).unwrap_err();

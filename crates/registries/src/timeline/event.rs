@@ -237,7 +237,7 @@ impl NodeState {
     ];
 
     /// Whether its system is up, with or without all that was asked for.
-    pub(crate) fn is_up(self) -> bool {
+    pub fn is_up(self) -> bool {
         matches!(self, NodeState::Ready | NodeState::Degraded)
     }
 

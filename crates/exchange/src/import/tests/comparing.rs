@@ -32,6 +32,7 @@ fn node(name: &str, hwaddr: &str, profiles: &[&str]) -> Node {
         profiles: profiles.iter().map(|p| (*p).to_owned()).collect(),
         groups: ["old".to_owned()].into(),
         attributes: Default::default(),
+        settings: Default::default(),
     }
 }
 
@@ -123,6 +124,7 @@ fn entries_that_were_not_read_from_a_file_are_checked_too() {
         profiles: None,
         groups: None,
         attributes: None,
+        settings: None,
         places: Places::default(),
     };
     let found = compare(

@@ -100,6 +100,7 @@ fn the_output_of_export_is_imported() {
         profiles: None,
         groups: None,
         attributes: None,
+        settings: None,
         places: Places::default(),
     };
     let one = Entry {

@@ -85,6 +85,7 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
                 profiles,
                 groups,
                 attributes: None,
+                settings: None,
                 places: Places::default(),
             })
         };

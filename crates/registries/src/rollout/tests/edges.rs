@@ -25,7 +25,7 @@ fn limps(rig: &Rig, name: &str) {
 
 fn holders(rig: &Rig, version: &str) -> String {
     let world = rig.world.load();
-    let holds = world.assignments.holds(&world.site, &world.images);
+    let holds = world.assignments.holds(&world.site, &world.inventory, &world.images);
     holds
         .get(&image(version))
         .map(|reasons| reasons.join("; "))
@@ -204,4 +204,32 @@ fn a_panic_of_the_executor_ends_the_daemon_with_its_reason_and_no_rollout() {
     rig.come_up("r01n02");
     assert_eq!(rig.states(), "n01 ready, n02 ready");
     assert_eq!(rig.gets("r01n02"), "debian@4");
+}
+
+#[test]
+fn a_node_that_pins_a_version_itself_is_left_out_and_holds_it() {
+    let rig = Rig::new();
+    rig.world.rcu(|world| {
+        let nodes = world.inventory.iter().map(|node| match node.name.as_str() {
+            "r01n01" => Node {
+                settings: serde_json::from_value(serde_json::json!({ "image": "debian@3" })).unwrap(),
+                ..Node::clone(node)
+            },
+            _ => Node::clone(node),
+        });
+        World {
+            inventory: Arc::new(Inventory::new(nodes)),
+            ..World::clone(world)
+        }
+    });
+    let error = rig.begin(&["r01n01", "r01n02"]).unwrap_err();
+    assert!(
+        error.contains("r01n01: pinned to debian@3 by its own setting"),
+        "{error}"
+    );
+    assert!(
+        holders(&rig, "debian@3").contains("the settings of r01n01 pin it"),
+        "{}",
+        holders(&rig, "debian@3")
+    );
 }
