@@ -16,7 +16,7 @@ use rackstrap_base::{
     clock::{Timestamp, duration},
     subnet::{DhcpPart, Subnet, wrong_address},
 };
-use rackstrap_control::answers::{checks_of, status};
+use rackstrap_control::answers::{checks_of, describe_boot_order, status};
 use rackstrap_loaders::Loaders;
 use rackstrap_model::{
     decide::{Decision, Requester, World, decide, loaders_of},
@@ -191,13 +191,15 @@ pub(super) async fn show(
         arch: node.hwaddrs.first().and_then(|hwaddr| context.firmware.of(*hwaddr)),
         ..Requester::default()
     };
-    let (warnings, next) = match decide(&world, &requester) {
+    let hardware = boots.iter().find_map(|boot| boot.hardware.clone());
+    let (warnings, next, boot_order) = match decide(&world, &requester) {
         Decision::Node(decision) => {
+            let boot_order = describe_boot_order(hardware.as_ref(), decision.network_first);
             let (context, world, next) = (context.clone(), world.clone(), decision.all_checks());
             let disks = disks::warnings(&context, &world, &decision.node);
             let mut warnings = blocking(move || context.overlays.warnings(&world, &decision)).await?;
             warnings.extend(disks);
-            (warnings, next)
+            (warnings, next, boot_order)
         }
         Decision::Unknown { .. } => Default::default(),
     };
@@ -213,7 +215,8 @@ pub(super) async fn show(
             .map(api::SettingRow::from)
             .collect(),
         status: row,
-        hardware: boots.iter().find_map(|boot| boot.hardware.clone()),
+        hardware,
+        boot_order,
         boots: (summarise(&context.recorder.of(&Subject::Node(name))).into_iter())
             .map(api::BootSummary::from)
             .collect(),

@@ -90,7 +90,7 @@ fn decided(decision: &api::ExplainDecision) -> String {
             layout.name, layout.version, disk.device, disk.digest
         )
     });
-    output::facts(&[
+    let mut facts = vec![
         ("node", decision.node.name.clone()),
         ("address", decision.node.ipaddr.to_string()),
         ("profiles", output::list(&decision.node.profiles)),
@@ -102,7 +102,11 @@ fn decided(decision: &api::ExplainDecision) -> String {
         ("templates", output::list(&decision.templates)),
         ("ram size", decision.ram_size.clone()),
         ("checks", output::list(&decision.checks)),
-    ])
+    ];
+    if !decision.boot_order.is_empty() {
+        facts.push(("boot order", decision.boot_order.clone()));
+    }
+    output::facts(&facts)
 }
 
 /// One row for each check.

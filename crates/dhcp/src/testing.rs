@@ -68,6 +68,8 @@ pub struct World {
     pub network: Arc<Network>,
     pub nodes: HashMap<HwAddr, (String, Ipv4Addr)>,
     pub silent: Vec<HwAddr>,
+    /// Further cards of nodes.
+    pub further_cards: Vec<HwAddr>,
     /// The root of all nodes.
     pub root: Option<NetRoot>,
 }
@@ -92,6 +94,7 @@ impl Default for World {
             }),
             nodes: HashMap::new(),
             silent: Vec::new(),
+            further_cards: Vec::new(),
             root: None,
         }
     }
@@ -150,7 +153,10 @@ impl Authority for World {
                 loader,
                 root: self.root.clone(),
             },
-            None => Answer::Unknown { loader },
+            None => Answer::Unknown {
+                loader,
+                further_card: self.further_cards.contains(&who.hwaddr),
+            },
         }
     }
 

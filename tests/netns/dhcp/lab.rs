@@ -197,7 +197,10 @@ impl Authority for World {
                 root: None,
                 loader,
             },
-            None => Answer::Unknown { loader },
+            None => Answer::Unknown {
+                loader,
+                further_card: false,
+            },
         }
     }
 
