@@ -118,8 +118,6 @@ mod tests {
         let one = "an InfiniBand card (GUID 00:02:c9:03:00:00:00:01 on eth1, a card of r01n03) asks for an address and gets none: \
                    rackstrap does not boot machines by InfiniBand";
         assert_eq!(said(now), [one]);
-        let again = cards.asks(guid(1), "eth1", Some("r01n03".to_owned()), &warnings, now.plus_secs(32));
-        assert!(!again, "repeated");
         assert!(cards.asks(None, "eth1", None, &warnings, now));
         for n in 2..=255 {
             cards.asks(guid(n), "eth1", None, &warnings, now);
@@ -143,5 +141,21 @@ mod tests {
         assert!(again, "the next attempt");
         assert_eq!(said(later), [one]);
         assert!(said(later.plus_secs(KEPT_SECS + 1)).is_empty());
+    }
+
+    #[test]
+    fn an_attempt_begins_with_a_silence_or_when_the_cards_node_becomes_known() {
+        let (cards, warnings) = (InfinibandCards::default(), SiteWarnings::default());
+        let begins = |node: Option<&str>, secs: u64| {
+            let node = node.map(str::to_owned);
+            cards.asks(guid(1), "eth1", node, &warnings, Timestamp(secs * 1000))
+        };
+        assert!(begins(None, 1000));
+        for secs in [1004, 1012, 1028, 1060] {
+            assert!(!begins(None, secs), "{secs}: repeated");
+        }
+        assert!(begins(Some("r01n03"), 1061));
+        assert!(!begins(Some("r01n03"), 1062));
+        assert!(begins(Some("r01n03"), 1062 + 90));
     }
 }

@@ -28,6 +28,7 @@ mod three_nodes;
 mod uefi;
 mod uefi_disk;
 mod unknown;
+mod watchdog;
 
 use std::process::Command;
 use testbed::{Disk, Result, disk::Slice, process::output};

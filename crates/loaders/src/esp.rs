@@ -8,8 +8,12 @@
 
 use bytes::Bytes;
 use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
+use rackstrap_base::sync::lock;
 use rackstrap_wire::{ESP_LENGTH, EspImage};
-use std::io::{self, Cursor, Write};
+use std::{
+    io::{self, Cursor, Write},
+    sync::Mutex,
+};
 
 /// What an EFI system partition is made of, for one architecture.
 struct Program {
@@ -45,6 +49,12 @@ const PROGRAMS: [Program; 2] = [
     },
 ];
 
+/// The network loader of each program; none if the server has none.
+type NetLoaders = [Option<Bytes>; PROGRAMS.len()];
+
+/// The partitions that were made last, with the loaders that they were made of.
+static LAST: Mutex<Option<(NetLoaders, Esps)>> = Mutex::new(None);
+
 /// The sizes of disks' logical blocks.
 const SECTORS: [u32; 2] = [512, 4096];
 /// The agent reads and writes multiples of this many bytes.
@@ -59,10 +69,26 @@ pub struct Esps {
 impl Esps {
     /// Makes all partitions; `find` returns a boot loader by its name. A partition without a network loader has a program that waits and
     /// resets the machine.
+    ///
+    /// Equal loaders give the partitions of the last call: a daemon reads its loaders again at each reload.
     pub fn build(find: impl Fn(&str) -> Option<Bytes>) -> Self {
+        let loaders = PROGRAMS
+            .each_ref()
+            .map(|program| program.ipxe.iter().find_map(|name| find(name)));
+        let mut last = lock(&LAST);
+        match &*last {
+            Some((of, made)) if *of == loaders => made.clone(),
+            _ => {
+                let made = Esps::make(&loaders);
+                *last = Some((loaders, made.clone()));
+                made
+            }
+        }
+    }
+
+    fn make(loaders: &NetLoaders) -> Self {
         let mut all = Esps::default();
-        for program in &PROGRAMS {
-            let ipxe = program.ipxe.iter().find_map(|name| find(name));
+        for (program, ipxe) in PROGRAMS.iter().zip(loaders) {
             for sector in SECTORS {
                 let full = ipxe.as_ref().and_then(|ipxe| image(program, sector, Some(ipxe)));
                 all.images.extend(full.or_else(|| image(program, sector, None)));
@@ -133,8 +159,18 @@ mod tests {
     use std::io::Read;
 
     fn build(size: usize) -> Esps {
-        let ipxe = Bytes::from(vec![7; size]);
-        Esps::build(|name| (name == "ipxe.efi").then(|| ipxe.clone()))
+        Esps::make(&[Some(Bytes::from(vec![7; size])), None])
+    }
+
+    #[test]
+    fn partitions_are_made_again_only_of_other_files() {
+        let of = |byte: u8| Esps::build(|name| (name == "ipxe.efi").then(|| Bytes::from(vec![byte; 1000])));
+        let place = |esps: &Esps| esps.images[0].1.as_ptr();
+        let (first, again) = (of(1), of(1));
+        assert_eq!(place(&first), place(&again), "the files were read again, and are equal");
+        let other = of(2);
+        assert_ne!(first.images, other.images);
+        assert_eq!(first.images, of(1).images);
     }
 
     #[test]

@@ -144,7 +144,8 @@ fn a_trial_of_an_older_release_is_read_and_written_unchanged() {
 /// A decision about a node whose image is FreeBSD, with these sections of the site file.
 fn of_freebsd(loaders: &str, arch: Option<u16>, class: &str) -> NodeDecision {
     let manifest = Manifest {
-        arch: "x86_64".to_owned(),
+        // The image fits the machine.
+        arch: if arch == Some(41) { "aarch64" } else { "x86_64" }.to_owned(),
         system: rackstrap_catalog::System::FreeBsd,
         loaders: ["pxeboot", "loader.efi"]
             .map(|name| (name.to_owned(), String::new()))
