@@ -3,11 +3,12 @@
 //! Firmware fetches the loader from the node's image. That request pins the boot, as the request for a script does for Linux: it is on
 //! disk before the first byte of the loader is sent. The loader then asks DHCP for its root path ([`FreeBsd::root_of`]) and mounts it.
 
+use crate::pinning::Pinning;
 use rackstrap_base::{clock::Timestamp, sync::lock};
 use rackstrap_catalog::ImageVersion;
 use rackstrap_model::decide::{Decision, NodeDecision, Requester, SharedWorld, World, decide, freebsd_file};
 use rackstrap_registries::{
-    boots::{Boot, BootWindows, Boots, Origin},
+    boots::{Boot, BootWindows, Boots},
     discovery::Discovery,
     rollout::Rollouts,
     timeline::{Event, EventKind, Level, Recorder, Subject},
@@ -20,9 +21,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// A request for the loader within this many seconds of the last one belongs to the same boot: UEFI asks for the size of a file first, and
-/// all firmware repeats requests.
-const SAME_BOOT_SECS: u64 = 30;
+/// A request for the loader within this many milliseconds of the last one belongs to the same boot: UEFI asks for the size of a file first,
+/// and all firmware repeats requests.
+const SAME_BOOT_MS: u64 = 30_000;
 /// `nolockd` (nfs_parse_options in sys/nfs/nfs_diskless.c of FreeBSD): locks of files stay on the node, because this server has no lock
 /// manager. `boot.nfsroot.options` in the image's `/boot/loader.conf` replaces it.
 const NFS_OPTIONS: &str = "boot.nfsroot.options=nolockd";
@@ -60,18 +61,15 @@ impl FreeBsd {
         let node =
             node.ok_or_else(|| format!("{address} is not a node; only nodes get the loader of a FreeBSD image"))?;
         let now = Timestamp::now();
-        if let Some(boot) = self.boots.current(&node.name)
-            && self.is_under_way(&boot, now)
+        if let Some(boot) = self.pinning().begun(&node.name, SAME_BOOT_MS)
+            && self.is_freebsd(&boot)
         {
             return path_of(&self.world.load(), &boot, file);
         }
         if !self.windows.is_open(&node.name, now) {
             return Err(format!("{} has to ask DHCP before it boots", node.name));
         }
-        // The decision depends on the number of boots that did not get ready.
-        if self.boots.current(&node.name).is_some_and(|boot| boot.ready.is_none()) {
-            self.rollouts.heard_all().await;
-        }
+        self.pinning().wait_for_last_boot(&node.name).await;
         let world = self.world.load_full();
         let requester = Requester {
             ipaddr: Some(address),
@@ -86,11 +84,14 @@ impl FreeBsd {
         }
     }
 
-    /// True if firmware may be in the middle of this boot of FreeBSD.
-    fn is_under_way(&self, boot: &Boot, now: Timestamp) -> bool {
-        let began = !boot.redeemed && !boot.void && boot.ready.is_none();
-        let lately = now >= boot.opened && now < boot.opened.plus_secs(SAME_BOOT_SECS);
-        began && lately && self.is_freebsd(boot)
+    fn pinning(&self) -> Pinning<'_> {
+        Pinning {
+            boots: &self.boots,
+            windows: &self.windows,
+            recorder: &self.recorder,
+            rollouts: &self.rollouts,
+            discovery: &self.discovery,
+        }
     }
 
     fn is_freebsd(&self, boot: &Boot) -> bool {
@@ -100,11 +101,10 @@ impl FreeBsd {
 
     async fn pin(&self, world: &World, decision: &NodeDecision, file: &str) -> Result<Arc<Boot>, String> {
         let node = &decision.node;
+        let pinning = self.pinning();
         let doubted = self.windows.is_doubted(&node.name);
-        let kind = EventKind::script(doubted);
         let refuse = |problem: String| {
-            let event = Event::new(Timestamp::now(), kind.clone(), Level::Error, problem.clone());
-            self.recorder.record(Subject::Node(node.name.clone()), event);
+            pinning.refuse(&node.name, &problem);
             problem
         };
         let hwaddr = *node
@@ -116,22 +116,9 @@ impl FreeBsd {
         if !version.is_some_and(|version| version.is_freebsd()) {
             return Err(refuse(format!("image {} is not FreeBSD", plan.image)));
         }
-        let origin = Origin {
-            uuid: self.discovery.uuid_of(hwaddr),
-            // Its reporter asks from a port that only root can use.
-            privileged: true,
-            doubted,
-            // Its loader gets few of them, and no kernel arguments.
-            settings: None,
-        };
-        let boot = self.boots.open_on(Timestamp::now(), origin, move |_| plan).await;
-        let boot = boot.map_err(|error| error.to_string())?;
-        if !doubted {
-            self.rollouts.opened(&boot, Timestamp::now());
-        }
-        let detail = format!("boots {} by its {file}", boot.export_name());
-        let event = Event::new(Timestamp::now(), kind, Level::Ok, detail).of_boot(&boot.plan.id);
-        self.recorder.record(Subject::Node(node.name.clone()), event);
+        // Its reporter asks from a port that only root can use. Its loader gets few of the settings, and no kernel arguments.
+        let boot = pinning.open(plan, true, doubted, None).await?;
+        pinning.announce(&boot, format!("boots {} by its {file}", boot.export_name()));
         Ok(boot)
     }
 

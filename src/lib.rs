@@ -6,6 +6,7 @@ mod control;
 mod freebsd;
 mod http;
 mod netconsole;
+mod pinning;
 mod preflight;
 mod serve;
 #[cfg(test)]

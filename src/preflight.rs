@@ -36,9 +36,47 @@ pub struct Finding {
     pub help: String,
     /// Whether it keeps nodes from booting: then it is an error and not a warning.
     pub fatal: bool,
+    /// Which nodes it concerns.
+    pub reach: Reach,
+}
+
+/// Which nodes a finding concerns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// All of them, or the daemon itself.
+    All,
+    /// Those with one of these profiles.
+    Profiles(Vec<String>),
+    /// Some machines, by their firmware.
+    Machines,
+}
+
+/// Whether no node at all can boot: by a finding about all of them, or because each profile that names an image has one.
+pub fn stops_all(found: &[Finding], site: &Site) -> bool {
+    let fatal = || found.iter().filter(|finding| finding.fatal);
+    let concerned: BTreeSet<&String> = fatal()
+        .filter_map(|finding| match &finding.reach {
+            Reach::Profiles(profiles) => Some(profiles),
+            Reach::All | Reach::Machines => None,
+        })
+        .flatten()
+        .collect();
+    let mut booted = (site.profiles.keys())
+        .filter(|profile| {
+            let settings = Settings::of(site, std::slice::from_ref(*profile), |_| ());
+            settings.text(|p| &p.image).is_some()
+        })
+        .peekable();
+    let every = booted.peek().is_some() && booted.all(|profile| concerned.contains(profile));
+    every || fatal().any(|finding| finding.reach == Reach::All)
 }
 
 impl Finding {
+    /// The same, about these nodes.
+    fn about(self, reach: Reach) -> Self {
+        Finding { reach, ..self }
+    }
+
     /// Whether it is about a missing image.
     pub fn is_of_image(&self) -> bool {
         self.topic
@@ -79,6 +117,7 @@ pub fn report(site: &Site, images: &Catalog, loaders: Arc<Loaders>, warnings: &S
             message,
             help,
             fatal,
+            reach: _,
         } = &finding;
         match fatal {
             true if warnings.raise_error(now, topic, message, help) => tracing::error!("{message}; {help}"),
@@ -94,6 +133,7 @@ fn finding(fatal: bool, topic: &str, message: String, help: String) -> Finding {
         message,
         help,
         fatal,
+        reach: Reach::All,
     }
 }
 

@@ -27,7 +27,10 @@ impl Authority for World {
             }),
         };
         match who.hwaddr.0[5] {
-            0..=99 => Answer::Unknown { loader },
+            last @ 0..=99 => Answer::Unknown {
+                loader,
+                further_card: last < 20,
+            },
             100..=199 => Answer::Node {
                 ipaddr: Ipv4Addr::new(10, 5, 1, who.hwaddr.0[5]),
                 hostname: "r01n03".into(),

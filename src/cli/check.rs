@@ -47,7 +47,11 @@ fn write(path: &Path, args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<
         _ => Here::default(),
     };
     let found = &here.found;
-    let good = result.is_ok() && trees.is_empty() && !found.iter().any(|finding| finding.fatal);
+    let boots = match &result {
+        Ok((site, _)) if !args.strict => !preflight::stops_all(found, site),
+        _ => !found.iter().any(|finding| finding.fatal),
+    };
+    let good = result.is_ok() && trees.is_empty() && boots;
     let text = match args.json {
         true => format!("{:#}\n", with_findings(as_json(path, &result, &trees), &here)),
         false => {
@@ -433,6 +437,14 @@ mod tests {
         rackstrap_site::parse(text, Path::new("site.toml"))
     }
 
+    fn arguments(json: bool, file_only: bool) -> CheckArgs {
+        CheckArgs {
+            json,
+            file_only,
+            strict: false,
+        }
+    }
+
     #[test]
     fn a_good_file_is_summed_up() {
         let result = check(include_str!("../../rackstrap.example.toml"));
@@ -493,7 +505,7 @@ mod tests {
         let path = dir.path().join("site.toml");
         let code = |json| {
             let (config, mut out) = (path.clone(), Vec::new());
-            let code = write(&config, &CheckArgs { json, file_only: true }, &mut out).unwrap();
+            let code = write(&config, &arguments(json, true), &mut out).unwrap();
             (format!("{code:?}"), String::from_utf8(out).unwrap())
         };
         let (good, bad) = (format!("{:?}", ExitCode::SUCCESS), format!("{:?}", ExitCode::FAILURE));
@@ -509,10 +521,7 @@ mod tests {
         std::fs::write(&path, include_str!("../../rackstrap.example.toml")).unwrap();
         let (exit, out) = code(false);
         assert!(exit == good && out.contains("site.toml: ok\n"), "{out}");
-        let here = CheckArgs {
-            json: false,
-            file_only: false,
-        };
+        let here = arguments(false, false);
         let mut out = Vec::new();
         let exit = format!("{:?}", write(&path, &here, &mut out).unwrap());
         let out = String::from_utf8(out).unwrap();
@@ -544,7 +553,7 @@ mod tests {
         std::fs::write(&path, text).unwrap();
         let said = |json, file_only| {
             let mut out = Vec::new();
-            let _ = write(&path, &CheckArgs { json, file_only }, &mut out).unwrap();
+            let _ = write(&path, &arguments(json, file_only), &mut out).unwrap();
             String::from_utf8(out).unwrap()
         };
         let here = said(false, false);

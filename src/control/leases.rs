@@ -137,7 +137,7 @@ mod tests {
 
     /// As `crates/control/src/answers/tests.rs` has it for all other rows: the names of the row are those of `--json`.
     #[test]
-    fn leases() {
+    fn the_json_of_leases_keeps_its_fields() {
         let lease = json!({
             "ipaddr": "10.5.255.1", "hwaddr": "52:54:00:00:00:09", "uuid": null, "state": "declined", "since": 1, "expires": 9,
             "granted": 2,

@@ -16,7 +16,7 @@ use rackstrap_base::{
     clock::{Timestamp, duration},
     subnet::{DhcpPart, Subnet, wrong_address},
 };
-use rackstrap_control::answers::{checks_of, is_stale, status};
+use rackstrap_control::answers::{checks_of, describe_boot_order, is_stale, status};
 use rackstrap_loaders::Loaders;
 use rackstrap_model::{
     decide::{Decision, Requester, World, decide, loaders_of},
@@ -191,13 +191,15 @@ pub(super) async fn show(
         arch: node.hwaddrs.first().and_then(|hwaddr| context.firmware.of(*hwaddr)),
         ..Requester::default()
     };
-    let (mut warnings, next) = match decide(&world, &requester) {
+    let hardware = boots.iter().find_map(|boot| boot.hardware.clone());
+    let (mut warnings, next, boot_order) = match decide(&world, &requester) {
         Decision::Node(decision) => {
+            let boot_order = describe_boot_order(hardware.as_ref(), decision.network_first);
             let (context, world, next) = (context.clone(), world.clone(), decision.all_checks());
             let disks = disks::warnings(&context, &world, &decision.node);
             let mut warnings = blocking(move || context.overlays.warnings(&world, &decision)).await?;
             warnings.extend(disks);
-            (warnings, next)
+            (warnings, next, boot_order)
         }
         Decision::Unknown { .. } => Default::default(),
     };
@@ -216,7 +218,8 @@ pub(super) async fn show(
         checks,
         settings: api::SettingRow::of(&world, &node),
         status: row,
-        hardware: boots.iter().find_map(|boot| boot.hardware.clone()),
+        hardware,
+        boot_order,
         boots: (summarise(&context.recorder.of(&Subject::Node(name))).into_iter())
             .map(api::BootSummary::from)
             .collect(),

@@ -194,11 +194,15 @@ fn lacking(context: &Shared, wish: &Wish) -> Vec<String> {
     };
     // Of each variant: its kernel's modules.
     let mut kernels: BTreeMap<String, KernelModules> = BTreeMap::new();
+    let mut unknown = Vec::new();
     for variant in version.variants() {
         let name = variant.export_name();
         match KernelModules::read(variant) {
             Ok(kernel) => kernels.insert(variant.variant.clone(), kernel),
-            Err(error) => return vec![format!("which kernel modules {name} has is unknown: {error}")],
+            Err(error) => {
+                unknown.push(format!("which kernel modules {name} has is unknown: {error}"));
+                None
+            }
         };
     }
     let mut without: BTreeMap<String, NodeSet> = BTreeMap::new();
@@ -207,12 +211,12 @@ fn lacking(context: &Shared, wish: &Wish) -> Vec<String> {
         let boots = context.boots.of_node(node);
         let last = boots.iter().find_map(|boot| world.images.of_plan(&boot.plan));
         let machine = last.and_then(|variant| variant.architecture());
-        let Some(kernel) = version
-            .variant_for(machine)
-            .and_then(|variant| kernels.get(&variant.variant))
-        else {
+        let Some(variant) = version.variant_for(machine) else {
             let name = machine.map(|machine| machine.to_string()).unwrap_or_default();
             without.entry(name).or_default().insert(node.as_str());
+            continue;
+        };
+        let Some(kernel) = kernels.get(&variant.variant) else {
             continue;
         };
         let hardware = boots.iter().find_map(|boot| boot.hardware.as_ref());
@@ -238,7 +242,7 @@ fn lacking(context: &Shared, wish: &Wish) -> Vec<String> {
             image = wish.image,
         )
     });
-    no_variant.chain(lacking.into_iter().map(line)).collect()
+    no_variant.chain(unknown).chain(lacking.into_iter().map(line)).collect()
 }
 
 pub(super) async fn promote(

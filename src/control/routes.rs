@@ -24,7 +24,7 @@ use axum::{
     routing::{get, post},
 };
 use rackstrap_base::{clock::Timestamp, dhcp_option::merged, warnings::SiteWarning};
-use rackstrap_control::answers::status;
+use rackstrap_control::answers::{describe_boot_order, status};
 use rackstrap_model::decide::{Decision, Requester, decide};
 use rackstrap_registries::{
     discovery::Waiting,
@@ -350,6 +350,9 @@ async fn explain(
             let asked = (context.clone(), decided.node.name.clone());
             rollouts = blocking(move || super::rollouts::of_node(&asked.0, &asked.1)).await?;
             let pinned = context.boots.current(&decided.node.name);
+            let boots = context.boots.of_node(&decided.node.name);
+            let hardware = boots.iter().find_map(|boot| boot.hardware.as_ref());
+            let boot_order = describe_boot_order(hardware, decided.network_first);
             let (image, image_problem) = match decided.image {
                 Ok(version) => (Some(version.manifest.image.clone()), None),
                 Err(problem) => (None, Some(problem)),
@@ -362,6 +365,7 @@ async fn explain(
                 kernel_args: decided.kernel_args,
                 templates: decided.templates,
                 console: decided.console,
+                boot_order,
                 init: decided.init,
                 ram_size: decided.ram_size,
                 mtu: decided.mtu.or(decided.subnet.mtu),
@@ -425,11 +429,19 @@ async fn images_in_use(State(context): State<Shared>) -> Json<Vec<api::ImageUse>
     let mut holds = world.assignments.holds(&world.site, &world.inventory, &world.images);
     let mut images = context.boots.images_in_use();
     images.extend(holds.keys().cloned());
+    let variants = context.boots.variants_in_use();
     let uses = images.into_iter().map(|image| {
         let nodes = world.inventory.iter().map(|node| node.name.clone());
         let nodes = nodes.filter(|name| context.boots.uses(name, &image)).collect();
         let reasons = holds.remove(&image).unwrap_or_default();
-        api::ImageUse { image, nodes, reasons }
+        let of_image = variants.iter().filter(|((of, _), _)| *of == image);
+        let variants = of_image.map(|((_, variant), nodes)| (variant.clone(), nodes.clone()));
+        api::ImageUse {
+            variants: Some(variants.collect()),
+            image,
+            nodes,
+            reasons,
+        }
     });
     Json(uses.collect())
 }

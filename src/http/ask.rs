@@ -18,11 +18,11 @@ use rackstrap_base::{
 use rackstrap_catalog::ImageVersion;
 use rackstrap_image::{kernel_is_signed, permissive_args};
 use rackstrap_model::{
-    decide::{Decision, NodeDecision, Requester, World, decide},
+    decide::{Decision, NodeDecision, Requester, World, decide, freebsd_needs_ipxe},
     inventory::Settings,
 };
 use rackstrap_registries::{
-    boots::{Origin, Turn},
+    boots::Turn,
     discovery::{LoaderReport, Owner},
     timeline::{Event, EventKind, Level, LoaderStep, Subject},
 };
@@ -71,7 +71,10 @@ impl Service {
     /// Nothing can be decided for the sender now.
     pub(super) async fn script(&self, asks: ScriptAsk) -> Result<String, Problem> {
         let (hwaddr, peer) = (asks.hwaddr, asks.peer);
-        self.wait_for_last_boot(hwaddr).await;
+        let node = self.world.load().inventory.by_hwaddr(hwaddr).cloned();
+        if let Some(node) = node {
+            self.pinning().wait_for_last_boot(&node.name).await;
+        }
         let world = self.snapshot();
         let requester = Requester {
             hwaddr: Some(hwaddr),
@@ -222,16 +225,6 @@ impl Service {
         Problem::forbidden(Reason::Stranger, text)
     }
 
-    /// Waits until the last boot is counted: after a boot that did not get ready, the decision depends on the number of such
-    /// boots.
-    async fn wait_for_last_boot(&self, hwaddr: HwAddr) {
-        let node = self.world.load().inventory.by_hwaddr(hwaddr).cloned();
-        let last = node.and_then(|node| self.boots.current(&node.name));
-        if last.is_some_and(|boot| boot.ready.is_none()) {
-            self.rollouts.heard_all().await;
-        }
-    }
-
     /// With `dhcp = "off"` no DHCP exchange is heard that could open the node's window, so its request for a script opens it. A
     /// user of the running system can send that, too: while the system sends heartbeats, the boot is in doubt, as with a
     /// relay that passes on what users send.
@@ -324,9 +317,8 @@ impl Service {
         failed: Option<FailedAttempt>,
     ) -> Result<String, Problem> {
         let base = base_url(&world.site, decision.subnet.server);
-        let subject = Subject::Node(decision.node.name.clone());
+        let pinning = self.pinning();
         let doubted = self.windows.is_doubted(&decision.node.name);
-        let kind = EventKind::script(doubted);
         // A Raspberry Pi asks for its file several times in one attempt.
         let again = match asks.language {
             ScriptLanguage::RaspberryPi => self.begun(&decision.node.name),
@@ -339,25 +331,20 @@ impl Service {
         let plan = match plan {
             Ok(plan) => plan,
             Err(problem) => {
-                let event = Event::new(Timestamp::now(), kind, Level::Error, problem.clone());
-                self.recorder.record(subject, event);
+                pinning.refuse(&decision.node.name, &problem);
                 let message = [format!("{}: nothing to boot", decision.node.name), problem];
                 return self.wait(asks, &base, &message, false);
             }
         };
-        let origin = Origin {
-            uuid: self.discovery.uuid_of(asks.hwaddr),
-            privileged: (world.images.of_plan(&plan))
-                .is_some_and(|version| version.asks_from_privileged_ports() || version.is_freebsd()),
-            doubted,
-            settings: Some(Settings::of_node(&world.site, &decision.node, |_| ()).digest()),
-        };
+        let privileged = (world.images.of_plan(&plan))
+            .is_some_and(|version| version.asks_from_privileged_ports() || version.is_freebsd());
+        let settings = Settings::of_node(&world.site, &decision.node, |_| ()).digest();
         let first = again.is_none();
         let boot = match again {
             Some(boot) => boot,
             None => {
-                let boot = self.boots.open_on(Timestamp::now(), origin, move |_| plan).await;
-                boot.map_err(|e| Problem::unavailable(e.to_string()))?
+                let boot = pinning.open(plan, privileged, doubted, Some(settings)).await;
+                boot.map_err(Problem::unavailable)?
             }
         };
         // Files on an NFS root have no labels, so if the policy is enforced, logins fail.
@@ -406,9 +393,6 @@ impl Service {
         match text {
             Ok(text) if !first => Ok(text),
             Ok(text) => {
-                if !doubted {
-                    self.rollouts.opened(&boot, Timestamp::now());
-                }
                 let how = if permissive { ", SELinux permissive" } else { "" };
                 let wait = match turn.secs {
                     0 => String::new(),
@@ -418,11 +402,11 @@ impl Service {
                     }
                 };
                 let detail = format!("boots {}{how}{wait}", boot.export_name());
-                self.record(&boot, kind, Level::Ok, detail, None);
+                pinning.announce(&boot, detail);
                 Ok(text)
             }
             Err(problem) => {
-                self.record(&boot, kind, Level::Error, problem.clone(), None);
+                self.record(&boot, EventKind::script(doubted), Level::Error, problem.clone(), None);
                 let message = [format!("{}: nothing to boot", decision.node.name), problem];
                 self.wait(asks, &base, &message, false)
             }
@@ -451,13 +435,14 @@ impl Service {
     fn stranger_script(&self, world: &World, asks: &ScriptAsk) -> Result<String, Problem> {
         let (hwaddr, peer) = (asks.hwaddr, asks.peer);
         let subnet = world.site.subnet_of(peer.ipv4()).ok_or_else(|| self.stranger(peer))?;
-        let at_home = (self.waits)(hwaddr, peer.ipv4());
         let screen = self
             .discovery
             .screen(hwaddr, subnet.network, &asks.told, Timestamp::now());
+        // It needs its address no longer, so that its lease is not extended.
         if let Some(owner) = &screen.owner {
             return self.leave(asks, owner);
         }
+        let at_home = (self.waits)(hwaddr, peer.ipv4());
         let without_dhcp = subnet.dhcp == DhcpPart::Off;
         let (name, hint) = match screen.suggestion {
             Some(next) => (next, "it boots without a further command".to_owned()),
@@ -532,12 +517,9 @@ impl Service {
 /// Refuses an image that the loader cannot start: iPXE alone starts the loader of FreeBSD.
 fn can_start(language: ScriptLanguage, version: Option<&Arc<ImageVersion>>) -> Result<(), String> {
     match version {
-        Some(version) if version.is_freebsd() && language != ScriptLanguage::Ipxe => Err(format!(
-            "image {} is FreeBSD, which {} cannot start; boot the machine by iPXE or by the loader of the image, or give the node an \
-             image of Linux",
-            version.export_name(),
-            language.loader()
-        )),
+        Some(version) if version.is_freebsd() && language != ScriptLanguage::Ipxe => {
+            Err(freebsd_needs_ipxe(version, language.loader()))
+        }
         _ => Ok(()),
     }
 }

@@ -10,7 +10,6 @@ use super::{
 use axum::body::Bytes;
 use rackstrap_base::{
     bootname::{BootFile, ScriptLanguage},
-    clock::Timestamp,
     firmware::RASPBERRY_PI,
     text::quoted,
 };
@@ -121,11 +120,9 @@ impl Service {
         }
     }
 
-    /// The boot that `node` has begun and whose files an agent has not fetched yet, if it began just now.
+    /// The boot that the Raspberry Pi `node` has begun, if it began just now.
     pub(super) fn begun(&self, node: &str) -> Option<Arc<Boot>> {
-        let newest = self.boots.of_node(node).into_iter().next()?;
-        let fresh = Timestamp::now().is_within(ONE_ATTEMPT_MS, newest.opened);
-        (fresh && !newest.redeemed && !newest.void).then_some(newest)
+        self.pinning().begun(node, ONE_ATTEMPT_MS)
     }
 
     /// The card of a node by which it boots as a Raspberry Pi; none if its firmware is known to be another one.

@@ -7,7 +7,7 @@ use super::{
     limits::Limits,
     script::Scripts,
 };
-use crate::freebsd::FreeBsd;
+use crate::{freebsd::FreeBsd, pinning::Pinning};
 use arc_swap::ArcSwap;
 use rackstrap_base::{clock::Timestamp, connection_limit::ClientClass, firmware::Firmwares, text::quoted};
 use rackstrap_loaders::Loaders;
@@ -172,6 +172,17 @@ impl Service {
             peer.0.port()
         );
         Err(Problem::forbidden(Reason::UnprivilegedPort, detail))
+    }
+
+    /// What pins boots.
+    pub(super) fn pinning(&self) -> Pinning<'_> {
+        Pinning {
+            boots: &self.boots,
+            windows: &self.windows,
+            recorder: &self.recorder,
+            rollouts: &self.rollouts,
+            discovery: &self.discovery,
+        }
     }
 
     /// Records an event on the timeline of the boot's node. `took_ms` is none if nothing was timed.

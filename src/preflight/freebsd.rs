@@ -1,6 +1,6 @@
 //! Profiles whose image is FreeBSD: what such nodes cannot have.
 
-use super::{Finding, finding};
+use super::{Finding, Reach, finding};
 use rackstrap_catalog::{Catalog, ImageVersion};
 use rackstrap_model::{decide::freebsd_problem, inventory::Settings};
 use rackstrap_site::Site;
@@ -62,7 +62,8 @@ fn refused(profile: &str, settings: &Settings<'_>, version: &ImageVersion) -> Op
         what.join(" and ")
     );
     let help = format!("write {} in [profile.{profile}]", help.join(" and "));
-    Some(finding(true, &format!("freebsd {profile}"), message, help))
+    let found = finding(true, &format!("freebsd {profile}"), message, help);
+    Some(found.about(Reach::Profiles(vec![profile.to_owned()])))
 }
 
 /// Settings that have no effect. They are often those of `[profile.default]`, for nodes with Linux.

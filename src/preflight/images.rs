@@ -1,6 +1,6 @@
 //! Profiles whose nodes have no image to boot.
 
-use super::{Finding, finding};
+use super::{Finding, Reach, finding};
 use rackstrap_base::words::closest;
 use rackstrap_catalog::{Catalog, import_command};
 use rackstrap_model::inventory::Settings;
@@ -21,17 +21,19 @@ pub(super) fn of_profiles(site: &Site, images: &Catalog) -> Vec<Finding> {
         named = true;
         if !is_there(name, images) {
             let profiles = missing.entry(name.to_owned()).or_default();
-            profiles.push(format!("[profile.{profile}]"));
+            profiles.push(profile.clone());
         }
     }
     let mut all: Vec<Finding> = missing
         .iter()
         .map(|(name, profiles)| {
+            let named: Vec<String> = profiles.iter().map(|profile| format!("[profile.{profile}]")).collect();
             let message = format!(
                 "image {name} does not exist; nodes with {} cannot boot",
-                profiles.join(", ")
+                named.join(", ")
             );
             finding(true, &format!("image {name}"), message, remedy(name, images))
+                .about(Reach::Profiles(profiles.clone()))
         })
         .collect();
     if !named {
@@ -90,10 +92,32 @@ mod tests {
         Catalog::new(versions.map(|manifest| ImageVersion::new(manifest, PathBuf::from("/images"))))
     }
 
-    fn found(profiles: &str, images: &[&str]) -> Vec<String> {
+    fn parsed(profiles: &str) -> Site {
         let least = "[cluster]\nnode-name = \"n{n:02}\"\nnode-address = \"10.5.1.{n}\"\nreserved = [\"10.5.1.250\"]\n\
                      [[subnet]]\nnetwork = \"10.5.1.0/24\"\ninterface = \"eth1\"\nserver = \"10.5.1.250\"\n";
-        let (site, _) = rackstrap_site::parse(&format!("{least}{profiles}"), Path::new("/site.toml")).unwrap();
+        rackstrap_site::parse(&format!("{least}{profiles}"), Path::new("/site.toml"))
+            .unwrap()
+            .0
+    }
+
+    #[test]
+    fn an_image_that_one_profile_lacks_stops_that_profile_and_not_the_site() {
+        let stops = |profiles: &str, images: &[&str]| {
+            let site = parsed(profiles);
+            super::super::stops_all(&of_profiles(&site, &catalog(images)), &site)
+        };
+        let two = "[profile.default]\nimage = \"debian\"\n[profile.gpu]\nimage = \"cuda\"\n[profile.big]\n";
+        assert!(!stops(two, &["debian@1", "cuda@1"]));
+        assert!(!stops(two, &["debian@1"]));
+        assert!(!stops(two, &["cuda@1"]));
+        assert!(stops(two, &[]));
+        assert!(stops("[profile.default]\n", &["debian@1"]), "no profile names an image");
+        // A profile without an image has no nodes that boot.
+        assert!(stops("[profile.gpu]\nimage = \"cuda\"\n[profile.big]\n", &["debian@1"]));
+    }
+
+    fn found(profiles: &str, images: &[&str]) -> Vec<String> {
+        let site = parsed(profiles);
         let all = of_profiles(&site, &catalog(images));
         assert!(all.iter().all(|finding| finding.fatal), "{all:?}");
         let shown = all

@@ -1,6 +1,6 @@
 //! Boot loaders: directories and files that the site file names, and whether any firmware can get a loader.
 
-use super::{Finding, files::directory_fault, finding};
+use super::{Finding, Reach, files::directory_fault, finding};
 use rackstrap_base::firmware::DEFAULT_LOADERS;
 use rackstrap_loaders::{Family, Loaders};
 use rackstrap_model::decide::LoaderChoice;
@@ -52,12 +52,8 @@ fn of_rules(site: &Site, found: &Loaders) -> Vec<Finding> {
                 LoaderFile::Path(path) => format!("[loader.{}] {}: {what}", rule.name, path.display()),
                 LoaderFile::Named(_) => format!("[loader.{}]: {what}", rule.name),
             };
-            return Some(finding(
-                true,
-                &topic,
-                format!("{message}; its machines do not boot"),
-                help,
-            ));
+            let found = finding(true, &topic, format!("{message}; its machines do not boot"), help);
+            return Some(found.about(Reach::Machines));
         };
         let (message, help) = changeable(&content.path)?;
         Some(finding(

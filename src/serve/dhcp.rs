@@ -1,6 +1,12 @@
 //! The site's answers for DHCP: which machine it is, which loader it gets, and where leases are stored.
 
-use super::{Shared, attempts::Attempts, infiniband::InfinibandCards, rivals::Rivals};
+use super::{
+    Shared,
+    attempts::Attempts,
+    infiniband::{self, InfinibandCards},
+    own_system,
+    rivals::Rivals,
+};
 use crate::{
     freebsd::FreeBsd,
     http::{base_url, script::first_script_url},
@@ -195,7 +201,10 @@ impl Authority for DhcpAuthority {
                 },
                 loader,
             },
-            Decision::Unknown { .. } => Answer::Unknown { loader },
+            Decision::Unknown { .. } => Answer::Unknown {
+                loader,
+                further_card: self.shared.discovery.is_further_card(who.hwaddr, who.uuid),
+            },
         }
     }
 
@@ -272,6 +281,9 @@ impl Authority for DhcpAuthority {
         self.shared.recorder.record(subject.clone(), told);
         if !doubted {
             self.tell_unbootable(&subject, event, &world);
+            if let Subject::Node(node) = &subject {
+                own_system::tell(&self.shared, &world, node, event);
+            }
         }
     }
 
@@ -291,7 +303,12 @@ impl Authority for DhcpAuthority {
     fn infiniband(&self, port: &Port, interface: &str) {
         let node = port.uuid.and_then(|uuid| self.shared.discovery.node_with_uuid(uuid));
         let (warnings, now) = (&self.shared.warnings, Timestamp::now());
-        self.infiniband.asks(port.guid, interface, node, warnings, now);
+        let begins = self.infiniband.asks(port.guid, interface, node.clone(), warnings, now);
+        // Any machine on the network can send another one's UUID: the event changes nothing else.
+        if let (true, Some(node)) = (begins, node) {
+            let event = Event::new(now, EventKind::Infiniband, Level::Retry, infiniband::refusal(port.guid));
+            self.shared.recorder.record(Subject::Node(node), event);
+        }
     }
 
     fn network(&self) -> Arc<Network> {

@@ -9,6 +9,8 @@ const TOPIC: &str = "infiniband";
 /// A card counts for this long after its last packet, in seconds. Firmware that gets no answer goes on to the next card, and comes back at
 /// the machine's next start.
 const KEPT_SECS: u64 = 3600;
+/// A longer silence ends an attempt to boot, in milliseconds: firmware repeats its DISCOVER after 4, 8, 16 and 32 s (PXE 2.1, 2.2.3).
+const SILENCE_MS: u64 = 90_000;
 /// At most this many cards are remembered. Root of any machine can make up more.
 const MOST: usize = 256;
 /// At most this many cards are named in the warning.
@@ -30,7 +32,8 @@ struct Seen {
 }
 
 impl InfinibandCards {
-    /// Records that a card asked on `interface`, and raises or renews the warning. `node` is the node that it belongs to.
+    /// Records that a card asked on `interface`, and raises or renews the warning. `node` is the node that it belongs to. Returns whether
+    /// this begins an attempt of the card to boot.
     pub fn asks(
         &self,
         guid: Option<Guid>,
@@ -38,11 +41,15 @@ impl InfinibandCards {
         node: Option<String>,
         warnings: &SiteWarnings,
         now: Timestamp,
-    ) {
-        let message = {
+    ) -> bool {
+        let (message, begins) = {
             let mut cards = lock(&self.0);
             cards.retain(|_, seen| now.is_within(KEPT_SECS * 1000, seen.last));
-            if cards.len() < MOST || cards.contains_key(&guid) {
+            let known = cards.get(&guid);
+            let remembered = cards.len() < MOST || known.is_some();
+            let begins =
+                remembered && known.is_none_or(|seen| seen.node != node || !now.is_within(SILENCE_MS, seen.last));
+            if remembered {
                 let interface = interface.to_owned();
                 cards.insert(
                     guid,
@@ -53,12 +60,24 @@ impl InfinibandCards {
                     },
                 );
             }
-            describe(&cards)
+            (describe(&cards), begins)
         };
         if warnings.raise_for(now, KEPT_SECS, TOPIC, &message, HELP) {
             tracing::warn!("{message}; {HELP}");
         }
+        begins
     }
+}
+
+/// What the timeline of the card's node says.
+pub fn refusal(guid: Option<Guid>) -> String {
+    let guid = guid.map_or("with an unknown GUID".to_owned(), |guid| {
+        format!("with the GUID {guid}")
+    });
+    format!(
+        "its InfiniBand card {guid} asks for an address and gets none: rackstrap does not boot machines by InfiniBand; turn the network \
+         boot of the card off in its firmware"
+    )
 }
 
 fn describe(cards: &BTreeMap<Option<Guid>, Seen>) -> String {
@@ -99,7 +118,7 @@ mod tests {
         let one = "an InfiniBand card (GUID 00:02:c9:03:00:00:00:01 on eth1, a card of r01n03) asks for an address and gets none: \
                    rackstrap does not boot machines by InfiniBand";
         assert_eq!(said(now), [one]);
-        cards.asks(None, "eth1", None, &warnings, now);
+        assert!(cards.asks(None, "eth1", None, &warnings, now));
         for n in 2..=255 {
             cards.asks(guid(n), "eth1", None, &warnings, now);
         }
@@ -118,8 +137,25 @@ mod tests {
         );
         // A card that asks again later is named alone, and an hour after its last packet it is forgotten.
         let later = now.plus_secs(KEPT_SECS + 60);
-        cards.asks(guid(1), "eth1", Some("r01n03".to_owned()), &warnings, later);
+        let again = cards.asks(guid(1), "eth1", Some("r01n03".to_owned()), &warnings, later);
+        assert!(again, "the next attempt");
         assert_eq!(said(later), [one]);
         assert!(said(later.plus_secs(KEPT_SECS + 1)).is_empty());
+    }
+
+    #[test]
+    fn an_attempt_begins_with_a_silence_or_when_the_cards_node_becomes_known() {
+        let (cards, warnings) = (InfinibandCards::default(), SiteWarnings::default());
+        let begins = |node: Option<&str>, secs: u64| {
+            let node = node.map(str::to_owned);
+            cards.asks(guid(1), "eth1", node, &warnings, Timestamp(secs * 1000))
+        };
+        assert!(begins(None, 1000));
+        for secs in [1004, 1012, 1028, 1060] {
+            assert!(!begins(None, secs), "{secs}: repeated");
+        }
+        assert!(begins(Some("r01n03"), 1061));
+        assert!(!begins(Some("r01n03"), 1062));
+        assert!(begins(Some("r01n03"), 1062 + 90));
     }
 }

@@ -12,6 +12,7 @@ mod freebsd;
 mod infiniband;
 mod nfs;
 mod nightly;
+mod own_system;
 mod reload;
 mod rivals;
 mod tftp;

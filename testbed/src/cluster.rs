@@ -2,8 +2,8 @@
 
 use crate::{
     Binaries, Daemon, Namespace, Node, Result, Site,
+    hardware::hwaddr_of,
     image::{Image, Kernel},
-    node::hwaddr_of,
     paths::RunDir,
     played,
 };

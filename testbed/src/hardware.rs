@@ -1,6 +1,12 @@
-//! The network cards and disks of a machine.
+//! The network cards and disks of a machine, and in which order it boots from them.
 
 use crate::Disk;
+
+/// The card of a node: r01n02 has 52:54:00:00:01:02, with QEMU's prefix.
+pub(crate) fn hwaddr_of(name: &str) -> String {
+    let position = name.trim_start_matches('r').replace('n', ":");
+    format!("52:54:00:00:{position}")
+}
 
 /// The network card.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +36,19 @@ impl Nic {
     }
 }
 
+/// The boot order of SeaBIOS or OVMF. By default, SeaBIOS stops for ever if nothing was bootable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BootOrder {
+    /// The network card, then the disk.
+    NetworkFirst,
+    /// The disk, then the network card.
+    DiskFirst,
+    /// The disk only: the card has no ROM, so that the firmware cannot boot from it.
+    DiskAlone,
+    /// The order that OVMF keeps in its variables. With any other one it writes QEMU's order there at each start.
+    AsStored,
+}
+
 /// The connection of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bus {
@@ -45,13 +64,16 @@ pub enum Bus {
     Scsi,
 }
 
-/// The arguments for the disk with number `index`.
-pub(crate) fn disk_arguments(index: usize, bus: Bus, disk: &Disk) -> Vec<String> {
+/// The arguments for the disk with number `index`. `ordered` is whether QEMU tells the firmware when to boot from it.
+pub(crate) fn disk_arguments(index: usize, bus: Bus, disk: &Disk, ordered: bool) -> Vec<String> {
     let path = disk.path();
     let drive = format!("file={},format=raw,if=none,id=disk{index}", path.display());
-    let boot = index + 2;
+    let boot = match ordered {
+        true => format!(",bootindex={}", index + 2),
+        false => String::new(),
+    };
     let devices = match bus {
-        Bus::Virtio => vec![format!("virtio-blk-pci,drive=disk{index},bootindex={boot}")],
+        Bus::Virtio => vec![format!("virtio-blk-pci,drive=disk{index}{boot}")],
         Bus::Nvme => {
             let serial = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             // QEMU's own EUI-64 depends on the slot.
@@ -60,7 +82,7 @@ pub(crate) fn disk_arguments(index: usize, bus: Bus, disk: &Disk) -> Vec<String>
                 .fold(0x5254_0000_u64, |eui, byte| (eui << 5 ^ eui >> 27) ^ u64::from(byte));
             vec![
                 format!("nvme,id=nvme{index},serial={serial}"),
-                format!("nvme-ns,drive=disk{index},bus=nvme{index},nsid=1,eui64={eui:#x},bootindex={boot}"),
+                format!("nvme-ns,drive=disk{index},bus=nvme{index},nsid=1,eui64={eui:#x}{boot}"),
             ]
         }
         Bus::SdCard => vec![
@@ -68,10 +90,10 @@ pub(crate) fn disk_arguments(index: usize, bus: Bus, disk: &Disk) -> Vec<String>
             format!("sd-card,drive=disk{index},bus=sd-bus"),
         ],
         // q35 has an AHCI controller with the ports ide.0 to ide.5.
-        Bus::Sata => vec![format!("ide-hd,drive=disk{index},bus=ide.{index},bootindex={boot}")],
+        Bus::Sata => vec![format!("ide-hd,drive=disk{index},bus=ide.{index}{boot}")],
         Bus::Scsi => vec![
             format!("virtio-scsi-pci,id=scsi{index}"),
-            format!("scsi-hd,drive=disk{index},bus=scsi{index}.0,bootindex={boot}"),
+            format!("scsi-hd,drive=disk{index},bus=scsi{index}.0{boot}"),
         ],
     };
     let devices = devices.into_iter().flat_map(|device| ["-device".to_owned(), device]);

@@ -43,9 +43,9 @@ pub use cluster::Cluster;
 pub use console::{Console, Typed};
 pub use daemon::Daemon;
 pub use disk::Disk;
-pub use hardware::{Bus, Nic};
+pub use hardware::{BootOrder, Bus, Nic};
 pub use netns::Namespace;
-pub use node::{BootOrder, Firmware, Node};
+pub use node::{Firmware, Node};
 pub use site::{Layout, Partition, Profile, Site, Subnet};
 pub use timeline::Event;
 

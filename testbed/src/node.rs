@@ -1,8 +1,12 @@
 //! A virtual machine that boots from the network.
 
 use crate::{
-    Bus, Cluster, Console, Disk, Nic, Result, console::Typed, hardware::disk_arguments, plain_rom::PlainRom, process,
-    timeline, timeline::Event,
+    BootOrder, Bus, Cluster, Console, Disk, Nic, Result,
+    console::Typed,
+    hardware::{disk_arguments, hwaddr_of},
+    plain_rom::PlainRom,
+    process,
+    timeline::{self, Event},
 };
 use anyhow::{Context, bail, ensure};
 use std::{
@@ -88,17 +92,6 @@ impl Firmware {
     }
 }
 
-/// The boot order of SeaBIOS or OVMF. By default, SeaBIOS stops for ever if nothing was bootable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BootOrder {
-    /// The network card, then the disk.
-    NetworkFirst,
-    /// The disk, then the network card.
-    DiskFirst,
-    /// The disk only: the card has no ROM, so that the firmware cannot boot from it.
-    DiskAlone,
-}
-
 /// QEMU, with one of two kinds of reset: see [`Node::warm_resets`].
 #[derive(Debug)]
 enum Machine {
@@ -117,7 +110,7 @@ pub struct Node<'c> {
     disks: RefCell<Vec<(Bus, Disk)>>,
     firmware: Firmware,
     nic: Nic,
-    order: BootOrder,
+    order: Cell<BootOrder>,
     /// The hardware address and the tap of a second card; none if it has one card.
     second_card: Option<(String, String)>,
     second_card_first: Cell<bool>,
@@ -127,16 +120,11 @@ pub struct Node<'c> {
     console: Console,
     warm_resets: bool,
     crash_store: bool,
+    watchdog: bool,
     machine: RefCell<Option<Machine>>,
     powered_on: Cell<u64>,
     logged_in: Cell<bool>,
     known: Cell<bool>,
-}
-
-/// The card of a node: r01n02 has 52:54:00:00:01:02, with QEMU's prefix.
-pub(crate) fn hwaddr_of(name: &str) -> String {
-    let position = name.trim_start_matches('r').replace('n', ":");
-    format!("52:54:00:00:{position}")
 }
 
 impl<'c> Node<'c> {
@@ -152,7 +140,7 @@ impl<'c> Node<'c> {
             disks: RefCell::new(Vec::new()),
             firmware: Firmware::Bios,
             nic: Nic::Virtio,
-            order: BootOrder::NetworkFirst,
+            order: Cell::new(BootOrder::NetworkFirst),
             second_card: None,
             second_card_first: Cell::new(false),
             empty_card: false,
@@ -160,6 +148,7 @@ impl<'c> Node<'c> {
             processors: 1,
             warm_resets: false,
             crash_store: false,
+            watchdog: false,
             machine: RefCell::new(None),
             powered_on: Cell::new(0),
             logged_in: Cell::new(false),
@@ -188,9 +177,14 @@ impl<'c> Node<'c> {
     }
 
     /// Sets the boot order.
-    pub fn boot_order(mut self, order: BootOrder) -> Self {
-        self.order = order;
+    pub fn boot_order(self, order: BootOrder) -> Self {
+        self.change_boot_order(order);
         self
+    }
+
+    /// Sets the boot order for the next power-on.
+    pub fn change_boot_order(&self, order: BootOrder) {
+        self.order.set(order);
     }
 
     /// Adds a second network card, which is not in the inventory.
@@ -228,6 +222,12 @@ impl<'c> Node<'c> {
     /// Adds a store for the last messages of a kernel that panics (ACPI ERST), as servers have it.
     pub fn crash_store(mut self) -> Self {
         self.crash_store = true;
+        self
+    }
+
+    /// Adds a watchdog, Intel's 6300ESB, which resets the machine.
+    pub fn watchdog(mut self) -> Self {
+        self.watchdog = true;
         self
     }
 
@@ -306,15 +306,9 @@ impl<'c> Node<'c> {
             None => self.cluster.namespace.tap()?,
         };
         let mut command = self.cluster.namespace.command(self.firmware.qemu());
-        command.args([
-            "-name",
-            &self.name,
-            "-nodefaults",
-            "-no-user-config",
-            "-nographic",
-            "-monitor",
-            "none",
-        ]);
+        command.args(["-name", &self.name, "-nodefaults"]);
+        command.args(["-no-user-config", "-nographic"]);
+        command.args(["-monitor", "none"]);
         command.args([
             "-machine",
             self.firmware.machine(),
@@ -347,13 +341,14 @@ impl<'c> Node<'c> {
             &format!("tap,id=net,ifname={tap},script=no,downscript=no{header}"),
         ]);
         // Disks have boot index 2 and above.
-        let card = match self.order {
+        let order = self.order.get();
+        let card = match order {
             BootOrder::NetworkFirst => ",bootindex=1",
             BootOrder::DiskFirst => ",bootindex=9",
-            BootOrder::DiskAlone => "",
+            BootOrder::DiskAlone | BootOrder::AsStored => "",
         };
         // Without a ROM, OVMF uses its own network stack, and SeaBIOS cannot use the card.
-        let rom = match self.firmware.uses_rom() && self.order != BootOrder::DiskAlone {
+        let rom = match self.firmware.uses_rom() && order != BootOrder::DiskAlone {
             true => "",
             false => ",romfile=",
         };
@@ -380,6 +375,9 @@ impl<'c> Node<'c> {
             ]);
             command.args(["-device", &format!("{model},netdev=second,mac={hwaddr}{place}")]);
         }
+        if self.watchdog {
+            command.args(["-device", "i6300esb"]);
+        }
         if self.crash_store {
             let file = self.dir.join("erst.bin");
             let memory = format!(
@@ -389,7 +387,7 @@ impl<'c> Node<'c> {
             command.args(["-object", &memory, "-device", "acpi-erst,memdev=erst"]);
         }
         for (index, (bus, disk)) in self.disks.borrow().iter().enumerate() {
-            command.args(disk_arguments(index, *bus, disk));
+            command.args(disk_arguments(index, *bus, disk, order != BootOrder::AsStored));
         }
         if self.firmware == Firmware::UBoot {
             command.args(["-bios", "/usr/lib/u-boot/qemu-x86/u-boot.rom"]);

@@ -111,6 +111,9 @@ pub struct Profile {
     /// More kernel arguments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kernel_args: Option<String>,
+    /// What the agent does to the machine's firmware.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub firmware: Option<String>,
     /// Overlay trees.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub templates: Option<Vec<String>>,

@@ -23,6 +23,7 @@ mod solicitations;
 mod storm;
 mod tftp;
 mod unit;
+mod variants;
 
 use std::process::Stdio;
 use testbed::{Namespace, Result, process::Running};

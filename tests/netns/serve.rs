@@ -70,6 +70,30 @@ fn steps(cluster: &Cluster) -> Result<Vec<String>> {
 }
 
 #[test]
+fn a_node_that_starts_a_system_of_its_own_disk_is_named_in_status() -> Result {
+    let cluster = Cluster::start(Site::demo())?;
+    cluster.daemon.cli(&["node", "add", "r01n01", "--hwaddr", MAC])?;
+    let node = cluster.namespace.client(MAC)?;
+    // Its firmware asks the network, and goes on to the disk without a kernel.
+    udhcpc(&node, &cluster, &["-V", "PXEClient:Arch:00000:UNDI:002001"])?;
+    assert_eq!(cluster.status("r01n01")?["last_error"], "");
+    assert!(!steps(&cluster)?.contains(&"own-system".to_owned()));
+    udhcpc(&node, &cluster, &["-x", "hostname:debian"])?;
+    let named = poll(Duration::from_secs(60), || {
+        let error = cluster.status("r01n01")?["last_error"].to_string();
+        Ok(error
+            .contains("runs a system that this server did not boot")
+            .then_some(error))
+    })?;
+    let named = named.unwrap_or_default();
+    assert!(
+        named.contains("with the host name \\\"debian\\\", probably from its own disk"),
+        "{named}"
+    );
+    cluster.daemon.stop()
+}
+
+#[test]
 fn a_client_takes_each_step_of_a_boot_and_other_machines_cannot() -> Result {
     let cluster = Cluster::start(Site::demo())?;
     cluster.daemon.cli(&["node", "add", "r01n01", "--hwaddr", MAC])?;

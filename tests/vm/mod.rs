@@ -28,6 +28,7 @@ mod several_disks;
 mod three_nodes;
 mod uefi;
 mod unknown;
+mod watchdog;
 
 use std::process::Command;
 use testbed::{Disk, Result, disk::Slice, process::output};

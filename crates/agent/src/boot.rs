@@ -84,7 +84,7 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
         pstore::MODULES.iter().for_each(|module| loader.want(module));
         Ok((loader.needed(), Summary::Done(done)))
     })?;
-    if let Some(text) = guards.watch() {
+    if let Some(text) = guards.watch(cmdline.hung_after) {
         timeline.step(&text);
     }
     timeline.run(Phase::Network, Policy::For(Duration::from_secs(180)), |t| {

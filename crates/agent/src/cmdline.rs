@@ -19,12 +19,14 @@ pub struct CommandLine {
     pub ipaddr: Ipv4Addr,
     /// Prefix length.
     pub prefix: u8,
-    /// Default router.
+    /// Default router; none if the subnet has none.
     pub router: Option<Ipv4Addr>,
     /// MTU of the card in bytes; none = as the card has it.
     pub mtu: Option<u32>,
-    /// The step of disk preparation after which the agent stops, for tests.
+    /// The step of disk preparation after which the agent stops for good; none: after no step.
     pub hold: Option<String>,
+    /// Seconds without a step after which the agent counts as hung; none for the usual time.
+    pub hung_after: Option<u16>,
     /// All parameters, for those of modules (`module.parameter=value`).
     pub all: Vec<String>,
     /// Arguments for the operating system's init: the words after `--`.
@@ -113,6 +115,7 @@ pub fn parse(line: &str) -> Res<CommandLine> {
             .transpose()
             .map_err(permanent)?,
         hold: find(keys::HOLD).filter(|v| !v.is_empty()).map(str::to_owned),
+        hung_after: find(keys::HUNG_AFTER).and_then(|value| value.parse().ok()),
         all: kernel.to_vec(),
         init_args: init_args.iter().skip(1).cloned().collect(),
     })
@@ -137,12 +140,12 @@ mod tests {
             (c.hwaddr.to_string(), c.ipaddr, c.prefix),
             ("52:54:00:01:01:01".into(), [10, 5, 1, 1].into(), 16)
         );
-        assert_eq!((c.router, c.mtu, c.hold), (None, None, None));
+        assert_eq!((c.router, c.mtu, c.hold, c.hung_after), (None, None, None, None));
         assert!(c.all.contains(&"e1000.debug=a b".to_owned()));
         assert_eq!(c.init_args, ["single"]);
         let more = GOOD.replace(
             " -- single",
-            " rackstrap.router=10.5.0.254 rackstrap.mtu=9000 rackstrap.hold=table rackstrap.plan=b8",
+            " rackstrap.router=10.5.0.254 rackstrap.mtu=9000 rackstrap.hold=table rackstrap.plan=b8 rackstrap.hung-after=60",
         );
         let c = parse(&more).unwrap();
         assert_eq!(

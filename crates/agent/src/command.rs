@@ -63,14 +63,36 @@ fn run_with(words: &[&str], timeout: Duration, left: Left, kill: fn(&Child)) -> 
             output: String::new(),
         };
     }
-    match attempt(words, timeout, left, kill) {
-        Ok(ran) => ran,
-        Err(error) => Execution {
+    let (program, arguments) = words.split_first().unwrap_or((&"", &[]));
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("LC_ALL", "C")
+        .current_dir("/");
+    execute(words, command, timeout, left, kill).0
+}
+
+/// Runs a prepared command, which `words` name, in the same way. Also returns its exit status; none if it did not end by itself.
+pub fn run_prepared(words: &[&str], command: Command, timeout: Duration) -> (Execution, Option<i32>) {
+    execute(words, command, timeout, Left::Killed, kill)
+}
+
+fn execute(
+    words: &[&str],
+    command: Command,
+    timeout: Duration,
+    left: Left,
+    kill: fn(&Child),
+) -> (Execution, Option<i32>) {
+    attempt(words, command, timeout, left, kill).unwrap_or_else(|error| {
+        let execution = Execution {
             ok: false,
             end: format!("cannot be run: {error}"),
             output: String::new(),
-        },
-    }
+        };
+        (execution, None)
+    })
 }
 
 fn stuck() -> std::sync::MutexGuard<'static, Vec<Vec<String>>> {
@@ -138,16 +160,16 @@ fn reap_later(words: &[&str], mut child: Child) {
     }
 }
 
-fn attempt(words: &[&str], timeout: Duration, left: Left, kill: fn(&Child)) -> Res<Execution> {
-    let (program, arguments) = words.split_first().unwrap_or((&"", &[]));
+fn attempt(
+    words: &[&str],
+    mut command: Command,
+    timeout: Duration,
+    left: Left,
+    kill: fn(&Child),
+) -> Res<(Execution, Option<i32>)> {
     let (mut output, writer) = io::pipe().doing(|| "making a pipe".into())?;
     let second = writer.try_clone().doing(|| "making a pipe".into())?;
-    let mut command = Command::new(program);
     command
-        .args(arguments)
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        .env("LC_ALL", "C")
-        .current_dir("/")
         .stdin(Stdio::null())
         .stdout(writer)
         .stderr(second)
@@ -168,30 +190,28 @@ fn attempt(words: &[&str], timeout: Duration, left: Left, kill: fn(&Child)) -> R
             }
             let status = child.wait().doing(|| "waiting for it".into())?;
             read_some(&mut output, &mut said);
-            return Ok(Execution {
+            let execution = Execution {
                 ok: status.success(),
                 end: describe(status),
                 output: one_line(&said),
-            });
+            };
+            return Ok((execution, status.code()));
         }
         if Instant::now() >= ended {
             kill(&child);
-            let said = one_line(&said);
-            if !wait_until_gone(&mut child, Instant::now() + KILL_WAIT) {
-                reap_later(words, child);
-                let how = cannot_be_killed(timeout);
-                return Ok(Execution {
-                    ok: false,
-                    end: how,
-                    output: said,
-                });
-            }
-            let how = format!("ran longer than {} s and was killed", timeout.as_secs());
-            return Ok(Execution {
+            let end = match wait_until_gone(&mut child, Instant::now() + KILL_WAIT) {
+                true => format!("ran longer than {} s and was killed", timeout.as_secs()),
+                false => {
+                    reap_later(words, child);
+                    cannot_be_killed(timeout)
+                }
+            };
+            let execution = Execution {
                 ok: false,
-                end: how,
-                output: said,
-            });
+                end,
+                output: one_line(&said),
+            };
+            return Ok((execution, None));
         }
         pause(&output, open);
     }
@@ -275,6 +295,20 @@ mod tests {
         let none = run(&["/no/such"], LONG, Left::Killed);
         assert!(none.end.starts_with("cannot be run: ") && !none.ok, "{none:?}");
         assert!(!run(&[], LONG, Left::Killed).ok);
+    }
+
+    #[test]
+    fn a_prepared_command_has_a_limit_and_an_exit_status() {
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", "echo $LOOKED_FOR; exit 3"])
+            .env("LOOKED_FOR", "found");
+        let (ran, code) = run_prepared(&["sh"], command, LONG);
+        assert_eq!((ran.output.as_str(), code), ("found", Some(3)));
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "sleep 600"]);
+        let (ran, code) = run_prepared(&["sh"], command, Duration::from_secs(1));
+        assert_eq!((ran.end.as_str(), code), ("ran longer than 1 s and was killed", None));
     }
 
     #[test]

@@ -41,9 +41,9 @@ pub fn progress() {
     PROGRESS.store(uptime_ms(), Relaxed);
 }
 
-/// Whether an agent that made its last progress at `last` hangs (pure). Both in milliseconds.
-fn hangs(last: u64, now: u64) -> bool {
-    now.saturating_sub(last) > HUNG_MS
+/// Whether an agent that made its last progress at `last` hangs, if it may be without a step for `limit` (pure). All in milliseconds.
+fn hangs(last: u64, now: u64, limit: u64) -> bool {
+    now.saturating_sub(last) > limit
 }
 
 /// The guards that are in force.
@@ -62,19 +62,21 @@ impl Guards {
         }
     }
 
-    /// Starts the watchdog, once its driver is loaded. Returns a sentence for people.
-    pub fn watch(&mut self) -> Option<String> {
+    /// Starts the watchdog, once its driver is loaded. An agent without a step for `hung_after` seconds hangs; none for [`HUNG_MS`]. Returns a
+    /// sentence for people.
+    pub fn watch(&mut self, hung_after: Option<u16>) -> Option<String> {
         if fs::read_to_string(FOR_EVER).is_ok_and(|text| text.trim() == "1") {
             return Some("the watchdog cannot be stopped again, so it was not started".to_owned());
         }
         let mut device = OpenOptions::new().write(true).open(DEVICE).ok()?;
-        let _ = sys::set_watchdog_timeout(&device, TIMEOUT);
+        let _ = sys::set_watchdog_timeout(&device, hung_after.map_or(TIMEOUT, |secs| secs.min(TIMEOUT)));
+        let limit = hung_after.map_or(HUNG_MS, |secs| u64::from(secs) * 1000);
         progress();
         let stop = Arc::new(AtomicBool::new(false));
         let asked = stop.clone();
         let feeder = std::thread::Builder::new().spawn(move || {
             while !asked.load(Relaxed) {
-                if !hangs(PROGRESS.load(Relaxed), uptime_ms()) {
+                if !hangs(PROGRESS.load(Relaxed), uptime_ms(), limit) {
                     let _ = device.write_all(b"\0");
                 }
                 std::thread::park_timeout(PERIOD);
@@ -120,9 +122,9 @@ mod tests {
 
     #[test]
     fn an_agent_without_a_step_for_half_an_hour_hangs() {
-        assert!(!hangs(0, HUNG_MS));
-        assert!(hangs(0, HUNG_MS + 1));
-        assert!(!hangs(5_000, 1_000));
+        assert!(!hangs(0, HUNG_MS, HUNG_MS));
+        assert!(hangs(0, HUNG_MS + 1, HUNG_MS));
+        assert!(!hangs(5_000, 1_000, HUNG_MS));
     }
 
     #[test]

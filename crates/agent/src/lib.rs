@@ -41,6 +41,7 @@ mod sys;
 mod testdisk;
 mod timeline;
 mod transport;
+mod usage;
 mod users;
 
 /// The agent's description of the machine, for tests that compare it with other sources.

@@ -9,6 +9,7 @@ use crate::{
     restart::{self, Restarts},
     retry::random_seed,
     sys,
+    usage::Usage,
     users::Users,
 };
 use rackstrap_wire::{
@@ -26,6 +27,8 @@ use std::{
 };
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// A disk that does not say within this time how much of it is used hangs.
+const USAGE: Duration = Duration::from_secs(5);
 /// Time between two runs of checks that fail while the node comes up.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -128,18 +131,23 @@ fn send_heartbeats(
     let mut users = Users::open(server, facts.secret.as_deref());
     // `ready` has reported these results.
     let mut reported = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let usage = Usage::default();
     let heartbeat = |restart: Option<RestartReport>, users: Option<UsersReport>, reported: &[CheckResult]| {
+        let (used, hangs) = match usage.of(&facts.mounts, USAGE, used) {
+            Ok(used) => (used, String::new()),
+            Err(text) => (Vec::new(), text),
+        };
         let disk = faults(&facts.mounts, &read("/proc/self/mounts"), &read("/proc/swaps"));
         let results = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Heartbeat {
             token: server.token.clone(),
             uptime_ms: uptime_ms(),
-            trouble: join(&[failures(&results), facts.left_out.clone(), disk]),
+            trouble: join(&[failures(&results), facts.left_out.clone(), disk, hangs]),
             healthy: (!results.is_empty()).then(|| results.iter().all(|result| result.ok)),
             restart,
             checks: (results != reported).then_some(results),
             users,
-            used: used(&facts.mounts),
+            used,
         }
     };
     loop {

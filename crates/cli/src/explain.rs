@@ -97,7 +97,7 @@ fn decided(decision: &api::ExplainDecision) -> String {
             layout.name, layout.version, disk.device, disk.digest
         )
     });
-    output::facts(&[
+    let mut facts = vec![
         ("node", decision.node.name.clone()),
         ("address", decision.node.ipaddr.to_string()),
         ("profiles", output::list(&decision.node.profiles)),
@@ -114,7 +114,11 @@ fn decided(decision: &api::ExplainDecision) -> String {
         ),
         ("dhcp options", output::list(&decision.dhcp_options)),
         ("checks", output::list(&decision.checks)),
-    ])
+    ];
+    if !decision.boot_order.is_empty() {
+        facts.push(("boot order", decision.boot_order.clone()));
+    }
+    output::facts(&facts)
 }
 
 /// One row for each check.

@@ -24,7 +24,10 @@ use rackstrap_overlay::ListedTree;
 use rackstrap_store::{BadRow, Look};
 use rackstrap_wire::{DiskPlan, ImageRef, Layout, Wipe};
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 mod discovery;
 mod disks;
@@ -190,6 +193,9 @@ pub struct ExplainDecision {
     pub templates: Vec<String>,
     /// The serial console; empty if there is none.
     pub console: String,
+    /// The boot order of its UEFI firmware, and what the agent does to it; empty on a BIOS, and before its first boot.
+    #[serde(default)]
+    pub boot_order: String,
     /// The path of PID 1.
     pub init: String,
     /// Size limit of the writable layer.
@@ -276,4 +282,7 @@ pub struct ImageUse {
     pub nodes: Vec<String>,
     /// Other reasons to keep it: profiles, rollouts, nodes that would go back to it.
     pub reasons: Vec<String>,
+    /// Its variants that nodes run from or boot into, by name, with those nodes; none from an older daemon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variants: Option<BTreeMap<String, BTreeSet<String>>>,
 }

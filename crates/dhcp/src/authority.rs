@@ -126,6 +126,8 @@ pub enum Answer {
     Unknown {
         /// What the machine is told to load; none for an address only.
         loader: Option<Loader>,
+        /// Whether it is a further card of a node: its script ends at once, so that it needs the address for minutes only.
+        further_card: bool,
     },
     /// No answer at all, and why.
     Silent(Cow<'static, str>),

@@ -22,6 +22,10 @@ use std::{
     sync::Arc,
 };
 
+/// A further card of a node keeps an address of the pool this long, in seconds: it loads a loader, asks again as iPXE, and gets a script that
+/// ends. A machine that is not a node yet may need the address.
+const FURTHER_CARD_SECS: u32 = 120;
+
 /// Where a request came in.
 #[derive(Clone, Copy, Debug)]
 pub struct Ingress<'a> {
@@ -212,14 +216,21 @@ impl Engine {
                 Some(_) => node(request, *ipaddr, hostname, subnet, ours),
                 None => node_elsewhere(request, *ipaddr, hostname, link_subnet),
             },
-            Answer::Unknown { .. } => {
+            Answer::Unknown { further_card, .. } => {
+                let lease_secs = match further_card {
+                    true => FURTHER_CARD_SECS.min(subnet.pool_lease_secs),
+                    false => subnet.pool_lease_secs,
+                };
                 let on_link = |address| {
                     candidates
                         .iter()
                         .any(|i| network.subnets[*i].network.contains(&address))
                 };
                 match index.and_then(|i| self.pools[i].as_mut()) {
-                    Some(pool) => unknown(request, pool, subnet, now, authority, ours, on_link),
+                    Some(pool) => {
+                        let terms = (subnet, lease_secs);
+                        unknown(request, pool, terms, now, authority, ours, on_link)
+                    }
                     None if request.kind == Kind::Inform => inform(request, subnet),
                     None => Verdict::silent(format!("an unknown machine, and {} has no pool", subnet.network)),
                 }
@@ -391,14 +402,13 @@ fn inform(request: &Request, subnet: &Subnet) -> Verdict {
 fn unknown(
     request: &Request,
     pool: &mut Pool,
-    subnet: &Subnet,
+    (subnet, lease_secs): (&Subnet, u32),
     now: Timestamp,
     authority: &dyn Authority,
     ours: impl Fn(Ipv4Addr) -> bool,
     on_link: impl Fn(Ipv4Addr) -> bool,
 ) -> Verdict {
     let (hwaddr, uuid) = (request.hwaddr, request.uuid);
-    let lease_secs = subnet.pool_lease_secs;
     let mut bind = |address, offered| match pool.bind(hwaddr, uuid, address, lease_secs, offered, now) {
         Ok(granted) => {
             let reason = match granted.moved {
@@ -475,7 +485,7 @@ fn make_reply(request: &Request, verdict: &Verdict, subnet: &Subnet, domain: &st
             settings,
             ..
         } => (Some(hostname.as_str()), loader.as_ref(), root.as_ref(), Some(settings)),
-        Answer::Unknown { loader } => (None, loader.as_ref(), None, None),
+        Answer::Unknown { loader, .. } => (None, loader.as_ref(), None, None),
         Answer::Silent(_) => (None, None, None, None),
     };
     let lease = verdict.address.filter(|_| request.kind != Kind::Inform);

@@ -64,7 +64,7 @@ pub(super) fn proxy(request: &Request, from: Ingress<'_>, subnets: &[&Subnet], a
             loader,
             ..
         } => (Some((*ipaddr, hostname)), loader),
-        Answer::Unknown { loader } => (None, loader),
+        Answer::Unknown { loader, .. } => (None, loader),
     };
     let known = node.is_some();
     let subnet = match node {
@@ -216,7 +216,7 @@ pub(super) fn boot_server(
     let (name, loader) = match authority.ask(&ask(request, from, subnet)) {
         Answer::Silent(reason) => return refused(reason.into_owned()),
         Answer::Node { hostname, loader, .. } => (Some(hostname), loader),
-        Answer::Unknown { loader } => (None, loader),
+        Answer::Unknown { loader, .. } => (None, loader),
     };
     let known = name.is_some();
     let Some(loader) = loader else {

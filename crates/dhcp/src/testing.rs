@@ -70,6 +70,8 @@ pub struct World {
     pub network: Arc<Network>,
     pub nodes: HashMap<HwAddr, (String, Ipv4Addr)>,
     pub silent: Vec<HwAddr>,
+    /// Further cards of nodes.
+    pub further_cards: Vec<HwAddr>,
     /// The root of all nodes.
     pub root: Option<NetRoot>,
     /// What the answers to all nodes say instead of their subnet's.
@@ -96,6 +98,7 @@ impl Default for World {
             }),
             nodes: HashMap::new(),
             silent: Vec::new(),
+            further_cards: Vec::new(),
             root: None,
             settings: NodeTerms::default(),
         }
@@ -156,7 +159,10 @@ impl Authority for World {
                 root: self.root.clone(),
                 settings: self.settings.clone(),
             },
-            None => Answer::Unknown { loader },
+            None => Answer::Unknown {
+                loader,
+                further_card: self.further_cards.contains(&who.hwaddr),
+            },
         }
     }
 

@@ -61,7 +61,7 @@ fn keeps_zeros() {
 }
 
 #[test]
-fn counts_as_people_do() {
+fn names_are_sorted_by_their_numbers() {
     assert_eq!(names("r10n1,r2n10,r2n9,r2n9,b,a"), ["a", "b", "r2n9", "r2n10", "r10n1"]);
     assert_eq!(names("n1 n01\tn2\nn"), ["n", "n1", "n01", "n2"]);
 }
@@ -122,7 +122,7 @@ fn knows_wildcards() {
 }
 
 #[test]
-fn errors_teach() {
+fn errors_name_the_mistake_and_the_right_form() {
     let site = site();
     let wrong = [
         ",",
@@ -203,7 +203,7 @@ fn a_long_text_is_shown_around_its_place() {
 }
 
 #[test]
-fn bombs_do_not_go_off() {
+fn expressions_that_grow_without_bound_are_refused() {
     let mut site = Membership::default();
     site.define("g0", "n[1-10000]");
     for level in 1..MAX_DEPTH {
@@ -357,7 +357,7 @@ proptest! {
     }
 
     #[test]
-    fn joins_as_sets_do(a in "n\\[[1-4]-[5-9]\\]", b in "n\\[[1-4]-[5-9]\\]") {
+    fn operators_give_the_results_of_sets(a in "n\\[[1-4]-[5-9]\\]", b in "n\\[[1-4]-[5-9]\\]") {
         let set = |text: &str| -> BTreeSet<String> { expand(text, &NoGroups).unwrap().into_iter().collect() };
         let (x, y) = (set(&a), set(&b));
         prop_assert_eq!(set(&format!("{a},{b}")), &x | &y);
@@ -394,15 +394,15 @@ proptest! {
 
     #[test]
     fn wildcards_match_as_the_slow_way_does(glob in "[ab*?]{0,6}", name in "[ab]{0,6}") {
-        fn slowly(glob: &[u8], name: &[u8]) -> bool {
+        fn matches_by_definition(glob: &[u8], name: &[u8]) -> bool {
             match glob.split_first() {
                 None => name.is_empty(),
-                Some((b'*', rest)) => (0..=name.len()).any(|skip| slowly(rest, &name[skip..])),
+                Some((b'*', rest)) => (0..=name.len()).any(|skip| matches_by_definition(rest, &name[skip..])),
                 Some((byte, rest)) => {
-                    name.first().is_some_and(|n| byte == n || *byte == b'?') && slowly(rest, &name[1..])
+                    name.first().is_some_and(|n| byte == n || *byte == b'?') && matches_by_definition(rest, &name[1..])
                 }
             }
         }
-        prop_assert_eq!(pattern::matches(&glob, &name), slowly(glob.as_bytes(), name.as_bytes()));
+        prop_assert_eq!(pattern::matches(&glob, &name), matches_by_definition(glob.as_bytes(), name.as_bytes()));
     }
 }

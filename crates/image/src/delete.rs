@@ -11,6 +11,8 @@ use super::{
     versions::{Images, write_new},
     work::{WORK, working_copies},
 };
+use rackstrap_base::arch::Architecture;
+use rackstrap_catalog::export_name;
 use rackstrap_wire::ImageRef;
 use rustix::fs::{self as rfs, RenameFlags};
 use std::{
@@ -63,6 +65,61 @@ pub fn delete_versions(
         discarded.remove(progress)?;
     }
     Ok(())
+}
+
+/// Deletes the variant of a version for `architecture`, and leaves the others. `still_free` is as in [`delete_versions`].
+///
+/// # Errors
+/// Missing rights, a version or variant that does not exist or is being read, the variant with which the version was made, `still_free`, and
+/// system calls.
+pub fn delete_variant(
+    images_dir: &Path,
+    image: &ImageRef,
+    architecture: Architecture,
+    still_free: &mut dyn FnMut() -> std::result::Result<(), String>,
+    progress: &mut dyn Progress,
+) -> Result<()> {
+    check_root("deleting a variant of an image")?;
+    let images = Images::open(images_dir)?;
+    let discarded = {
+        let _lock = images.lock()?;
+        let variant = variant_to_delete(images_dir, image, architecture)?;
+        let version = image.version.to_string();
+        let what = export_name(image, &variant);
+        Discarded::take_variant(Images::open(images_dir)?, &image.name, &version, &variant, &what)?
+    };
+    progress.reached("discarded");
+    if let Err(why) = still_free() {
+        discarded.put_back()?;
+        return Err(ImportError::Request(why));
+    }
+    discarded.remove(progress)
+}
+
+/// The name of the variant of `image` for `architecture`, which can be deleted alone.
+///
+/// # Errors
+/// There is none, or the version was made with it.
+pub fn variant_to_delete(images_dir: &Path, image: &ImageRef, architecture: Architecture) -> Result<String> {
+    let refuse = |why: String| Err(ImportError::Request(why));
+    let (catalog, _) = load_catalog(images_dir);
+    let Some(version) = catalog.get(image) else {
+        return refuse(format!("{image} does not exist; see: rackstrap image list"));
+    };
+    let found = version
+        .variants()
+        .find(|variant| variant.architecture() == Some(architecture));
+    match found {
+        None => refuse(format!(
+            "{image} has no variant for {architecture}; it has {}",
+            version.architectures()
+        )),
+        Some(first) if first.variant.is_empty() => refuse(format!(
+            "{image} was made with its tree for {architecture}, which cannot be deleted without the version\nhelp: `rackstrap image delete \
+             {image}` deletes the version with all its variants"
+        )),
+        Some(further) => Ok(further.variant.clone()),
+    }
 }
 
 /// The decision of garbage collection about a version.

@@ -74,6 +74,8 @@ pub(crate) struct Discarded {
     /// The directory below `images/` that contained it.
     holder: String,
     parent: OwnedFd,
+    /// The directory that it comes back to: `parent`, or that of a version for a variant.
+    home: OwnedFd,
     name: CString,
     hidden: CString,
     /// Open and locked, so that no process takes it for a leftover.
@@ -83,7 +85,21 @@ pub(crate) struct Discarded {
 impl Discarded {
     /// Hides `images/HOLDER/NAME`, unless a process holds it. The caller holds the lock of the images.
     pub fn take(images: Images, holder: &str, name: &str, what: &str) -> Result<Self> {
-        let path = images.path().join(holder).join(name);
+        let parent = images.of(holder)?;
+        Discarded::hide(images, holder, parent, &PathBuf::from(name), what)
+    }
+
+    /// Hides `images/HOLDER/VERSION/VARIANT` in the same way.
+    pub fn take_variant(images: Images, holder: &str, version: &str, variant: &str, what: &str) -> Result<Self> {
+        let path = images.path().join(holder).join(version);
+        let home = open_dir(&path).doing(|| format!("opening {}", path.display()))?;
+        Discarded::hide(images, holder, home, &Path::new(version).join(variant), what)
+    }
+
+    /// `below` is the path below the holder's directory, and `home` the open directory that contains it.
+    fn hide(images: Images, holder: &str, home: OwnedFd, below: &Path, what: &str) -> Result<Self> {
+        let path = images.path().join(holder).join(below);
+        let name = below.file_name().unwrap_or_default().as_bytes();
         let dir = open_dir(&path).doing(|| format!("opening {}", path.display()))?;
         let dir = try_lock(dir, false, &path)?
             .map_err(|pids| held(&format!("{what} is being read; try again when that has ended"), &pids))?;
@@ -91,12 +107,13 @@ impl Discarded {
         let name = CString::new(name).expect("names hold no NUL");
         let hidden = CString::new(format!("{DELETED}{:08x}", rand::random::<u32>())).expect("hex digits");
         let doing = || format!("hiding {}", path.display());
-        rfs::renameat_with(&parent, &name, &parent, &hidden, RenameFlags::NOREPLACE).doing(doing)?;
-        rfs::fsync(&parent).doing(doing)?;
+        rfs::renameat_with(&home, &name, &parent, &hidden, RenameFlags::NOREPLACE).doing(doing)?;
+        rfs::fsync(&parent).and(rfs::fsync(&home)).doing(doing)?;
         Ok(Discarded {
             images,
             holder: holder.to_owned(),
             parent,
+            home,
             name,
             hidden,
             _dir: dir,
@@ -109,12 +126,12 @@ impl Discarded {
         rfs::renameat_with(
             &self.parent,
             &self.hidden,
-            &self.parent,
+            &self.home,
             &self.name,
             RenameFlags::NOREPLACE,
         )
         .doing(doing)?;
-        rfs::fsync(&self.parent).doing(doing)
+        rfs::fsync(&self.home).and(rfs::fsync(&self.parent)).doing(doing)
     }
 
     /// Removes it and frees its space. After an interruption the rest is a leftover.

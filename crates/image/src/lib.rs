@@ -43,7 +43,9 @@ mod work;
 
 pub use agents::Agents;
 pub use catalog::{CatalogProblem, load_catalog, needs_root};
-pub use delete::{Verdict, collect_leftovers, delete_versions, gc_plan, rename_image};
+pub use delete::{
+    Verdict, collect_leftovers, delete_variant, delete_versions, gc_plan, rename_image, variant_to_delete,
+};
 pub use diff::{Became, FileChange, diff_trees};
 pub use enter::{EnterRequest, enter, run_inside};
 pub use error::{ImportError, show_bytes};

@@ -75,7 +75,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn is_an_order(a in "[0-9a.~_-]{0,12}", b in "[0-9a.~_-]{0,12}", c in "[0-9a.~_-]{0,12}") {
+        fn the_comparison_is_a_total_order(a in "[0-9a.~_-]{0,12}", b in "[0-9a.~_-]{0,12}", c in "[0-9a.~_-]{0,12}") {
             prop_assert_eq!(compare(&a, &b), compare(&b, &a).reverse());
             prop_assert_eq!(compare(&a, &a), Ordering::Equal);
             if compare(&a, &b) != Ordering::Greater && compare(&b, &c) != Ordering::Greater {

@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn shares() {
+    fn a_share_is_a_number_or_a_percentage_of_at_least_one_node() {
         let of = |text: &str, all| text.parse::<Share>().map(|share| share.of(all));
         assert_eq!((of("8", 3), of("10%", 1000), of("10%", 4)), (Ok(8), Ok(100), Ok(1)));
         assert_eq!((of("1%", 199), of("100%", 7), of("10%", 14)), (Ok(1), Ok(7), Ok(1)));

@@ -9,9 +9,12 @@
 use crate::disk_loader::script_for_uefi;
 use bytes::Bytes;
 use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
-use rackstrap_base::arch::Architecture;
+use rackstrap_base::{arch::Architecture, sync::lock};
 use rackstrap_wire::{ESP_LENGTH, EspImage};
-use std::io::{self, Cursor, Write};
+use std::{
+    io::{self, Cursor, Write},
+    sync::Mutex,
+};
 
 /// What an EFI system partition is made of, for one architecture.
 struct Program {
@@ -54,6 +57,13 @@ const PROGRAMS: [Program; 2] = [
 /// The script of the network loader, by the name that iPXE since 2021 looks for in the root of the file system that it comes from. `again.c`
 /// has the same name, for older ones.
 const SCRIPT: &str = "autoexec.ipxe";
+
+/// The network loader of each program; none if the server has none.
+type NetLoaders = [Option<Bytes>; PROGRAMS.len()];
+
+/// The partitions that were made last, with the loaders that they were made of.
+static LAST: Mutex<Option<(NetLoaders, Esps)>> = Mutex::new(None);
+
 /// The sizes of disks' logical blocks.
 const SECTORS: [u32; 2] = [512, 4096];
 /// The agent reads and writes multiples of this many bytes.
@@ -70,10 +80,26 @@ pub struct Esps {
 impl Esps {
     /// Makes all partitions; `find` returns a boot loader by its name. A partition without a network loader has a program that waits and
     /// resets the machine.
+    ///
+    /// Equal loaders give the partitions of the last call: a daemon reads its loaders again at each reload.
     pub fn build(find: impl Fn(&str) -> Option<Bytes>) -> Self {
+        let loaders = PROGRAMS
+            .each_ref()
+            .map(|program| program.ipxe.iter().find_map(|name| find(name)));
+        let mut last = lock(&LAST);
+        match &*last {
+            Some((of, made)) if *of == loaders => made.clone(),
+            _ => {
+                let made = Esps::make(&loaders);
+                *last = Some((loaders, made.clone()));
+                made
+            }
+        }
+    }
+
+    fn make(loaders: &NetLoaders) -> Self {
         let mut all = Esps::default();
-        for program in &PROGRAMS {
-            let ipxe = program.ipxe.iter().find_map(|name| find(name));
+        for (program, ipxe) in PROGRAMS.iter().zip(loaders) {
             let mut whole = true;
             for sector in SECTORS {
                 let full = ipxe.as_ref().and_then(|ipxe| image(program, sector, Some(ipxe)));
@@ -163,8 +189,18 @@ mod tests {
     use std::io::Read;
 
     fn build(size: usize) -> Esps {
-        let ipxe = Bytes::from(vec![7; size]);
-        Esps::build(|name| (name == "ipxe.efi").then(|| ipxe.clone()))
+        Esps::make(&[Some(Bytes::from(vec![7; size])), None])
+    }
+
+    #[test]
+    fn partitions_are_made_again_only_of_other_files() {
+        let of = |byte: u8| Esps::build(|name| (name == "ipxe.efi").then(|| Bytes::from(vec![byte; 1000])));
+        let place = |esps: &Esps| esps.images[0].1.as_ptr();
+        let (first, again) = (of(1), of(1));
+        assert_eq!(place(&first), place(&again), "the files were read again, and are equal");
+        let other = of(2);
+        assert_ne!(first.images, other.images);
+        assert_eq!(first.images, of(1).images);
     }
 
     #[test]

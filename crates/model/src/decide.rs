@@ -10,7 +10,7 @@ mod loaders;
 
 pub use assignments::{Assignments, Choice, Current, Given, RenameStep, Renaming, Restarting, Source, Trial};
 
-pub use freebsd::{FREEBSD, FREEBSD_NFS_PORT, freebsd_file, freebsd_problem};
+pub use freebsd::{FREEBSD, FREEBSD_NFS_PORT, freebsd_file, freebsd_needs_ipxe, freebsd_problem};
 pub use loaders::{LoaderChoice, choose_loader, conditions, loaders_of};
 
 use crate::{
@@ -74,24 +74,29 @@ impl Requester {
         self.arch.and_then(Architecture::of_firmware)
     }
 
+    /// `x64 UEFI (architecture 7, vendor class PXEClient)`; none if it did not report itself.
+    fn name_of_firmware(&self) -> Option<String> {
+        let arch = self.arch.map(|arch| format!("architecture {arch}"));
+        let class = (!self.class.is_empty()).then(|| format!("vendor class {}", self.class));
+        let said: Vec<String> = [arch, class].into_iter().flatten().collect();
+        if said.is_empty() {
+            return None;
+        }
+        // U-Boot of x86 sends the type of a BIOS, or none.
+        let name = match self.arch {
+            None | Some(0) if firmware::is_u_boot(self.arch, &self.class) => firmware::U_BOOT.to_owned(),
+            arch => firmware::name(firmware::or_bios(arch)),
+        };
+        Some(format!("{name} ({})", said.join(", ")))
+    }
+
     /// One line about its firmware; none if it did not report itself.
     fn about_firmware(&self, loader: &Result<LoaderChoice, String>) -> Option<String> {
-        let arch = self.arch?;
-        let class = match self.class.as_str() {
-            "" => String::new(),
-            class => format!(", vendor class {class}"),
-        };
+        let about = self.name_of_firmware()?;
         Some(match loader {
-            Ok(choice) if choice.files.is_empty() => {
-                format!(
-                    "its firmware is {} (architecture {arch}{class}): {}",
-                    firmware::name(arch),
-                    choice.why
-                )
-            }
+            Ok(choice) if choice.files.is_empty() => format!("its firmware is {about}: {}", choice.why),
             Ok(choice) => format!(
-                "its firmware is {} (architecture {arch}{class}), which loads {}: {}",
-                firmware::name(arch),
+                "its firmware is {about}, which loads {}: {}",
                 choice
                     .files
                     .first()
@@ -218,6 +223,10 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
     let image = choose_image(world, &node.name, settings.text(|p| &p.image), &mut why)
         .and_then(|version| choose_variant(&node.name, &version, requester.architecture(), &mut why))
         .and_then(|version| match freebsd_problem(&world.site, subnet, &version) {
+            Some(problem) => Err(problem),
+            None => Ok(version),
+        })
+        .and_then(|version| match freebsd::refused_by(requester, &loader, &version) {
             Some(problem) => Err(problem),
             None => Ok(version),
         })

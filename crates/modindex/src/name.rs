@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names() {
+    fn module_names_have_no_suffix_and_no_dashes() {
         assert_eq!(plain_path("kernel/fs/nfs/nfs.ko.xz"), "kernel/fs/nfs/nfs.ko");
         assert_eq!(plain_path("kernel/fs/nfs/nfs.ko"), "kernel/fs/nfs/nfs.ko");
         assert_eq!(name_of("kernel/drivers/net/phy/mdio-i2c.ko.zst"), "mdio_i2c");

@@ -94,7 +94,9 @@ fn allowed(arg: &str) -> Result<(), Problem> {
         .map_or("rackstrap", |(prefix, _)| prefix);
     let key = arg.split_once('=').map_or(arg, |(key, _)| key);
     // This argument is for debugging, and the only one of rackstrap's that an administrator may set.
-    if key != cmdline::HOLD && key.strip_prefix(own).is_some_and(|rest| rest.starts_with('.')) {
+    if ![cmdline::HOLD, cmdline::HUNG_AFTER].contains(&key)
+        && key.strip_prefix(own).is_some_and(|rest| rest.starts_with('.'))
+    {
         return wrong(format!("only rackstrap may set '{arg}'"), "remove it");
     }
     match arg {

@@ -118,7 +118,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_passes_is_normal(name in proptest::collection::vec(prop_oneof![Just(b'/'), Just(b'.'), Just(b'\\'), any::<u8>()], 0..40)) {
+        fn an_accepted_name_has_no_parent_directory_and_stays_the_same(name in proptest::collection::vec(prop_oneof![Just(b'/'), Just(b'.'), Just(b'\\'), any::<u8>()], 0..40)) {
             if let Ok(name) = normalise(&name) {
                 prop_assert!(!name.contains(['\0', '\\']));
                 prop_assert!(name.split('/').all(|part| !part.is_empty() && part != "." && part != ".."));

@@ -98,6 +98,9 @@ pub mod cmdline {
     /// `rackstrap.hold=STEP`: a debugging aid. The agent stops for good after that step of disk preparation, so that tests can cut the
     /// power at an exact moment.
     pub const HOLD: &str = "rackstrap.hold";
+    /// `rackstrap.hung-after=SECONDS`: a debugging aid. An agent without a step for so long counts as hung, in place of half an hour, so that
+    /// tests can see the watchdog reset the machine.
+    pub const HUNG_AFTER: &str = "rackstrap.hung-after";
 }
 
 /// Paths of the HTTP interface between agent and server, below [`cmdline::SERVER`].

@@ -213,7 +213,10 @@ impl Authority for World {
                 settings: Default::default(),
                 loader,
             },
-            None => Answer::Unknown { loader },
+            None => Answer::Unknown {
+                loader,
+                further_card: false,
+            },
         }
     }
 

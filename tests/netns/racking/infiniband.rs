@@ -52,6 +52,15 @@ fn an_infiniband_card_is_refused_by_name() -> Result {
     named(", a card of r20n01")?;
     let told = lab.daemon.cli(&["status"])?;
     assert!(told.contains("GUID 00:02:c9:03:00:0a:0b:0c"), "{told}");
+    // Its node's timeline has one event for all packets of the attempt, which is no failure of the node.
+    lab.until("the event", || {
+        let timeline = lab.daemon.json(&["timeline", "r20n01"])?;
+        let events = timeline["events"].as_array().cloned().unwrap_or_default();
+        let told: Vec<_> = events.iter().filter(|event| event["step"] == "infiniband").collect();
+        Ok((told.len() == 1 && told[0].to_string().contains("GUID 00:02:c9:03:00:0a:0b:0c")).then_some(()))
+    })?;
+    let rows = lab.daemon.json(&["status", "r20n01"])?;
+    assert!(!rows["nodes"].to_string().contains("InfiniBand"), "{rows}");
     // Its address is refused with the reason.
     let refused = lab
         .daemon

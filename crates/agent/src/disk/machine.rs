@@ -10,6 +10,7 @@ use super::{
     seed,
 };
 use crate::{
+    command::{self, Execution},
     fail::{Doing, Failure, Res},
     network::wait_for,
     sys,
@@ -22,6 +23,9 @@ use std::{
     time::Duration,
 };
 
+/// A program that makes or checks a file system longer than this waits for a disk that does not answer. The watchdog of
+/// `crates/agent/src/guards.rs` resets the machine after 30 minutes without a step, so the wait ends before.
+const PROGRAM: Duration = Duration::from_secs(25 * 60);
 /// Longest wait for a partition's node.
 const NODE_WAIT: Duration = Duration::from_secs(10);
 
@@ -254,28 +258,23 @@ fn run(image: &Path, program: &str, arguments: &[&str], label: &str, node: &Path
     let doing = || format!("{program} {}", node.display());
     let path = find_program(image, program).ok_or_else(|| Failure::new(format!("the image has no {program}")))?;
     let mut command = sys::command_in_root(image, &format!("/{path}"))?;
-    command
-        .args(arguments)
-        .arg(label)
-        .arg(node)
-        .stdin(std::process::Stdio::null());
-    let output = command.output().doing(doing)?;
-    match output.status.success() {
+    command.args(arguments).arg(label).arg(node);
+    let (ran, _) = command::run_prepared(&[program, &node.to_string_lossy()], command, PROGRAM);
+    match ran.ok {
         true => Ok(()),
-        false => Err(Failure::new(format!(
-            "{}: {}: {}",
-            doing(),
-            output.status,
-            last_words(&output.stderr)
-        ))),
+        false => Err(Failure::new(format!("{}: {}", doing(), how_it_ended(&ran)))),
     }
 }
 
-fn last_words(stderr: &[u8]) -> String {
-    let text = String::from_utf8_lossy(stderr);
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
-    let text = lines[lines.len().saturating_sub(2)..].join("; ");
-    rackstrap_wire::text::cut(&text, 200).to_owned()
+/// `ended with exit status 1: no space`
+fn how_it_ended(ran: &Execution) -> String {
+    let lines: Vec<&str> = ran.output.split(" / ").filter(|line| !line.is_empty()).collect();
+    let said = lines[lines.len().saturating_sub(2)..].join("; ");
+    let said = rackstrap_wire::text::cut(&said, 200);
+    match said.is_empty() {
+        true => ran.end.clone(),
+        false => format!("{}: {said}", ran.end),
+    }
 }
 
 /// Checks a file system with `e2fsck -p` (fsck.ext4(8)) and returns what it found. An error means that it must not be mounted.
@@ -285,24 +284,22 @@ pub fn check_ext4(image: &Path, node: &Path) -> Res<String> {
         return Ok("not checked, because the image has no e2fsck".into());
     };
     let mut command = sys::command_in_root(image, &format!("/{path}"))?;
-    command.arg("-p").arg(node).stdin(std::process::Stdio::null());
-    let output = command.output().doing(|| format!("e2fsck -p {}", node.display()))?;
-    match output.status.code() {
+    command.arg("-p").arg(node);
+    let (ran, code) = command::run_prepared(&["e2fsck", &node.to_string_lossy()], command, PROGRAM);
+    match code {
         Some(0) => Ok("clean after its journal was replayed".into()),
         // With 2, e2fsck requires a restart only if the file system was mounted, which it is not.
         Some(1..=3) => Ok("repaired by e2fsck -p".into()),
-        _ => {
-            let said = last_words(if output.stderr.is_empty() {
-                &output.stdout
-            } else {
-                &output.stderr
-            });
-            Err(Failure::new(format!(
-                "{} needs repair by an administrator: e2fsck -p: {}: {said}",
-                node.display(),
-                output.status
-            )))
-        }
+        Some(_) => Err(Failure::new(format!(
+            "{} needs repair by an administrator: e2fsck -p: {}",
+            node.display(),
+            how_it_ended(&ran)
+        ))),
+        None => Err(Failure::new(format!(
+            "{} was not checked, because e2fsck -p {}",
+            node.display(),
+            how_it_ended(&ran)
+        ))),
     }
 }
 

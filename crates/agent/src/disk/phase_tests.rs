@@ -218,12 +218,12 @@ fn whole_life(table: PartitionTable) {
 }
 
 #[test]
-fn a_gpt_disk_lives() {
+fn a_gpt_disk_is_prepared_kept_and_prepared_again_for_a_new_version() {
     whole_life(PartitionTable::Gpt);
 }
 
 #[test]
-fn an_mbr_disk_lives() {
+fn an_mbr_disk_is_prepared_kept_and_prepared_again_for_a_new_version() {
     whole_life(PartitionTable::Mbr);
 }
 

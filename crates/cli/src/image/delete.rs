@@ -2,16 +2,17 @@
 
 use super::{
     current::renaming,
-    held::{Uses, still_free},
+    held::{Uses, still_free, variant_still_free},
     list::warn_of,
     progress::Shown,
 };
 use crate::{ask, output::count};
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use rackstrap_base::arch::Architecture;
 use rackstrap_image::{
-    Verdict, collect_leftovers, delete_versions, delete_working_copy, find_working_copy, gc_plan, load_catalog,
-    rename_image, show_bytes, working_copies,
+    Verdict, collect_leftovers, delete_variant, delete_versions, delete_working_copy, find_working_copy, gc_plan,
+    load_catalog, rename_image, show_bytes, variant_to_delete, working_copies,
 };
 use rackstrap_model::decide::RenameStep;
 use rackstrap_site::Site;
@@ -23,6 +24,9 @@ pub(super) struct DeleteArgs {
     /// Versions (NAME@VERSION, 'NAME@[1-3,5]') and working copies (NAME)
     #[arg(required = true, value_name = "IMAGE", add = crate::complete::images())]
     images: Vec<String>,
+    /// Delete only the variants for this architecture, such as arm64, and keep the versions
+    #[arg(long, value_name = "ARCH", value_parser = super::import::architecture)]
+    arch: Option<Architecture>,
     /// Print what would be deleted, and delete nothing
     #[arg(long)]
     dry_run: bool,
@@ -68,6 +72,12 @@ pub(super) fn delete(args: DeleteArgs, config: &Path, site: &Site) -> Result<Str
     }
     versions.sort();
     versions.dedup();
+    if let Some(architecture) = args.arch {
+        if let Some(copy) = copies.first() {
+            bail!("--arch is for versions, and {copy} is a working copy, which has one tree");
+        }
+        return delete_variants(&versions, architecture, args.dry_run, config, site);
+    }
     let uses = Uses::load(config, site)?;
     let held: Vec<String> = versions
         .iter()
@@ -99,6 +109,51 @@ pub(super) fn delete(args: DeleteArgs, config: &Path, site: &Site) -> Result<Str
     progress.end();
     done?;
     Ok(format!("deleted {}{}\n", all.join(", "), room.freed()))
+}
+
+/// Deletes the variants of these versions for one architecture. What else uses the versions does not matter: the other variants stay.
+fn delete_variants(
+    versions: &[ImageRef],
+    architecture: Architecture,
+    dry_run: bool,
+    config: &Path,
+    site: &Site,
+) -> Result<String> {
+    let images = images_dir(site);
+    let uses = Uses::load(config, site)?;
+    let mut names = Vec::new();
+    for image in versions {
+        let variant = variant_to_delete(&images, image, architecture).context("nothing was deleted")?;
+        if let Some(holder) = uses.holder_of_variant(image, &variant) {
+            bail!("nothing was deleted: {image}/{variant}: {holder}");
+        }
+        names.push(format!("{image}/{variant}"));
+    }
+    if dry_run {
+        return Ok(format!("would delete {}\n", names.join(", ")));
+    }
+    let room = Room::now(&images);
+    let mut progress = Shown::new();
+    let mut delete = || -> Result<()> {
+        for (image, name) in versions.iter().zip(&names) {
+            let mut free = || variant_still_free(config, site, image, &architecture.to_string());
+            let deleted = delete_variant(&images, image, architecture, &mut free, &mut progress);
+            if deleted.is_err() {
+                // It was put back, and the daemon has to find it again.
+                super::rescan(config, &site.server.socket)?;
+            }
+            deleted.with_context(|| format!("{name} was not deleted"))?;
+        }
+        Ok(())
+    };
+    let done = delete();
+    progress.end();
+    done?;
+    Ok(format!(
+        "deleted {}{}\nmachines with {architecture} boot nothing of it any more\n",
+        names.join(", "),
+        room.freed()
+    ))
 }
 
 fn remove(versions: &[ImageRef], images: &Path, config: &Path, site: &Site, progress: &mut Shown) -> Result<()> {

@@ -29,6 +29,10 @@ const NAMED: usize = 5;
 pub(super) struct Uses {
     nodes: BTreeMap<ImageRef, BTreeSet<String>>,
     reasons: BTreeMap<ImageRef, BTreeSet<String>>,
+    /// The nodes that run a variant or boot into it.
+    variants: BTreeMap<(ImageRef, String), BTreeSet<String>>,
+    /// The daemon is of a release that knows no variants in use.
+    no_variants: bool,
     /// Whether the daemon answered. Otherwise its store was read, and no node can take a version meanwhile.
     pub daemon: bool,
 }
@@ -45,6 +49,10 @@ impl Uses {
                     // A boot of a node that was deleted since has neither nodes nor reasons.
                     if !one.nodes.is_empty() || one.reasons.is_empty() {
                         uses.nodes.entry(one.image.clone()).or_default().extend(one.nodes);
+                    }
+                    uses.no_variants |= one.variants.is_none();
+                    for (variant, nodes) in one.variants.unwrap_or_default() {
+                        uses.variants.insert((one.image.clone(), variant), nodes);
                     }
                     uses.reasons.entry(one.image).or_default().extend(one.reasons);
                 }
@@ -89,25 +97,24 @@ impl Uses {
             let running = nodes.iter().filter(|node| boots.uses(node, &image));
             self.nodes.entry(image.clone()).or_default().extend(running.cloned());
         }
+        self.variants = boots.variants_in_use();
         Ok((assignments, inventory))
+    }
+
+    /// Which nodes run that variant of the version; none if it can be deleted.
+    pub fn holder_of_variant(&self, image: &ImageRef, variant: &str) -> Option<String> {
+        if self.no_variants {
+            return Some("the daemon is of an older release; restart it (systemctl restart rackstrap)".to_owned());
+        }
+        let nodes = self.variants.get(&(image.clone(), variant.to_owned()))?;
+        Some(running(nodes))
     }
 
     /// What holds the version; none if it is free.
     pub fn holder(&self, image: &ImageRef) -> Option<String> {
         let mut who = Vec::new();
         if let Some(nodes) = self.nodes.get(image) {
-            let named: Vec<&str> = nodes.iter().take(NAMED).map(String::as_str).collect();
-            let more = nodes.len().saturating_sub(NAMED);
-            who.push(match (named.is_empty(), more) {
-                // The boot is of a node that was deleted since.
-                (true, _) => "a node that is no longer in the inventory runs it".to_owned(),
-                (_, 0) => format!("{} run it or are booting it", named.join(", ")),
-                (_, more) => format!(
-                    "{} and {} run it or are booting it",
-                    named.join(", "),
-                    count(more, "other node")
-                ),
-            });
+            who.push(running(nodes));
         }
         who.extend(self.reasons.get(image).into_iter().flatten().cloned());
         (!who.is_empty()).then(|| who.join("; "))
@@ -123,8 +130,40 @@ impl Uses {
     }
 }
 
+/// `r01n01, r01n02 run it or are booting it`
+fn running(nodes: &BTreeSet<String>) -> String {
+    let named: Vec<&str> = nodes.iter().take(NAMED).map(String::as_str).collect();
+    let more = nodes.len().saturating_sub(NAMED);
+    match (named.is_empty(), more) {
+        // The boot is of a node that was deleted since.
+        (true, _) => "a node that is no longer in the inventory runs it".to_owned(),
+        (_, 0) => format!("{} run it or are booting it", named.join(", ")),
+        (_, more) => format!(
+            "{} and {} run it or are booting it",
+            named.join(", "),
+            count(more, "other node")
+        ),
+    }
+}
+
 /// Reports to the daemon that versions were moved out of sight, and asks whether a node took one of them before that.
 pub(super) fn still_free(config: &Path, site: &Site, images: &[ImageRef]) -> Result<(), String> {
+    still(config, site, &|uses| {
+        images
+            .iter()
+            .find_map(|image| Some(format!("{image} is in use now: {}", uses.holder(image)?)))
+    })
+}
+
+/// The same for one variant of a version.
+pub(super) fn variant_still_free(config: &Path, site: &Site, image: &ImageRef, variant: &str) -> Result<(), String> {
+    still(config, site, &|uses| {
+        let holder = uses.holder_of_variant(image, variant)?;
+        Some(format!("{image}/{variant} is in use now: {holder}"))
+    })
+}
+
+fn still(config: &Path, site: &Site, holder: &dyn Fn(&Uses) -> Option<String>) -> Result<(), String> {
     let ask = || -> Result<Option<String>> {
         let client = connection::connect(config)?;
         match client.post::<Done>(paths::RESCAN, &()) {
@@ -132,10 +171,7 @@ pub(super) fn still_free(config: &Path, site: &Site, images: &[ImageRef]) -> Res
             Err(ClientError::NoDaemon(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
-        let uses = Uses::load(config, site)?;
-        Ok(images
-            .iter()
-            .find_map(|image| Some(format!("{image} is in use now: {}", uses.holder(image)?))))
+        Ok(holder(&Uses::load(config, site)?))
     };
     match ask() {
         Ok(None) => Ok(()),

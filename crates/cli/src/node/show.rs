@@ -75,6 +75,9 @@ fn describe(answer: &api::NodeAnswer) -> String {
         );
         facts.push(("machine", [words.as_slice(), &[&size]].concat().join(", ")));
     }
+    if !answer.boot_order.is_empty() {
+        facts.push(("boot order", answer.boot_order.clone()));
+    }
     facts.extend(answer.warnings.iter().map(|warning| ("warning", warning.clone())));
     if node.attributes.is_empty() {
         facts.retain(|(fact, _)| *fact != "attributes");

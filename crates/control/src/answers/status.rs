@@ -13,7 +13,7 @@ use rackstrap_registries::{
     boots::{Boot, Boots},
     timeline::{NodeStatus, Recorder},
 };
-use rackstrap_wire::{DiskState, DiskStatus, Uefi};
+use rackstrap_wire::{DiskState, DiskStatus, Hardware, Uefi};
 use std::sync::Arc;
 
 /// The rows of all nodes, by name, without unknown machines.
@@ -25,11 +25,9 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
         let known = boots.disks().get(&node.name);
         let next = boots.disks().next_effect(world.disk_rules(), node);
         let disk = boot.as_ref().and_then(|boot| boot.disk.as_ref());
-        let uefi = boots
-            .of_node(&node.name)
-            .into_iter()
-            .find_map(|boot| boot.hardware.clone());
-        let order = uefi.and_then(|hardware| boot_order(&hardware.uefi?));
+        let order = status
+            .hardware()
+            .and_then(|hardware| boot_order(hardware.uefi.as_ref()?));
         let stale = status.state.is_up() && boot.as_ref().is_some_and(|boot| is_stale(world, node, boot));
         let remarks = [
             permissive.then(|| "SELinux permissive".to_owned()),
@@ -72,6 +70,24 @@ fn boot_order(uefi: &Uefi) -> Option<String> {
         [] => None,
         [first, ..] => Some(format!("boot order: {first} before the network")),
     }
+}
+
+/// The boot order of a node's UEFI firmware as its agent reported it last, and whether the agent puts the network first; empty on a BIOS.
+pub fn describe_boot_order(hardware: Option<&Hardware>, network_first: bool) -> String {
+    let uefi = hardware.map(|hardware| hardware.uefi.as_ref());
+    let order = match uefi {
+        Some(None) => return String::new(),
+        None if !network_first => return String::new(),
+        None => "not reported yet".to_owned(),
+        Some(Some(uefi)) if !uefi.network => "no entry for the network".to_owned(),
+        Some(Some(uefi)) if uefi.before_network.is_empty() => "the network first".to_owned(),
+        Some(Some(uefi)) => format!("{} before the network", uefi.before_network.join(", ")),
+    };
+    let asked = match network_first {
+        true => "the agent puts the network first (firmware = \"network-first\")",
+        false => "the agent leaves it (no firmware = \"network-first\" in its profiles)",
+    };
+    format!("{order}; {asked}")
 }
 
 /// Whether the image of the boot enforces SELinux, and the nodes of the image boot permissive.
@@ -117,6 +133,38 @@ fn describe_own(disk: &DiskState) -> String {
 mod tests {
     use super::*;
     use rackstrap_wire::{FileSystem, MountedPartition};
+
+    #[test]
+    fn the_boot_order_is_shown_with_what_the_agent_does_to_it() {
+        let of = |uefi: Option<Uefi>, network_first| {
+            let hardware = Hardware {
+                uefi,
+                ..Hardware::default()
+            };
+            describe_boot_order(Some(&hardware), network_first)
+        };
+        let order = |before: &[&str]| {
+            Some(Uefi {
+                network: true,
+                before_network: before.iter().map(|name| (*name).to_owned()).collect(),
+                ..Uefi::default()
+            })
+        };
+        let left = "the agent leaves it (no firmware = \"network-first\" in its profiles)";
+        let put = "the agent puts the network first (firmware = \"network-first\")";
+        assert_eq!(of(order(&[]), false), format!("the network first; {left}"));
+        assert_eq!(
+            of(order(&["debian", "Windows"]), true),
+            format!("debian, Windows before the network; {put}")
+        );
+        assert_eq!(
+            of(Some(Uefi::default()), false),
+            format!("no entry for the network; {left}")
+        );
+        assert_eq!(of(None, true), "", "a BIOS");
+        assert_eq!(describe_boot_order(None, true), format!("not reported yet; {put}"));
+        assert_eq!(describe_boot_order(None, false), "");
+    }
 
     #[test]
     fn disks_in_a_few_words() {

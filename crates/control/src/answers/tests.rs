@@ -64,7 +64,7 @@ fn machines_and_racks_that_are_filled() {
 }
 
 #[test]
-fn disks() {
+fn the_json_of_disks_keeps_its_fields() {
     let disk = json!({
         "state": serde_json::to_value(rackstrap_wire::DiskState::default()).unwrap(),
         "order": {"id": 7, "wipe_foreign": true, "by": "root", "at": 3},
@@ -74,7 +74,7 @@ fn disks() {
 }
 
 #[test]
-fn events() {
+fn the_json_of_events_keeps_its_fields() {
     let event = json!({
         "at": 5, "boot": "abc", "step": "agent disk", "level": "degraded", "detail": "vda", "took_ms": 3, "count": 2, "last": 9,
     });
@@ -82,7 +82,7 @@ fn events() {
 }
 
 #[test]
-fn restarts() {
+fn the_json_of_restarts_keeps_its_fields() {
     let member = |step: Value| json!({"name": "r01n01", "step": step, "since": 1, "after": 8, "failures": 2, "again": 3, "said": "no"});
     let steps = [
         json!({"is": "waiting"}),
@@ -136,7 +136,7 @@ fn is<T: Serialize + DeserializeOwned>(text: Value) {
 }
 
 #[test]
-fn how_nodes_are() {
+fn the_json_of_states_and_status_keeps_its_fields() {
     for state in [
         "absent", "loading", "agent", "starting", "ready", "degraded", "stalled", "lost", "waiting",
     ] {
@@ -158,7 +158,7 @@ fn how_nodes_are() {
 }
 
 #[test]
-fn boots() {
+fn the_json_of_boots_keeps_its_fields() {
     for level in ["ok", "degraded", "retry", "error"] {
         is::<api::Level>(level.into());
     }
@@ -235,7 +235,7 @@ fn what_other_dhcp_servers_need() {
 }
 
 #[test]
-fn firmware() {
+fn the_json_of_firmware_keeps_its_fields() {
     is::<api::FirmwareRow>(json!({
         "node": "r01n01", "hwaddr": "52:54:00:01:01:01", "arch": 7, "firmware": "x64 UEFI", "vendor_class": "PXEClient:Arch:00007",
         "loader": "x86_64-efi", "file": "snponly.efi", "problem": "p",

@@ -100,6 +100,9 @@ pub struct NodeAnswer {
     pub status: StatusRow,
     /// Its hardware, as its agent last reported it; none before its first boot.
     pub hardware: Option<Hardware>,
+    /// The boot order of its UEFI firmware, and what the agent does to it; empty on a BIOS, and before its first boot.
+    #[serde(default)]
+    pub boot_order: String,
     /// Its boots on the timeline, oldest first.
     pub boots: Vec<super::BootSummary>,
 }

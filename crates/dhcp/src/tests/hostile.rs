@@ -233,7 +233,7 @@ proptest! {
 
     /// One byte of a captured request changed.
     #[test]
-    fn damaged_captures(which in 0usize..4, at in any::<prop::sample::Index>(), value in any::<u8>()) {
+    fn a_damaged_capture_is_answered_readably_or_not_at_all(which in 0usize..4, at in any::<prop::sample::Index>(), value in any::<u8>()) {
         let world = some_world();
         let mut bytes = requests("bios-undionly.kpxe").swap_remove(which);
         let at = at.index(bytes.len());

@@ -401,7 +401,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn promises_hold(steps in vec(step(), 1..80)) {
+    fn no_address_has_two_holders_and_no_machine_two_leases(steps in vec(step(), 1..80)) {
         let mut model = Model { pool: pool(8), now: NOW, store: HashMap::new(), last: HashMap::new() };
         for step in &steps {
             model.apply(step);

@@ -224,3 +224,28 @@ fn a_restart_between_offer_and_request_changes_nothing() {
     let renewed = Packet::new(3, OTHER).ciaddr(&address).to(&mut engine, &world);
     assert_eq!(renewed.event.answer, AnswerKind::Ack);
 }
+
+#[test]
+fn a_further_card_of_a_node_leaves_its_pool_address_to_unknown_machines_after_two_minutes() {
+    let mut world = world();
+    // A pool of one address.
+    let subnets = &mut std::sync::Arc::make_mut(&mut world.network).subnets;
+    subnets[0].pool = Some((ip("10.5.255.1"), ip("10.5.255.1")));
+    world.further_cards = vec![OTHER.parse().unwrap()];
+    let mut engine = world.engine();
+    let take = |engine: &mut Engine, mac: &str, now| {
+        let at = |packet: Packet, engine: &mut Engine| packet.to_at(engine, &world, "eth0", now).event.answer;
+        let offer = at(Packet::new(1, mac), engine);
+        let ack = at(Packet::new(3, mac).server("10.5.0.1").requested("10.5.255.1"), engine);
+        (offer, ack)
+    };
+    let stranger = "52:54:00:00:09:0a";
+    assert_eq!(take(&mut engine, OTHER, NOW), (AnswerKind::Offer, AnswerKind::Ack));
+    let before = NOW.plus_secs(119);
+    assert_eq!(take(&mut engine, stranger, before).0, AnswerKind::Silent, "it loads");
+    let after = NOW.plus_secs(121);
+    assert_eq!(take(&mut engine, stranger, after), (AnswerKind::Offer, AnswerKind::Ack));
+    // An unknown machine keeps it for the whole time of the subnet.
+    let later = after.plus_secs(599);
+    assert_eq!(take(&mut engine, OTHER, later).0, AnswerKind::Silent);
+}

@@ -27,7 +27,7 @@ fn racks_and_slots() {
 }
 
 #[test]
-fn other_sites() {
+fn names_and_addresses_convert_both_ways_for_other_patterns() {
     for (name, address, one, at) in [
         ("node{n:03}", "10.5.1.{n}", "node007", [10, 5, 1, 7]),
         ("node{n}", "192.168.7.{n}", "node254", [192, 168, 7, 254]),

@@ -2,8 +2,8 @@
 
 use super::{tests::*, *};
 use crate::{
-    Catalog, CloneRequest, SealRequest, Verdict, clone_version, delete_versions, gc_plan, load_catalog,
-    progress::Quiet, rename_image, seal, verify,
+    Catalog, CloneRequest, SealRequest, Verdict, clone_version, collect_leftovers, delete_variant, delete_versions,
+    gc_plan, load_catalog, progress::Quiet, rename_image, seal, verify,
 };
 use std::fs;
 
@@ -262,4 +262,51 @@ fn a_directory_that_only_looks_like_a_variant_is_reported() {
     fs::remove_file(version.join("riscv64/kernel")).unwrap();
     let (_, problems) = load_catalog(&first.images_dir);
     assert!(problems[0].what.contains("kernel cannot be read"), "{}", problems[0]);
+}
+
+#[test]
+fn a_variant_is_deleted_alone_and_the_one_with_which_the_version_was_made_is_not() {
+    let (_bench, first, second) = bench();
+    let (other, _) = foreign();
+    let images = &first.images_dir;
+    let image: ImageRef = "test@1".parse().unwrap();
+    import(&first, &mut Quiet).unwrap();
+    let mut free = || Ok(());
+    let refused = |error: ImportError, says: &str| {
+        let error = error.to_string();
+        assert!(error.contains(says), "{error}");
+        assert_clean(images);
+    };
+    let error = delete_variant(images, &image, other, &mut free, &mut Quiet).unwrap_err();
+    refused(
+        error,
+        &format!("test@1 has no variant for {other}; it has {}", native()),
+    );
+    import(&second, &mut Quiet).unwrap();
+    let error = delete_variant(images, &image, native(), &mut free, &mut Quiet).unwrap_err();
+    refused(error, "cannot be deleted without the version");
+    let error = delete_variant(images, &"test@7".parse().unwrap(), other, &mut free, &mut Quiet).unwrap_err();
+    refused(error, "test@7 does not exist");
+
+    // A node took it at the last moment, when it was already hidden.
+    let names = || catalog(&first).get(&image).unwrap().architectures();
+    let both = names();
+    let mut late = || {
+        assert_eq!(names(), native().to_string());
+        Err("r01n01 boots it".to_owned())
+    };
+    let error = delete_variant(images, &image, other, &mut late, &mut Quiet).unwrap_err();
+    refused(error, "r01n01 boots it");
+    assert_eq!(names(), both);
+
+    delete_variant(images, &image, other, &mut free, &mut Quiet).unwrap();
+    assert_eq!(names(), native().to_string());
+    assert_clean(images);
+    assert_eq!(
+        collect_leftovers(images, false, &mut Quiet).unwrap(),
+        [""; 0].map(PathBuf::from)
+    );
+    // Its place is free again.
+    import(&second, &mut Quiet).unwrap();
+    assert_eq!(names(), both);
 }

@@ -119,7 +119,7 @@ mod tests {
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn digests() {
+    fn a_digest_is_read_in_its_one_form_and_refused_in_any_other() {
         assert_eq!(Digest::parse(EMPTY).unwrap(), Digest::of(b""));
         assert_eq!(Digest::of(b"").to_string(), EMPTY);
         assert_eq!(Digest::of(b"").short(), "e3b0c44298fc");

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments() {
+    fn a_recipe_becomes_the_arguments_of_mmdebstrap() {
         let recipe = Debian::parse("suite = 'sid'\npackages = ['a', 'b']\nrun = [\"echo 'x'\"]").unwrap();
         assert_eq!(
             recipe.args(None, Path::new("/t"), Some("http://deb.debian.org/debian")),

@@ -2,7 +2,8 @@
 
 use super::{LoaderChoice, Requester};
 use rackstrap_base::{
-    firmware::{name, or_bios},
+    bootname::ScriptLanguage,
+    firmware::{RASPBERRY_PI, language_of, name, or_bios},
     subnet::{DhcpPart, Subnet},
 };
 use rackstrap_catalog::{EFI_LOADER, FREEBSD_LOADERS, ImageVersion, PXE_LOADER};
@@ -44,6 +45,34 @@ pub fn freebsd_problem(site: &Site, subnet: &Subnet, version: &ImageVersion) -> 
             site.server.nfs_port
         )
     })
+}
+
+/// Why a loader other than iPXE cannot start the image: that loader's name is `loader`.
+pub fn freebsd_needs_ipxe(version: &ImageVersion, loader: &str) -> String {
+    format!(
+        "image {} is FreeBSD, which {loader} cannot start; boot the machine by iPXE or by the loader of the image, or give the node an \
+         image of Linux",
+        version.export_name()
+    )
+}
+
+/// Why the loader that the firmware has or gets cannot start the image; none if it can, if it is not known, and for other images.
+pub(super) fn refused_by(
+    requester: &Requester,
+    loader: &Result<LoaderChoice, String>,
+    version: &ImageVersion,
+) -> Option<String> {
+    let choice = loader.as_ref().ok().filter(|_| version.is_freebsd())?;
+    let name = match choice.files.first() {
+        // A loader of the site file wins over the image's own.
+        Some(file) => {
+            let language = language_of(file).filter(|_| choice.of_site)?;
+            (language != ScriptLanguage::Ipxe).then(|| language.loader())?
+        }
+        None if requester.arch == Some(RASPBERRY_PI) => ScriptLanguage::RaspberryPi.loader(),
+        None => ScriptLanguage::Pxelinux.loader(),
+    };
+    Some(freebsd_needs_ipxe(version, name))
 }
 
 /// The loader of `version` for the firmware of `requester`.

@@ -184,3 +184,85 @@ fn a_layout_of_the_node_itself_that_the_site_file_lost_leaves_the_disk_alone() {
     let undefined = decided(serde_json::json!({}));
     assert_eq!(undefined.image.unwrap_err(), "kernel-args: vars.x is not defined");
 }
+
+/// A decision about a node whose image is FreeBSD, with these sections of the site file.
+fn of_freebsd(loaders: &str, arch: Option<u16>, class: &str) -> NodeDecision {
+    let manifest = Manifest {
+        // The image fits the machine.
+        arch: if arch == Some(41) { "aarch64" } else { "x86_64" }.to_owned(),
+        system: rackstrap_catalog::System::FreeBsd,
+        loaders: ["pxeboot", "loader.efi"]
+            .map(|name| (name.to_owned(), String::new()))
+            .into(),
+        ..Manifest::bare("debian@1".parse().unwrap())
+    };
+    let mut world = world(ImageVersion::new(manifest, PathBuf::new()));
+    let (site, _) = parse(&format!("{SITE}{loaders}"), Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}"));
+    world.site = Arc::new(site);
+    let requester = Requester {
+        hwaddr: Some(hwaddr()),
+        arch,
+        class: class.to_owned(),
+        ..Requester::default()
+    };
+    match decide(&world, &requester) {
+        Decision::Node(node) => *node,
+        Decision::Unknown { why, .. } => panic!("{why:?}"),
+    }
+}
+
+#[test]
+fn a_loader_that_cannot_start_freebsd_is_named_in_place_of_freebsds_chain() {
+    let grub = "[loader.grub]\nfile = \"shimx64.efi.signed\"\narch = [\"x86_64-efi\"]\n";
+    let ipxe = "[loader.own]\nfile = \"snponly.efi\"\narch = [\"x86_64-efi\"]\n";
+    for (loaders, arch, class, refused) in [
+        ("", Some(0), "U-Boot", Some("PXELINUX or U-Boot")),
+        ("", None, "U-Boot.x86", Some("PXELINUX or U-Boot")),
+        ("", Some(41), "PXEClient:Arch:00000:UNDI:002001", Some("Raspberry Pi")),
+        (grub, Some(7), "PXEClient", Some("GRUB")),
+        ("", Some(0), "PXEClient", None),
+        ("", Some(7), "PXEClient", None),
+        (ipxe, Some(7), "PXEClient", None),
+        // Nothing is known of the firmware.
+        ("", None, "", None),
+    ] {
+        let decision = of_freebsd(loaders, arch, class);
+        let chain = decision
+            .why
+            .iter()
+            .any(|step| step.contains("its loader asks DHCP again"));
+        match (refused, &decision.image) {
+            (None, Ok(_)) => assert!(chain, "{class} {arch:?}: {:?}", decision.why),
+            (Some(loader), Err(problem)) => {
+                let says = format!("which {loader} cannot start");
+                assert!(problem.contains(&says) && !chain, "{problem} {:?}", decision.why);
+                assert!(decision.why.contains(problem), "explain says it: {:?}", decision.why);
+            }
+            (_, image) => panic!("{class} {arch:?}: {image:?}"),
+        }
+    }
+}
+
+#[test]
+fn firmware_is_named_by_whatever_it_says() {
+    let said = |arch, class: &str| {
+        let requester = Requester {
+            arch,
+            class: class.to_owned(),
+            ..Requester::default()
+        };
+        requester.name_of_firmware()
+    };
+    assert_eq!(said(None, ""), None);
+    assert_eq!(said(Some(7), "").unwrap(), "x64 UEFI (architecture 7)");
+    assert_eq!(
+        said(Some(0), "PXEClient").unwrap(),
+        "BIOS (architecture 0, vendor class PXEClient)"
+    );
+    assert_eq!(
+        said(Some(0), "U-Boot").unwrap(),
+        "U-Boot (architecture 0, vendor class U-Boot)"
+    );
+    assert_eq!(said(None, "U-Boot.x86").unwrap(), "U-Boot (vendor class U-Boot.x86)");
+    assert_eq!(said(None, "PXEClient").unwrap(), "BIOS (vendor class PXEClient)");
+}

@@ -2,7 +2,7 @@
 
 use super::registry::Boots;
 use rackstrap_wire::ImageRef;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Boots {
     /// Whether `image` is that of the running system of `node`, or of a later boot.
@@ -17,6 +17,19 @@ impl Boots {
         state
             .live(node)
             .any(|boot| boot.image() == image && boot.plan.variant == variant)
+    }
+
+    /// The variants of images that nodes run from or boot into, with those nodes. A variant's name is that of a plan.
+    pub fn variants_in_use(&self) -> BTreeMap<(ImageRef, String), BTreeSet<String>> {
+        let state = self.read();
+        let mut all: BTreeMap<(ImageRef, String), BTreeSet<String>> = BTreeMap::new();
+        for node in state.by_node.keys() {
+            for boot in state.live(node) {
+                let key = (boot.image().clone(), boot.plan.variant.clone());
+                all.entry(key).or_default().insert(node.clone());
+            }
+        }
+        all
     }
 
     /// Images that nodes run from or boot into. These cannot be deleted.

@@ -116,6 +116,15 @@ impl Discovery {
         state.owners.owner(hwaddr, &traits, &world.inventory)
     }
 
+    /// Whether a card that the inventory does not name belongs to a node. `uuid` is what its packet says of the mainboard.
+    pub fn is_further_card(&self, hwaddr: HwAddr, uuid: Option<Uuid>) -> bool {
+        let world = self.shared.world.load();
+        let state = self.shared.state();
+        let mut traits = state.machine(hwaddr).map_or_else(Traits::default, Machine::traits);
+        traits.uuid = uuid.or(traits.uuid);
+        state.owners.owner(hwaddr, &traits, &world.inventory).is_some()
+    }
+
     /// The node whose mainboard has this UUID, as its firmware reported it.
     pub fn node_with_uuid(&self, uuid: Uuid) -> Option<String> {
         let world = self.shared.world.load();

@@ -218,6 +218,14 @@ event_kinds! {
     Place = "place" {
         source: None, effect: Effect::Alive, part: Part::Beside, stage: None
     }
+    /// An InfiniBand card of the machine asked for an address, and gets none.
+    Infiniband = "infiniband" {
+        source: Some(Source::Requests), effect: Effect::Nothing, part: Part::Beside, stage: None
+    }
+    /// A system that this daemon did not boot asked for the node's address: it runs from a disk of the node.
+    OwnSystem = "own-system" {
+        source: Some(Source::Requests), effect: Effect::Said, part: Part::Outside, stage: None
+    }
     /// Firmware fetched a loader.
     Tftp = "tftp" {
         source: Some(Source::Requests), effect: Effect::Loads, part: Part::Loader, stage: Some(BootStage::Loader)
@@ -369,6 +377,14 @@ impl EventKind {
             false => EventKind::Script,
             true => EventKind::ScriptClient,
         }
+    }
+
+    /// Whether a system sends this packet when it starts: it asks for its address, and does not extend a lease.
+    pub(super) fn starts_system(&self) -> bool {
+        matches!(
+            self,
+            EventKind::DhcpClient(DhcpMessage::Request | DhcpMessage::InitReboot)
+        )
     }
 
     /// A transfer of the kernel, in the same way.

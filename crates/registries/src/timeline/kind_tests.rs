@@ -41,7 +41,7 @@ proptest! {
 /// All steps that the previous release wrote and those that were added since, except `http`, which an earlier release wrote.
 const BEFORE: &str = "dhcp discover|dhcp request|dhcp request (init-reboot)|dhcp request (renewing)|dhcp decline|dhcp release|\
     dhcp inform|dhcp-client discover|dhcp-client request|dhcp-client request (init-reboot)|dhcp-client request (renewing)|\
-    dhcp-client decline|dhcp-client release|dhcp-client inform|dhcp-first|no-loader|place|tftp|tftp-client|http|script|script-client|kernel|\
+    dhcp-client decline|dhcp-client release|dhcp-client inform|dhcp-first|no-loader|infiniband|own-system|place|tftp|tftp-client|http|script|script-client|kernel|\
     kernel-client|initramfs|initramfs-client|plan|overlay|agent early-mounts|agent command-line|agent modules|agent network|\
     agent plan|agent root|agent disk|agent overlay|agent switch-root|agent-client|nfs mount|nfs unmount|nfs|nfs-client|refused|\
     retry script|retry kernel|retry initramfs|retry boot|no-agent|panic|console|\

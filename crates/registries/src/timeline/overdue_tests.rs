@@ -153,3 +153,32 @@ fn a_stalled_node_is_told_with_its_last_step_and_without_an_age_that_stands_stil
         "dhcp request: has an address but fetched no loader; is TFTP blocked, or was it switched off?"
     );
 }
+
+#[test]
+fn a_node_that_starts_a_system_of_its_own_disk_before_it_is_lost_is_lost_with_that_reason() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, recorder) = open(dir.path(), at(1));
+    say(&recorder, 10, "ready", "a", "");
+    // A running system may ask again, and goes on with its heartbeats.
+    say(&recorder, 20, "dhcp-client request", "", "ack 10.5.1.1");
+    recorder.heartbeat(node(), at(30), "a", "");
+    // It extends its lease, as any system does.
+    say(&recorder, 40, "dhcp-client request (renewing)", "", "ack 10.5.1.1");
+    recorder.record_overdue(at(121), |_| 30);
+    assert_eq!(recorder.standing(&node()).unwrap().last_error, "");
+    assert_eq!(recorder.last(&node()).unwrap().detail, "no heartbeat for 1 min 31 s");
+
+    recorder.heartbeat(node(), at(200), "a", "");
+    say(&recorder, 220, "dhcp-client request", "", "ack 10.5.1.1");
+    // The daemon restarts in between.
+    store.flush().unwrap();
+    drop((store, recorder));
+    let (_store, recorder) = open(dir.path(), at(230));
+    recorder.record_overdue(at(400), |_| 30);
+    assert_eq!(state(&recorder).0, NodeState::Lost);
+    let error = recorder.standing(&node()).unwrap().last_error;
+    assert!(
+        error.contains("then a system that sends none asked for its address"),
+        "{error}"
+    );
+}

@@ -47,6 +47,13 @@ pub struct Standing {
     /// The boot whose initramfs was sent and whose agent was not heard of yet; empty if there is none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     loaded: String,
+    /// When a system asked for the node's address while the node counted as up; 0 if none did since its last heartbeat with an event.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    asked: Timestamp,
+}
+
+fn is_zero(at: &Timestamp) -> bool {
+    at.0 == 0
 }
 
 /// The furthest step of a machine that boots.
@@ -87,6 +94,7 @@ impl Default for Standing {
             progress: None,
             below: None,
             loaded: String::new(),
+            asked: Timestamp(0),
         }
     }
 }
@@ -130,6 +138,9 @@ impl Standing {
             Effect::Lost => {
                 if self.state.is_up() {
                     self.overdue_since(NodeState::Lost, event);
+                    if self.asked > self.heard {
+                        self.complain(event);
+                    }
                 }
                 return None;
             }
@@ -143,7 +154,12 @@ impl Standing {
                 return None;
             }
             Effect::AliveWhileLoading if self.past(NodeState::Loading) || self.state == NodeState::Lost => return None,
-            Effect::AliveWhileBooting if self.past(NodeState::Starting) => return None,
+            Effect::AliveWhileBooting if self.past(NodeState::Starting) => {
+                if event.step.starts_system() {
+                    self.asked = at;
+                }
+                return None;
+            }
             Effect::Begins
             | Effect::MayLoad
             | Effect::Loads
@@ -193,7 +209,12 @@ impl Standing {
                     return None;
                 }
                 let silent = now.since(self.heard);
-                let detail = format!("no heartbeat for {}", duration(silent));
+                let mut detail = format!("no heartbeat for {}", duration(silent));
+                if self.asked > self.heard {
+                    detail.push_str(
+                        "; then a system that sends none asked for its address: it may have started from its own disk",
+                    );
+                }
                 Some(Event::new(now, EventKind::Lost, Level::Error, detail).took(silent))
             }
             NodeState::Loading | NodeState::Agent | NodeState::Starting => {
@@ -212,6 +233,22 @@ impl Standing {
                 Some(Event::new(now, EventKind::Stalled, Level::Error, detail).took(silent))
             }
             NodeState::Absent | NodeState::Stalled | NodeState::Lost | NodeState::Waiting => None,
+        }
+    }
+
+    /// Whether a system that asks for the node's address did not come from this daemon: the node is not up, and got no kernel.
+    pub fn got_no_system(&self) -> bool {
+        let state = self.below.unwrap_or(self.state);
+        let stage = self.progress.as_ref().map(|progress| progress.stage);
+        match state {
+            NodeState::Absent | NodeState::Lost => self.loaded.is_empty(),
+            NodeState::Loading => self.loaded.is_empty() && stage.is_none_or(|stage| stage < BootStage::Kernel),
+            NodeState::Stalled
+            | NodeState::Waiting
+            | NodeState::Agent
+            | NodeState::Starting
+            | NodeState::Ready
+            | NodeState::Degraded => false,
         }
     }
 

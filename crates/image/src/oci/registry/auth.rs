@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn challenges() {
+    fn the_bearer_challenge_is_found_among_others() {
         let parse = |values: &[&str]| Challenge::parse(values.iter().copied());
         assert_eq!(parse(&["Basic realm=\"x\""]), Some(Challenge::Basic));
         assert_eq!(

@@ -175,7 +175,7 @@ mod tests {
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn names() {
+    fn references_get_registry_and_tag_and_malformed_ones_are_refused() {
         for (text, full, server) in [
             (
                 "debian",
