@@ -47,6 +47,8 @@ pub struct ScriptAsk {
     pub asked: String,
     /// Whether the loader starts signed kernels only.
     pub locked: bool,
+    /// How often it asked in vain, if it is GRUB on the node's disk.
+    pub on_disk: Option<u8>,
     /// Whether it waited before, so that the report of its DHCP packets has been processed.
     pub again: bool,
     /// What the loader knows of the machine by SMBIOS; empty if it does not say.
@@ -134,6 +136,7 @@ impl Service {
             Decision::Node(mut decision) => {
                 let disk = self.boots.disks().get(&decision.node.name);
                 decision.hold_disk(world.disk_rules(), disk.as_ref());
+                self.note_disk(&decision.node.name, &asks);
                 let failed = (!asks.failed.is_empty() && asks.failed != WAITED).then(|| asks.failed_attempt());
                 if let Some(failed) = &failed {
                     self.note_failure(&decision.node.name, failed, asks.locked).await;
@@ -171,6 +174,7 @@ impl Service {
                     language,
                     failed,
                     locked,
+                    on_disk,
                     ..
                 } = script;
                 let hwaddr = script.hwaddr.or_else(|| self.card_at(peer));
@@ -183,6 +187,7 @@ impl Service {
                     error: String::new(),
                     asked: String::new(),
                     locked,
+                    on_disk,
                     again: failed == WAITED,
                     told: LoaderReport::default(),
                 };
@@ -235,6 +240,27 @@ impl Service {
         }
         let doubted = self.boots.is_alive(&node.name, world.site.limits.heartbeat_secs);
         self.windows.open(&node.name, Timestamp::now(), doubted);
+    }
+
+    /// Records how often GRUB on the node's disk asked in vain before this request.
+    fn note_disk(&self, node: &str, asks: &ScriptAsk) {
+        let Some(rounds) = asks.on_disk.filter(|rounds| *rounds > 0) else {
+            return;
+        };
+        let kind = match self.windows.is_doubted(node) {
+            true => EventKind::script(true),
+            false => EventKind::Retry(LoaderStep::Script),
+        };
+        let event = Event {
+            count: rounds.into(),
+            ..Event::new(
+                Timestamp::now(),
+                kind,
+                Level::Retry,
+                "GRUB on the disk asked the network in vain",
+            )
+        };
+        self.recorder.record(Subject::Node(node.to_owned()), event);
     }
 
     /// Records that the loader tried, failed, paused, and asks again. `locked` is whether it starts signed kernels only.
@@ -387,7 +413,12 @@ impl Service {
                         format!(", in {secs} s: {} nodes load now", turn.others)
                     }
                 };
-                let detail = format!("boots {}{how}{wait}", boot.export_name());
+                let by = if asks.on_disk.is_some() {
+                    " by GRUB on the disk"
+                } else {
+                    ""
+                };
+                let detail = format!("boots {}{by}{how}{wait}", boot.export_name());
                 self.record(&boot, kind, Level::Ok, detail, None);
                 Ok(text)
             }

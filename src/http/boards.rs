@@ -81,6 +81,7 @@ impl Service {
                 error: String::new(),
                 asked: String::new(),
                 locked: false,
+                on_disk: None,
                 again: false,
                 told: LoaderReport::default(),
             };

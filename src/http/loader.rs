@@ -84,6 +84,7 @@ pub async fn script(
         error: query.error,
         asked: query.asked,
         locked: false,
+        on_disk: None,
         // This is at least its second request, so the report of its DHCP packets has been processed.
         again: told != LoaderReport::default(),
         told,

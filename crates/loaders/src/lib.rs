@@ -2,17 +2,20 @@
 //!
 //! `files.rs` says which files are served, `packages.rs` where missing ones come from. Which loader a machine gets is decided by
 //! [`rackstrap_model::decide`]. `disk_loader/` makes the network loader that disks carry for BIOS,
-//! `esp` the one for UEFI.
+//! `esp` the one for UEFI, `secure_esp` the one for UEFI with Secure Boot.
 
 mod disk_loader;
 mod esp;
 mod files;
+mod layout_esps;
 mod packages;
+mod secure_esp;
 
 pub use disk_loader::IPXE;
 pub use esp::Esps;
 pub use files::Refused;
 pub use packages::Family;
+pub use secure_esp::{LayoutEsps, TooSmall};
 
 use bytes::Bytes;
 use files::{DEFAULT_DIRS, FURTHER_DIRS, Trust};
@@ -40,6 +43,7 @@ pub struct Loaders {
     dirs: Vec<PathBuf>,
     disk: Option<(DiskLoader, Bytes)>,
     esps: Esps,
+    layout_esps: LayoutEsps,
 }
 
 /// A boot loader.
@@ -113,6 +117,7 @@ impl Loaders {
         let ipxe = loaders.files.get(disk_loader::IPXE);
         loaders.disk = ipxe.and_then(|ipxe| disk_loader::build(&ipxe.bytes));
         loaders.esps = Esps::build(|name| loaders.files.get(name).map(|found| found.bytes.clone()));
+        loaders.layout_esps = loaders.make_layout_esps(site, trust);
         Ok(loaders)
     }
 

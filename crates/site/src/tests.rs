@@ -1,3 +1,4 @@
+mod esp;
 mod loaders;
 mod mounts;
 mod subnets;
