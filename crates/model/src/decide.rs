@@ -20,7 +20,9 @@ use crate::{
 use rackstrap_base::{arch::Architecture, dhcp_option::DhcpOption, firmware, subnet::Subnet};
 use rackstrap_catalog::{Catalog, ImageVersion};
 use rackstrap_site::{NETWORK_FIRST, Site};
-use rackstrap_wire::{Check, DiskPlan, Health, HwAddr, LOGIN, NetPlan, NfsRoot, Plan, Root, WIRE_VERSION};
+use rackstrap_wire::{
+    Check, DiskPlan, ESP_PARTITION, Health, HwAddr, LOGIN, LayoutEsp, NetPlan, NfsRoot, Plan, Root, WIRE_VERSION,
+};
 use std::{net::Ipv4Addr, sync::Arc};
 
 /// Everything that decisions are made from; immutable, and replaced as a whole when anything changes.
@@ -417,7 +419,14 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
     // A checked site has every layout that a profile names.
     let policy = site.layouts.get(name)?;
     let device = settings.text(|p| &p.disk).unwrap_or("auto").to_owned();
-    why.push(format!("disk layout {name} v{} on {device}", policy.layout.version));
+    let esp = match policy.esp {
+        true => "; shim and GRUB on the disk ask the network, if UEFI starts it",
+        false => "",
+    };
+    why.push(format!(
+        "disk layout {name} v{} on {device}{esp}",
+        policy.layout.version
+    ));
     Some(DiskPlan {
         layout: policy.layout.clone(),
         digest: policy.digest.clone(),
@@ -428,6 +437,10 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
         again: false,
         loader: None,
         esp: Vec::new(),
+        layout_esp: policy.esp.then(|| LayoutEsp {
+            partition: ESP_PARTITION.to_owned(),
+            images: Vec::new(),
+        }),
     })
 }
 
