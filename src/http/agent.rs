@@ -8,7 +8,7 @@ use super::{
 };
 use axum::{
     Json,
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
@@ -19,8 +19,8 @@ use rackstrap_registries::{
     timeline::{Event, EventKind, Level, Subject},
 };
 use rackstrap_wire::{
-    CheckResult, DiskStatus, Heartbeat, HeartbeatAnswer, MOST_RESULTS, OLDEST_WIRE, Overlay, OverlayRequest, Plan,
-    Ready, Report, WIRE_VERSION, Waiting, common_version, failures, paths, users::UsersReport, waits,
+    CheckResult, DiskPlan, DiskStatus, Heartbeat, HeartbeatAnswer, MOST_RESULTS, OLDEST_WIRE, Overlay, OverlayRequest,
+    Plan, Ready, Report, Size, WIRE_VERSION, Waiting, common_version, failures, paths, users::UsersReport, waits,
 };
 use std::sync::Arc;
 
@@ -81,7 +81,12 @@ pub async fn plan(
     if let Some(disk) = &mut plan.disk {
         let loaders = service.loaders.load();
         disk.loader = loaders.disk().map(|(loader, _)| *loader);
-        disk.esp = loaders.esps().images();
+        let size = esp_size(disk);
+        match &mut disk.layout_esp {
+            // A disk has one of the two: firmware would start either.
+            Some(esp) => esp.images = size.map_or_else(Vec::new, |size| loaders.layout_esps().images(size)),
+            None => disk.esp = loaders.esps().images(),
+        }
     }
     let port = service.world.load().site.server.netconsole_port;
     plan.netconsole = (port != 0).then_some(port);
@@ -117,6 +122,33 @@ pub async fn esp(
     service.expect_agent(*peer, &boot)?;
     let found = service.loaders.load().esps().bytes(&kind);
     found.ok_or_else(|| Problem::unavailable("this server has no EFI system partition of that kind"))
+}
+
+/// `GET /v1/layout-esp/{kind}/{id}`: in pieces, so that all nodes share the memory of the loaders' files.
+pub async fn layout_esp(
+    State(service): State<Arc<Service>>,
+    peer: axum::Extension<Peer>,
+    Path((kind, id)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Body, Problem> {
+    let boot = service.boot_of(*peer, &id)?;
+    service.boots.authenticate(&id, bearer(&headers))?;
+    service.expect_agent(*peer, &boot)?;
+    let size = boot.plan.disk.as_ref().and_then(esp_size);
+    let loaders = service.loaders.load();
+    let found = size.and_then(|size| loaders.layout_esps().pieces(size, &kind));
+    let pieces = found.ok_or_else(|| Problem::unavailable("this server has no EFI system partition of that kind"))?;
+    Ok(super::pieces::body(pieces))
+}
+
+/// Bytes of the EFI system partition of a plan's layout; none if it has none.
+fn esp_size(disk: &DiskPlan) -> Option<u64> {
+    let esp = disk.layout_esp.as_ref()?;
+    let partition = disk.layout.partitions.iter().find(|p| p.name == esp.partition)?;
+    match partition.size {
+        Size::Bytes(bytes) => Some(bytes),
+        Size::Rest => None,
+    }
 }
 
 /// The value of `Authorization: Bearer`.

@@ -52,6 +52,8 @@ pub struct ScriptAsk {
     pub tried: u64,
     /// Whether the loader starts signed kernels only.
     pub locked: bool,
+    /// Whether it is GRUB on the node's disk.
+    pub on_disk: bool,
     /// Whether it waited before, so that the report of its DHCP packets has been processed.
     pub again: bool,
     /// What the loader knows of the machine by SMBIOS; empty if it does not say.
@@ -180,6 +182,7 @@ impl Service {
                     language,
                     failed,
                     locked,
+                    on_disk,
                     ..
                 } = script;
                 let hwaddr = script.hwaddr.or_else(|| self.card_at(peer));
@@ -191,8 +194,9 @@ impl Service {
                     failed: failed.to_owned(),
                     error: String::new(),
                     asked: String::new(),
-                    tried: 0,
+                    tried: on_disk.map_or(0, u64::from),
                     locked,
+                    on_disk: on_disk.is_some(),
                     again: failed == WAITED,
                     told: LoaderReport::default(),
                 };
@@ -401,7 +405,8 @@ impl Service {
                         format!(", in {secs} s: {} nodes load now", turn.others)
                     }
                 };
-                let detail = format!("boots {}{how}{wait}", boot.export_name());
+                let by = if asks.on_disk { " by GRUB on the disk" } else { "" };
+                let detail = format!("boots {}{by}{how}{wait}", boot.export_name());
                 pinning.announce(&boot, detail);
                 Ok(text)
             }

@@ -81,6 +81,7 @@ impl Service {
                 asked: String::new(),
                 tried: 0,
                 locked: false,
+                on_disk: false,
                 again: false,
                 told: LoaderReport::default(),
             };

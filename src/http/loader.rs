@@ -89,6 +89,7 @@ pub async fn script(
         asked: query.asked,
         tried: times(&query.tried),
         locked: false,
+        on_disk: false,
         // This is at least its second request, so the report of its DHCP packets has been processed.
         again: told != LoaderReport::default(),
         told,

@@ -14,6 +14,7 @@ mod files;
 mod freebsd;
 mod limits;
 mod loader;
+mod pieces;
 mod reported;
 pub mod script;
 mod service;

@@ -59,6 +59,7 @@ fn router(service: Arc<Service>) -> Router {
         .route(&by_id(paths::PLAN), get(agent::plan))
         .route(&by_id(paths::DISK_LOADER), get(agent::disk_loader))
         .route(&format!("{}{{kind}}/{{id}}", paths::ESP), get(agent::esp))
+        .route(&format!("{}{{kind}}/{{id}}", paths::LAYOUT_ESP), get(agent::layout_esp))
         .route(&by_id(paths::OVERLAY), post(agent::overlay))
         .route(&by_id(paths::REPORT), post(agent::report))
         .route(&by_id(paths::USERS), get(agent::users))

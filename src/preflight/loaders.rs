@@ -4,7 +4,7 @@ use super::{Finding, Reach, files::directory_fault, finding};
 use rackstrap_base::firmware::DEFAULT_LOADERS;
 use rackstrap_loaders::{Family, Loaders};
 use rackstrap_model::decide::LoaderChoice;
-use rackstrap_site::{LoaderFile, SYSTEM_LOADER_DIRS, Site};
+use rackstrap_site::{LayoutPolicy, LoaderFile, SYSTEM_LOADER_DIRS, Site};
 use std::{collections::BTreeSet, io, os::unix::fs::MetadataExt, path::Path, sync::Arc};
 
 pub(super) fn of(site: &Site, found: &io::Result<Arc<Loaders>>) -> Vec<Finding> {
@@ -21,6 +21,7 @@ pub(super) fn of(site: &Site, found: &io::Result<Arc<Loaders>>) -> Vec<Finding> 
     match found {
         Ok(found) => {
             all.extend(of_rules(site, found));
+            all.extend(of_layouts(site, found));
             all.extend(nothing(site, found));
         }
         Err(error) => {
@@ -64,6 +65,17 @@ fn of_rules(site: &Site, found: &Loaders) -> Vec<Finding> {
         ))
     };
     site.loaders.iter().filter_map(of_rule).collect()
+}
+
+/// EFI system partitions of layouts that disks get without content, so that nothing on them starts.
+fn of_layouts(site: &Site, found: &Loaders) -> Vec<Finding> {
+    let family = Family::of_this_machine();
+    let of_layout = |(name, policy): (&String, &LayoutPolicy)| {
+        let (what, help) = found.lacks_for_esp(policy, site, family)?;
+        let message = format!("[layout.{name}] esp: {what}; its disks start nothing");
+        Some(finding(true, &format!("layout {name}"), message, help))
+    };
+    site.layouts.iter().filter_map(of_layout).collect()
 }
 
 /// How a user other than root can change a file that is served, and the remedy; none if nobody can. A file of loader-dirs is served whoever's

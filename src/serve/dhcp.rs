@@ -96,7 +96,7 @@ impl DhcpAuthority {
     /// Records that firmware, which was just offered an address, has nothing to load: one event for each of its attempts. With
     /// `dhcp = "proxy"` it gets no offer from here then, as there is nothing else to offer.
     fn tell_unbootable(&self, subject: &Subject, event: &DhcpEvent, world: &World) {
-        let asks_for_loader = event.booting && !event.ipxe && !event.freebsd_loader;
+        let asks_for_loader = event.booting && !event.ipxe && !event.freebsd_loader && !event.grub;
         let offered = matches!(event.answer, AnswerKind::Offer | AnswerKind::Ack) || event.left == Some(Left::NoLoader);
         if !asks_for_loader || !offered {
             return;
@@ -166,8 +166,9 @@ fn network_of(site: &Site) -> Network {
 impl Authority for DhcpAuthority {
     fn ask(&self, who: &Ask<'_>) -> Answer {
         let world = self.shared.world.load();
-        // FreeBSD's loader does not say what firmware started it.
-        let known = || self.shared.firmware.of(who.hwaddr).filter(|_| who.freebsd_loader);
+        // FreeBSD's loader and GRUB do not say what firmware started them.
+        let of_loader = who.freebsd_loader || who.grub;
+        let known = || self.shared.firmware.of(who.hwaddr).filter(|_| of_loader);
         let arch = who.arch.or_else(known);
         let requester = Requester {
             ipxe: who.ipxe,
@@ -179,7 +180,7 @@ impl Authority for DhcpAuthority {
         let first = || self.first_loader(decision.loader());
         let loader = if who.ipxe && !who.ipxe_without_http {
             Some(Loader::Url(first_script_url(&base, who.hwaddr)))
-        } else if decision.loader().as_ref().is_ok_and(|choice| choice.files.is_empty()) {
+        } else if who.grub || decision.loader().as_ref().is_ok_and(|choice| choice.files.is_empty()) {
             let server = who.link.server;
             Some(Loader::Own { server })
         } else if who.http_client {
@@ -231,8 +232,8 @@ impl Authority for DhcpAuthority {
                 }
                 // A running system extends its lease without the relay.
                 if event.booting && !doubted {
-                    // FreeBSD's loader does not say what firmware started it.
-                    if !event.freebsd_loader {
+                    // FreeBSD's loader and GRUB do not say what firmware started them.
+                    if !event.freebsd_loader && !event.grub {
                         self.shared.firmware.note(event.hwaddr, said(event));
                     }
                     if let Some(uuid) = event.uuid {
@@ -440,6 +441,9 @@ fn describe(event: &DhcpEvent) -> String {
     if event.freebsd_loader {
         traits.push("FreeBSD's loader".to_owned());
     }
+    if event.grub {
+        traits.push("GRUB".to_owned());
+    }
     if event.http_client {
         traits.push("HTTP boot".to_owned());
     }
@@ -525,6 +529,7 @@ mod tests {
             xid: 1,
             ipxe: false,
             freebsd_loader: false,
+            grub: false,
             http_client: false,
             booting: false,
             host_name: None,

@@ -146,6 +146,9 @@ pub struct Layout {
     /// The disks that may be overwritten: `ours` or `always`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wipe: Option<String>,
+    /// Size of an EFI system partition with shim and GRUB; none for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub esp: Option<String>,
     /// Partitions, in their order on the disk.
     #[serde(rename = "partition")]
     pub partitions: Vec<Partition>,
@@ -186,6 +189,7 @@ impl Layout {
             version: 1,
             table: None,
             wipe: None,
+            esp: None,
             partitions: vec![
                 Partition::new("swap", "256MiB", "swap", ""),
                 Partition::new("tmp", "512MiB", "ext4", "/tmp"),

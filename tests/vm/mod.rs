@@ -24,6 +24,7 @@ mod retry;
 mod rig;
 mod rollout;
 mod secure_boot;
+mod secure_disk;
 mod several_disks;
 mod three_nodes;
 mod uefi;

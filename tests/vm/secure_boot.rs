@@ -6,7 +6,8 @@ use std::{fs, process::Command};
 use testbed::{Binaries, Cluster, Firmware, Result, Site, process::output};
 
 /// Debian's signed loaders, straight from their packages.
-const LOADER: &str = "[loader.secure]\nfile = \"shimx64.efi.signed\"\narch = [\"x86_64-efi\", \"x86_64-efi-http\"]\n";
+pub const LOADER: &str =
+    "[loader.secure]\nfile = \"shimx64.efi.signed\"\narch = [\"x86_64-efi\", \"x86_64-efi-http\"]\n";
 
 #[test]
 fn a_machine_with_secure_boot_gets_ready_and_an_unsigned_kernel_is_named() -> Result {

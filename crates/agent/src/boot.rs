@@ -249,18 +249,25 @@ fn network_loader(timeline: &mut Timeline, plan: &Plan, server: &Server, state: 
 /// Updates the EFI system partition to the server's. As for the network loader, a failure is only reported.
 fn efi_partition(timeline: &mut Timeline, plan: &Plan, server: &Server, state: &DiskState) {
     let prepared = matches!(state.status, DiskStatus::Kept { .. } | DiskStatus::Prepared { .. });
-    let Some(wanted) = plan.disk.as_ref().map(|d| &d.esp).filter(|_| prepared) else {
+    let Some(wanted) = plan.disk.as_ref().filter(|_| prepared) else {
         return;
     };
     let disk = format!("/dev/{}", state.device);
+    let of_layout = wanted.layout_esp.is_some();
     let mut fetch = |image: &EspImage| {
-        let path = format!("{}{}-{}/", paths::ESP, image.arch, image.sector);
+        let base = if of_layout { paths::LAYOUT_ESP } else { paths::ESP };
+        let path = format!("{base}{}-{}/", image.arch, image.sector);
         server.bytes(&path, ASK_TIMEOUT)
     };
     let arch = std::env::consts::ARCH;
-    let installed = FileDevice::open(Path::new(&disk), true)
-        .doing(|| format!("opening {disk}"))
-        .and_then(|mut device| esp::install(&mut device, wanted, arch, &mut Uuid::new_v4, &mut fetch));
+    let opened = FileDevice::open(Path::new(&disk), true).doing(|| format!("opening {disk}"));
+    let installed = opened.and_then(|mut device| match of_layout {
+        true => {
+            let digest = disk::phase::digest(&wanted.digest)?;
+            esp::install_in_layout(&mut device, wanted, digest, arch, &mut fetch)
+        }
+        false => esp::install(&mut device, &wanted.esp, arch, &mut Uuid::new_v4, &mut fetch),
+    });
     match installed {
         Ok(esp::Installed::Written) => timeline.step(&format!("the network loader for UEFI was written to {disk}")),
         Ok(esp::Installed::Same | esp::Installed::NotFor) => {}

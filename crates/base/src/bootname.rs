@@ -91,6 +91,8 @@ pub struct ScriptName<'a> {
     pub locked: bool,
     /// The type of the firmware for which the loader was built (DHCP option 93); none if it does not say, or is not known here.
     pub arch: Option<u16>,
+    /// How often it asked in vain since it was started, if it is one that was started from the node's disk.
+    pub on_disk: Option<u8>,
 }
 
 /// What a name asks for.
@@ -196,13 +198,17 @@ impl<'a> BootName<'a> {
 }
 
 /// `52:54:00:01:01:01/failed-kernel/lockdown-y/arm64-efi`. GRUB puts variables in, which are empty if they are not set. A script that an
-/// older daemon sent, and that still runs, asks without the last part.
+/// older daemon sent, and that still runs, asks without the last part. GRUB on a disk adds `/disk-3` with its rounds in vain.
 fn grub_script(rest: &str) -> Option<ScriptName<'_>> {
     let mut parts = rest.split('/');
     let mac = parts.next()?;
     let failed = parts.next()?.strip_prefix("failed-")?;
     let lockdown = parts.next()?.strip_prefix("lockdown-")?;
     let arch = parts.next().unwrap_or_default();
+    let on_disk = match parts.next() {
+        None => None,
+        Some(part) => Some(part.strip_prefix("disk-")?.parse().ok()?),
+    };
     let known = failed.len() <= 32 && failed.bytes().all(|b| b.is_ascii_lowercase());
     if parts.next().is_some() || !known {
         return None;
@@ -219,6 +225,7 @@ fn grub_script(rest: &str) -> Option<ScriptName<'_>> {
             .iter()
             .find(|(name, _)| *name == arch)
             .map(|(_, arch)| *arch),
+        on_disk,
     })
 }
 
@@ -282,6 +289,7 @@ mod tests {
                 failed,
                 locked,
                 arch: None,
+                on_disk: None,
             }))
         };
         let of = |arch| {
@@ -293,7 +301,22 @@ mod tests {
                 ..script
             }))
         };
+        let Some(BootName::Script(by_uefi)) = script(card, "", true) else {
+            unreachable!("it is a script")
+        };
+        let of_disk = |asked| {
+            Some(BootName::Script(ScriptName {
+                arch: Some(7),
+                on_disk: Some(asked),
+                ..by_uefi
+            }))
+        };
         for (name, expected) in [
+            ("52:54:00:01:01:01/failed-/lockdown-y/x86_64-efi/disk-0", of_disk(0)),
+            ("52:54:00:01:01:01/failed-/lockdown-y/x86_64-efi/disk-7", of_disk(7)),
+            ("52:54:00:01:01:01/failed-/lockdown-y/x86_64-efi/disk-", None),
+            ("52:54:00:01:01:01/failed-/lockdown-y/x86_64-efi/disk-256", None),
+            ("52:54:00:01:01:01/failed-/lockdown-y/x86_64-efi/disk-1/x", None),
             ("52:54:00:01:01:01/failed-/lockdown-", script(card, "", false)),
             (
                 "52-54-00-01-01-01/failed-kernel/lockdown-y",

@@ -81,6 +81,8 @@ pub struct Ask<'a> {
     pub ipxe_without_http: bool,
     /// True if this is FreeBSD's boot loader already.
     pub freebsd_loader: bool,
+    /// True if this is GRUB already, which needs the address of the server and no file.
+    pub grub: bool,
     /// True if the firmware asks for HTTP boot: only a [`Loader::Url`] helps it.
     pub http_client: bool,
     /// UUID of the machine as sent (may be all zeros).
@@ -196,6 +198,8 @@ pub struct DhcpEvent {
     pub ipxe: bool,
     /// True if FreeBSD's boot loader sent it.
     pub freebsd_loader: bool,
+    /// True if GRUB sent it.
+    pub grub: bool,
     /// True for UEFI HTTP boot.
     pub http_client: bool,
     /// True for firmware or a loader (PXE, HTTP or iPXE) that sends as only these do, false for an operating system.
@@ -246,7 +250,8 @@ impl DhcpEvent {
                     matches!(self.answer, AnswerKind::Offer | AnswerKind::Ack)
                 }
                 DhcpPart::Full => self.answer == AnswerKind::Ack,
-                DhcpPart::Proxy => self.answer == AnswerKind::Offer,
+                // GRUB does not know such offers, and asks the server by its address.
+                DhcpPart::Proxy => self.answer == AnswerKind::Offer || (self.grub && self.takes_address()),
                 DhcpPart::Off => false,
             }
     }

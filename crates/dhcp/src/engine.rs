@@ -313,6 +313,7 @@ pub(super) fn ask<'a>(request: &'a Request, from: Ingress<'a>, subnet: &Subnet) 
         ipxe: request.ipxe,
         ipxe_without_http: request.ipxe_without_http,
         freebsd_loader: request.freebsd_loader,
+        grub: request.grub,
         http_client: request.http_client,
         uuid: request.uuid,
         circuit_id: request.circuit_id(),
@@ -527,6 +528,7 @@ fn outcome(
             xid: request.xid,
             ipxe: request.ipxe,
             freebsd_loader: request.freebsd_loader,
+            grub: request.grub,
             http_client: request.http_client,
             // At port 4011 a user of the machine can ask, too: see `belief::is_client_port`.
             booting: request.is_network_boot() && is_from_firmware(request, from.source) && from.port != PXE_PORT,

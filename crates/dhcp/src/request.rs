@@ -56,6 +56,9 @@ pub struct Request {
     pub ipxe_without_http: bool,
     /// True for FreeBSD's boot loader: `FreeBSD` in option 77 (`bootp_fill_request` in stand/libsa/bootp.c of its sources).
     pub freebsd_loader: bool,
+    /// GRUB asks for an address by itself, as the one on a disk does (`net_bootp`). Its DISCOVER says nothing of the sender; its REQUEST has
+    /// a list of parameters that no other client has.
+    pub grub: bool,
     /// Vendor class begins with `PXEClient`.
     pub pxe_client: bool,
     /// Vendor class begins with `HTTPClient` (UEFI 2.10 section 24.7).
@@ -137,6 +140,24 @@ fn arch_of(option: Option<&[u8]>, class: &[u8]) -> Option<u16> {
     known
         .or_else(|| types().next())
         .or_else(|| firmware::arch_of_class(class))
+}
+
+/// Whether this is a REQUEST of GRUB: netmask, router, DNS, domain, host name, root path, extensions path (`send_dhcp_packet` in
+/// grub-core/net/bootp.c, since 2.04), with Debian's further vendor class (tests/captures/uefi-grub-on-disk.pcap); and nothing of itself.
+fn is_grub(options: &Options<'_>) -> bool {
+    let parameters = options.get(code::PARAMETERS);
+    let asks = matches!(
+        parameters.as_deref(),
+        Some([1, 3, 6, 15, 12, 17, 18] | [1, 3, 6, 15, 12, 17, 18, 60])
+    );
+    let own = [
+        code::VENDOR_CLASS,
+        code::CLIENT_ID,
+        code::USER_CLASS,
+        code::HOST_NAME,
+        code::MAX_SIZE,
+    ];
+    asks && own.into_iter().all(|code| options.get(code).is_none())
 }
 
 fn address(bytes: &[u8]) -> Ipv4Addr {
@@ -226,6 +247,7 @@ impl Request {
                 options.get(code::USER_CLASS).as_deref(),
                 Some(b"FreeBSD" | b"\x07FreeBSD")
             ),
+            grub: is_grub(&options),
             // Feature 19 (0x13) is HTTP, 20 HTTPS, in iPXE's src/include/ipxe/features.h.
             ipxe_without_http: ipxe_options.is_some_and(|o| sub_option(&o, 19).is_none() && !o.is_empty()),
             pxe_client: vendor_class.starts_with(firmware::PXE_CLIENT.as_bytes()),
@@ -242,7 +264,7 @@ impl Request {
 
     /// True for firmware and loaders that boot from the network, by what they say of themselves.
     pub fn is_network_boot(&self) -> bool {
-        self.ipxe || self.pxe_client || self.http_client || self.raspberry_pi || self.u_boot
+        self.ipxe || self.pxe_client || self.http_client || self.raspberry_pi || self.u_boot || self.grub
     }
 
     /// True if the client cannot take unicast before it has its address (RFC 2131 section 4.1).

@@ -142,6 +142,7 @@ impl Authority for World {
             _ if who.ipxe && !who.ipxe_without_http => {
                 Some(Loader::Url(format!("http://{server}/boot/{}", who.hwaddr)))
             }
+            _ if who.grub => Some(Loader::Own { server }),
             _ if loads_itself(who.arch, who.vendor_class).is_some() => Some(Loader::Own { server }),
             _ if who.http_client => Some(Loader::Url(format!("http://{server}/snponly.efi"))),
             // A loader for one vendor's machines only.

@@ -2,18 +2,21 @@
 //!
 //! `files.rs` says which files are served, `packages.rs` where missing ones come from. Which loader a machine gets is decided by
 //! [`rackstrap_model::decide`]. `disk_loader/` makes the network loader that disks carry for BIOS,
-//! `esp` the one for UEFI, and `on_disks` says what is missing for them.
+//! `esp` the one for UEFI, `secure_esp` the one for UEFI with Secure Boot, and `on_disks` says what is missing for them.
 
 mod disk_loader;
 mod esp;
 mod files;
+mod layout_esps;
 mod on_disks;
 mod packages;
+mod secure_esp;
 
 pub use esp::Esps;
 pub use files::Refused;
 pub use on_disks::OnDisk;
 pub use packages::Family;
+pub use secure_esp::{LayoutEsps, TooSmall};
 
 use bytes::Bytes;
 use files::{DEFAULT_DIRS, FURTHER_DIRS, Trust};
@@ -41,6 +44,7 @@ pub struct Loaders {
     dirs: Vec<PathBuf>,
     disk: Option<(DiskLoader, Bytes)>,
     esps: Esps,
+    layout_esps: LayoutEsps,
 }
 
 /// A boot loader.
@@ -114,6 +118,7 @@ impl Loaders {
         let ipxe = loaders.files.get(disk_loader::IPXE);
         loaders.disk = ipxe.and_then(|ipxe| disk_loader::build(&ipxe.bytes));
         loaders.esps = Esps::build(|name| loaders.files.get(name).map(|found| found.bytes.clone()));
+        loaders.layout_esps = loaders.make_layout_esps(site, trust);
         Ok(loaders)
     }
 

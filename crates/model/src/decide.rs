@@ -20,7 +20,9 @@ use crate::{
 use rackstrap_base::{arch::Architecture, dhcp_option::DhcpOption, firmware, subnet::Subnet};
 use rackstrap_catalog::{Catalog, ImageVersion};
 use rackstrap_site::{NETWORK_FIRST, Site};
-use rackstrap_wire::{Check, DiskPlan, Health, HwAddr, LOGIN, NetPlan, NfsRoot, Plan, Root, WIRE_VERSION};
+use rackstrap_wire::{
+    Check, DiskPlan, ESP_PARTITION, Health, HwAddr, LOGIN, LayoutEsp, NetPlan, NfsRoot, Plan, Root, WIRE_VERSION,
+};
 use std::{net::Ipv4Addr, sync::Arc};
 
 /// Everything that decisions are made from; immutable, and replaced as a whole when anything changes.
@@ -446,7 +448,14 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
         return None;
     };
     let device = settings.text(|p| &p.disk).unwrap_or("auto").to_owned();
-    why.push(format!("disk layout {name} v{} on {device}", policy.layout.version));
+    let esp = match policy.esp {
+        true => "; shim and GRUB on the disk ask the network, if UEFI starts it",
+        false => "",
+    };
+    why.push(format!(
+        "disk layout {name} v{} on {device}{esp}",
+        policy.layout.version
+    ));
     Some(DiskPlan {
         layout: policy.layout.clone(),
         digest: policy.digest.clone(),
@@ -457,6 +466,10 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
         again: false,
         loader: None,
         esp: Vec::new(),
+        layout_esp: policy.esp.then(|| LayoutEsp {
+            partition: ESP_PARTITION.to_owned(),
+            images: Vec::new(),
+        }),
     })
 }
 

@@ -6,7 +6,7 @@ use super::{
     section::Section,
 };
 use rackstrap_base::words::closest;
-use rackstrap_wire::{FileSystem, Layout, Partition, PartitionTable, Size, Wipe};
+use rackstrap_wire::{ESP_PARTITION, FileSystem, Layout, Partition, PartitionTable, Size, Wipe};
 use std::ops::Range;
 use toml::Spanned;
 
@@ -21,6 +21,8 @@ const LARGEST_MBR: u64 = 1 << 41;
 const MOST_MBR: usize = 3;
 /// GPT has room for 128 entries. A scratch disk does not need that many, and one is the marker.
 const MOST_GPT: usize = 32;
+/// Firmware reads a FAT file system with clusters of 32 KiB up to 2 GiB; nobody needs as much.
+const LARGEST_ESP: u64 = 1 << 30;
 /// Where a file system of the local disk may be mounted, in the words of the help, the example and
 /// docs/reference/site-file.md. [`system_path`] is the rule.
 pub(super) const MAY_BE_MOUNTED: &str = "any directory except / itself, and except /bin, /dev, /etc, /lib, /lib32, /lib64, /libx32, \
@@ -66,7 +68,12 @@ pub(super) fn read(report: &mut Report<'_>, name: &str, section: &Section<'_>) -
             "write wipe = \"ours\" once the disks are rackstrap's",
         );
     }
-    let partitions = partitions(report, name, section, &mut complete)?;
+    let esp = read_esp(report, section, table.as_ref(), &mut complete);
+    let mut partitions = partitions(report, name, section, &mut complete)?;
+    if let Some(esp) = esp {
+        partitions.insert(0, esp);
+    }
+    let has_esp = section.get("esp").is_some();
     if let Some(table) = &table {
         complete &= check_table(report, section, *table.get_ref(), &partitions);
     }
@@ -81,9 +88,55 @@ pub(super) fn read(report: &mut Report<'_>, name: &str, section: &Section<'_>) -
         partitions: partitions.into_iter().map(|p| p.value).collect(),
     };
     Some(LayoutPolicy {
-        digest: digest(&layout),
+        digest: digest(&layout, has_esp),
         layout,
         wipe: wipe?.into_inner(),
+        esp: has_esp,
+    })
+}
+
+/// Reads `esp`: the size of an EFI system partition, which precedes the layout's own ones. Sets `complete` to false if it is wrong.
+fn read_esp(
+    report: &mut Report<'_>,
+    section: &Section<'_>,
+    table: Option<&Spanned<PartitionTable>>,
+    complete: &mut bool,
+) -> Option<Read> {
+    section.get("esp")?;
+    let size = section.parsed(report, "esp", "\"16MiB\"", |text| match text.parse() {
+        Ok(Size::Bytes(bytes)) if bytes <= LARGEST_ESP => Ok(Size::Bytes(bytes)),
+        _ => Err((
+            format!("{} is not the size of an EFI system partition", quote(text)),
+            format!(
+                "write whole MiB, at most {}, such as esp = \"16MiB\"; `rackstrap check` names the smallest that is enough",
+                Size::Bytes(LARGEST_ESP)
+            ),
+        )),
+    });
+    let is_mbr = table.is_some_and(|table| *table.get_ref() == PartitionTable::Mbr);
+    if is_mbr {
+        report.error(
+            section.key_at("esp"),
+            "a disk with an MBR gets no EFI system partition",
+            "write table = \"gpt\", or remove 'esp'",
+        );
+    }
+    let Some(size) = size.filter(|_| !is_mbr) else {
+        *complete = false;
+        return None;
+    };
+    let at = section.key_at("esp");
+    Some(Read {
+        name_at: at.clone(),
+        size_at: size.span(),
+        mount_at: at,
+        value: Partition {
+            name: ESP_PARTITION.to_owned(),
+            size: size.into_inner(),
+            fs: FileSystem::Raw,
+            mount: None,
+            options: String::new(),
+        },
     })
 }
 
@@ -342,7 +395,11 @@ fn check_all(report: &mut Report<'_>, all: &[Read]) -> bool {
         let earlier = &all[..i];
         if earlier.iter().any(|p| p.value.name == this.value.name) {
             let message = format!("two partitions are called '{}'", this.value.name);
-            error(&this.name_at, message, "give each its own name".to_owned());
+            let help = match this.value.name.as_str() {
+                ESP_PARTITION => "give each its own name; the one of 'esp' is called so",
+                _ => "give each its own name",
+            };
+            error(&this.name_at, message, help.to_owned());
         }
         if this.value.size == Size::Rest && earlier.iter().any(|p| p.value.size == Size::Rest) {
             let message = "a second partition takes the rest of the disk".to_owned();
@@ -397,8 +454,8 @@ fn choose<T: Copy>(key: &str, text: &str, words: &[(&str, T)]) -> Result<T, (Str
 /// The hash is over a list of texts, each as `LENGTH:TEXT,` (a netstring, so that no two lists are equal as bytes):
 /// `rackstrap layout 1`, name, version, table, and for each partition in order its name, its size (bytes in decimal, or
 /// `rest`) and its file system. Mount points and options are left out: they are not on the disk, so changing them must not
-/// erase data.
-pub fn digest(layout: &Layout) -> String {
+/// erase data. An EFI system partition, which is the first one if `has_esp`, has the file system `efi`.
+pub fn digest(layout: &Layout, has_esp: bool) -> String {
     let mut hasher = blake3::Hasher::new();
     let mut add = |text: &str| {
         hasher.update(format!("{}:{text},", text.len()).as_bytes());
@@ -407,13 +464,16 @@ pub fn digest(layout: &Layout) -> String {
     add(&layout.name);
     add(&layout.version.to_string());
     add(&layout.table.to_string());
-    for partition in &layout.partitions {
+    for (index, partition) in layout.partitions.iter().enumerate() {
         add(&partition.name);
         match partition.size {
             Size::Bytes(bytes) => add(&bytes.to_string()),
             Size::Rest => add("rest"),
         }
-        add(partition.fs.as_str());
+        add(match has_esp && index == 0 {
+            true => "efi",
+            false => partition.fs.as_str(),
+        });
     }
     hex::encode(&hasher.finalize().as_bytes()[..16])
 }

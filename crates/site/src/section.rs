@@ -61,7 +61,7 @@ pub(super) const KEYS: [(&str, &[&str]); 13] = [
         ],
     ),
     ("[profile.NAME]", &profile::SECTION),
-    ("[layout.NAME]", &["version", "table", "wipe", "partition"]),
+    ("[layout.NAME]", &["version", "table", "wipe", "esp", "partition"]),
     ("[[layout.NAME.partition]]", &["name", "size", "fs", "mount", "options"]),
     (
         "[[mount]]",

@@ -4,7 +4,7 @@ use super::vars::Vars;
 use ipnet::Ipv4Net;
 use rackstrap_base::{dhcp_option::DhcpOption, subnet::Subnet};
 use rackstrap_hostlist::naming::{Naming, NamingError};
-use rackstrap_wire::{Layout, Wipe};
+use rackstrap_wire::{Layout, Size, Wipe};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -133,6 +133,20 @@ pub struct LayoutPolicy {
     pub digest: String,
     /// Which data may be overwritten.
     pub wipe: Wipe,
+    /// Whether the first partition is an EFI system partition of rackstrap (`esp`): a raw one with the name
+    /// [`rackstrap_wire::ESP_PARTITION`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub esp: bool,
+}
+
+impl LayoutPolicy {
+    /// Bytes of the EFI system partition; none if the layout has none.
+    pub fn esp_size(&self) -> Option<u64> {
+        match self.layout.partitions.first().filter(|_| self.esp)?.size {
+            Size::Bytes(bytes) => Some(bytes),
+            Size::Rest => None,
+        }
+    }
 }
 
 /// `[[mount]]`: what nodes mount in addition to their root and their local disk.

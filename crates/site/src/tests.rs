@@ -1,4 +1,5 @@
 mod dhcp_options;
+mod esp;
 mod loaders;
 mod mounts;
 mod subnets;

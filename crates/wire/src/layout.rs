@@ -108,9 +108,24 @@ pub struct DiskPlan {
     /// The network loader for BIOS that the disk should have; none to leave it as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loader: Option<DiskLoader>,
-    /// The EFI system partitions from which the agent takes the one for its machine; empty from a server that has none.
+    /// The EFI system partitions from which the agent takes the one for its machine; empty from a server that has none, and for a layout
+    /// with its own ([`DiskPlan::layout_esp`]).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub esp: Vec<EspImage>,
+    /// The EFI system partition that is a partition of the layout; none if the layout has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layout_esp: Option<LayoutEsp>,
+}
+
+/// An EFI system partition of a layout. In the layout it is a raw partition like any other, so agents that do not know this field place all
+/// partitions alike, and leave this one as it is. An agent that knows it changes the type of its entry, and writes the content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayoutEsp {
+    /// The name of the partition, which is [`ESP_PARTITION`] from today's servers.
+    pub partition: String,
+    /// The contents from which the agent takes the one for its machine and disk; empty from a server that lacks the loaders.
+    #[serde(default)]
+    pub images: Vec<EspImage>,
 }
 
 /// A network loader for disks, identified by the first block of its copy on a disk: `RKSB`, and at bytes 16 to 24 these two numbers,
@@ -130,7 +145,7 @@ pub struct EspImage {
     pub arch: String,
     /// Bytes of the logical blocks of the disk that it is for, 512 or 4096.
     pub sector: u32,
-    /// Size in bytes, a multiple of 4096, at most [`ESP_LENGTH`].
+    /// Size in bytes, a multiple of 4096, at most [`ESP_LENGTH`], or of [`DiskPlan::layout_esp`] [`MOST_ESP_IMAGE`].
     pub size: u32,
     /// CRC-32 of these bytes.
     pub crc: u32,
@@ -141,6 +156,12 @@ pub const ESP_AT: u64 = 32 << 10;
 /// Bytes of the EFI system partition: it ends where the marker partition begins, so that partitions of layouts need no room for it, and
 /// disks get it that were prepared before it existed.
 pub const ESP_LENGTH: u64 = (1 << 20) - ESP_AT;
+
+/// The name of a layout's EFI system partition.
+pub const ESP_PARTITION: &str = "esp";
+/// Most bytes of the content of a layout's EFI system partition. Debian 12's shim (1.0 MiB), MokManager (0.8 MiB) and GRUB (3.7 MiB) need 6 MiB. An
+/// agent accepts answers of 16 MiB.
+pub const MOST_ESP_IMAGE: u32 = 12 << 20;
 
 /// The identity of a disk across boots.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,8 +24,8 @@ pub use health::{
 pub use hwaddr::{HwAddr, HwAddrError};
 pub use image_list::ImageList;
 pub use layout::{
-    DiskLoader, DiskMarker, DiskPlan, ESP_AT, ESP_LENGTH, EspImage, FileSystem, Layout, Partition, PartitionTable,
-    SeenDisk, Size, SizeError, Wipe,
+    DiskLoader, DiskMarker, DiskPlan, ESP_AT, ESP_LENGTH, ESP_PARTITION, EspImage, FileSystem, Layout, LayoutEsp,
+    MOST_ESP_IMAGE, Partition, PartitionTable, SeenDisk, Size, SizeError, Wipe,
 };
 pub use plan::{ImageRef, ImageRefError, NetPlan, Overlay, OverlayContent, OverlayFile, Plan};
 pub use report::{
@@ -113,6 +113,8 @@ pub mod paths {
     pub const DISK_LOADER: &str = "/v1/disk-loader/";
     /// `GET /v1/esp/{arch}-{sector}/{id}` with `Authorization: Bearer TOKEN` -> the bytes of that [`crate::EspImage`].
     pub const ESP: &str = "/v1/esp/";
+    /// `GET /v1/layout-esp/{arch}-{sector}/{id}`: the same of [`crate::DiskPlan::layout_esp`].
+    pub const LAYOUT_ESP: &str = "/v1/layout-esp/";
     /// `POST /v1/overlay/{id}` with an [`crate::OverlayRequest`] -> [`crate::Overlay`]; once a boot.
     pub const OVERLAY: &str = "/v1/overlay/";
     /// `POST /v1/report/{id}` with a [`crate::Report`]: the agent's events, in order.
@@ -161,5 +163,9 @@ mod tests {
         let health: Health =
             serde_json::from_str(r#"{"checks":["mount /"],"within_secs":1,"command_secs":1}"#).unwrap();
         assert!(health.mounts.is_empty());
+        // Plans of boots that are on disk, and of older servers, name no EFI system partition of a layout.
+        let disk = r#"{"layout":{"name":"scratch","version":1,"table":"gpt","partitions":[]},"digest":"","device":"auto","wipe":"ours"}"#;
+        let disk: DiskPlan = serde_json::from_str(disk).unwrap();
+        assert_eq!((disk.esp, disk.layout_esp), (Vec::new(), None));
     }
 }

@@ -114,5 +114,6 @@ pub fn disk() -> DiskPlan {
         again: false,
         loader: None,
         esp: Vec::new(),
+        layout_esp: None,
     }
 }

@@ -55,6 +55,7 @@ fn plan(device: &str, seen: Option<(&str, &str, &str)>) -> DiskPlan {
         again: false,
         loader: None,
         esp: Vec::new(),
+        layout_esp: None,
     }
 }
 

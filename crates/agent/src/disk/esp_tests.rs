@@ -6,7 +6,7 @@ use crate::disk::{
     model::Model,
     table,
 };
-use rackstrap_wire::{FileSystem, Layout, Partition, Size};
+use rackstrap_wire::{FileSystem, Layout, LayoutEsp, Partition};
 
 const MIB: u64 = 1 << 20;
 
@@ -204,4 +204,161 @@ fn disks_with_an_mbr_and_other_machines_get_none() {
     );
     let none = install(&mut disk, &[], "x86_64", &mut Uuid::new_v4, &mut |_| panic!("fetched"));
     assert_eq!((none, disk.writes), (Ok(Installed::NotFor), 0));
+}
+
+/// A disk of a layout with an EFI system partition, as any agent prepares it, and the plan.
+fn with_esp(sector: u32) -> (Model, DiskPlan) {
+    let partition = |name: &str, size| Partition {
+        name: name.into(),
+        size,
+        fs: FileSystem::Raw,
+        mount: None,
+        options: String::new(),
+    };
+    let mut plan = rackstrap_wire::testing::disk();
+    plan.layout.partitions = vec![partition("esp", Size::Bytes(MIB)), partition("b", Size::Rest)];
+    plan.layout_esp = Some(LayoutEsp {
+        partition: "esp".into(),
+        images: Vec::new(),
+    });
+    let record = Record {
+        name: plan.layout.name.clone(),
+        version: 1,
+        digest: [3; 16],
+        table: PartitionTable::Gpt,
+    };
+    let mut disk = Model::new(6 * MIB, sector);
+    let geometry = geometry::place(&plan.layout, disk.size(), sector).unwrap();
+    table::write_table(&mut disk, &plan.layout, &geometry, &record, &mut Uuid::new_v4).unwrap();
+    table::write_partition_record(&mut disk, &record, MarkerState::Final).unwrap();
+    table::write_state(&mut disk, &record, MarkerState::Final).unwrap();
+    disk.flush().unwrap();
+    disk.writes = 0;
+    (disk, plan)
+}
+
+fn put_in_layout(disk: &mut Model, plan: &DiskPlan, (image, bytes): &(EspImage, Vec<u8>)) -> Res<Installed> {
+    let mut plan = plan.clone();
+    if let Some(esp) = &mut plan.layout_esp {
+        esp.images = vec![image.clone()];
+    }
+    install_in_layout(disk, &plan, [3; 16], "x86_64", &mut |_| Ok(bytes.clone()))
+}
+
+#[test]
+fn the_partition_of_a_layout_gets_its_type_and_content_and_is_written_only_when_they_differ() {
+    for sector in [512, 4096] {
+        let (mut disk, plan) = with_esp(sector);
+        let before = entries(&mut disk);
+        assert_eq!((before[1].kind.as_str(), before[1].start), (RAW_TYPE, 2 * MIB));
+        let first = image(1, sector);
+        assert_eq!(put_in_layout(&mut disk, &plan, &first), Ok(Installed::Written));
+        let after = entries(&mut disk);
+        let of_type = |kind: &str| gptread::Entry {
+            kind: kind.into(),
+            ..before[1].clone()
+        };
+        assert_eq!(after[1], of_type(TYPE));
+        assert_eq!((&after[0], &after[2], after.len()), (&before[0], &before[2], 3));
+        assert_eq!(disk.durable[2 * MIB as usize..][..first.1.len()], first.1);
+        assert!(
+            disk.durable[ESP_AT as usize..MIB as usize]
+                .iter()
+                .all(|byte| *byte == 0),
+            "the gap"
+        );
+        assert!(both_copies_are_valid(&mut disk));
+        let writes = disk.writes;
+        assert_eq!(put_in_layout(&mut disk, &plan, &first), Ok(Installed::Same));
+        assert_eq!(disk.writes, writes, "an unchanged disk was written to");
+        assert_eq!(
+            put_in_layout(&mut disk, &plan, &image(2, sector)),
+            Ok(Installed::Written)
+        );
+        assert_eq!(entries(&mut disk), after);
+    }
+}
+
+#[test]
+fn any_power_cut_in_a_layouts_partition_leaves_a_whole_disk_and_the_next_boot_ends_the_same() {
+    let (start, plan) = with_esp(512);
+    let wanted = image(5, 512);
+    let mut end = start.clone();
+    put_in_layout(&mut end, &plan, &wanted).unwrap();
+    let old = entries(&mut start.clone());
+    for n in 0..=end.writes {
+        for kind in 0..3 {
+            let mut disk = start.clone();
+            disk.left = Some(n);
+            let _ = put_in_layout(&mut disk, &plan, &wanted);
+            let mut odd = false;
+            disk.cut(|| {
+                odd = !odd;
+                kind == 1 || kind == 2 && odd
+            });
+            let found = entries(&mut disk);
+            assert_eq!((&found[0], &found[2]), (&old[0], &old[2]), "cut at {n} ({kind})");
+            assert!(
+                matches!(found[1].kind.as_str(), TYPE | RAW_TYPE),
+                "cut at {n} ({kind}): {found:?}"
+            );
+            put_in_layout(&mut disk, &plan, &wanted).unwrap();
+            assert!(disk.durable == end.durable, "cut at {n} ({kind}): the end differs");
+        }
+    }
+}
+
+#[test]
+fn a_partition_of_another_layout_is_left_alone() {
+    let wanted = image(1, 512);
+    let refused = |change: &dyn Fn(&mut Model, &mut DiskPlan)| {
+        let (mut disk, mut plan) = with_esp(512);
+        change(&mut disk, &mut plan);
+        let (before, writes) = (disk.durable.clone(), disk.writes);
+        let failure = put_in_layout(&mut disk, &plan, &wanted).unwrap_err().to_string();
+        assert!(disk.durable == before && disk.writes == writes, "{failure}");
+        failure
+    };
+    // The same partitions, of a layout without `esp` that has the same name and version.
+    let (mut disk, plan) = with_esp(512);
+    let mut asked = plan.clone();
+    asked.layout_esp.as_mut().unwrap().images = vec![wanted.0.clone()];
+    let mut fetch = |_: &EspImage| Ok(wanted.1.clone());
+    let failure = install_in_layout(&mut disk, &asked, [4; 16], "x86_64", &mut fetch).unwrap_err();
+    assert!(failure.to_string().contains("raise the layout's version"), "{failure}");
+    assert_eq!(disk.writes, 0);
+
+    let said = refused(&|_, plan| plan.layout.partitions[0].size = Size::Bytes(2 * MIB));
+    assert!(said.contains("left alone"), "{said}");
+    let said = refused(&|_, plan| plan.layout.partitions.swap(0, 1));
+    assert!(said.contains("left alone"), "{said}");
+    let said = refused(&|_, plan| plan.layout.partitions[0].size = Size::Rest);
+    assert!(said.contains("fixed size"), "{said}");
+    let said = refused(&|disk, _| disk.write_at(0, &[0; 512]).and_then(|()| disk.flush()).unwrap());
+    assert!(said.contains("sector 0 was changed"), "{said}");
+    // What the server sends is bounded and checked.
+    let (mut disk, plan) = with_esp(512);
+    for size in [0, 1, (MIB as u32) + 4096, u32::MAX] {
+        let mut bad = wanted.clone();
+        bad.0.size = size;
+        assert!(put_in_layout(&mut disk, &plan, &bad).is_err(), "{size}");
+    }
+    let mut bad = wanted.clone();
+    bad.1[9] ^= 1;
+    assert!(
+        put_in_layout(&mut disk, &plan, &bad)
+            .unwrap_err()
+            .to_string()
+            .contains("damaged")
+    );
+    assert_eq!(disk.writes, 0);
+    // Another architecture, and a server that lacks the loaders.
+    let other = EspImage {
+        arch: "aarch64".into(),
+        ..wanted.0.clone()
+    };
+    assert_eq!(
+        put_in_layout(&mut disk, &plan, &(other, wanted.1.clone())),
+        Ok(Installed::NotFor)
+    );
 }

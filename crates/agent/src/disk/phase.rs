@@ -417,7 +417,10 @@ fn disk_node(name: &str) -> Res<PathBuf> {
 }
 
 /// Reads the plan's digest.
-fn digest(hex: &str) -> Res<[u8; 16]> {
+///
+/// # Errors
+/// It is not 32 hex digits.
+pub fn digest(hex: &str) -> Res<[u8; 16]> {
     let bytes = hex.as_bytes();
     let digit = |b: u8| (b as char).to_digit(16);
     let pairs = bytes

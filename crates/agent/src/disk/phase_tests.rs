@@ -124,6 +124,7 @@ fn plan(table: PartitionTable, version: u32) -> DiskPlan {
         again: false,
         loader: None,
         esp: Vec::new(),
+        layout_esp: None,
     }
 }
 

@@ -89,6 +89,7 @@ fn plan(table: PartitionTable, version: u32, wipe: Wipe) -> DiskPlan {
         again: false,
         loader: None,
         esp: Vec::new(),
+        layout_esp: None,
     }
 }
 

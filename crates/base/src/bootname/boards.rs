@@ -42,6 +42,7 @@ pub(super) fn pxelinux(name: &str) -> Option<BootName<'_>> {
             failed,
             locked: false,
             arch: None,
+            on_disk: None,
         }));
     }
     match hexadecimal(rest) || rest == "default" || rest.starts_with("default-") {
@@ -58,6 +59,7 @@ fn by_address() -> BootName<'static> {
         failed: "",
         locked: false,
         arch: None,
+        on_disk: None,
     })
 }
 
@@ -101,6 +103,7 @@ mod tests {
             failed,
             locked: false,
             arch: None,
+            on_disk: None,
         }))
     }
 

@@ -14,6 +14,9 @@ fn replay(name: &str, world: &World, offered: [u8; 4]) -> String {
         for (from, to) in [
             ([54, 4, 10, 77, 0, 1], [10, 5, 0, 1]),
             ([50, 4, 10, 77, 200, 30], offered),
+            // Against QEMU's own network.
+            ([54, 4, 10, 0, 2, 2], [10, 5, 0, 1]),
+            ([50, 4, 10, 0, 2, 15], offered),
         ] {
             if let Some(at) = bytes.windows(6).position(|w| w == from) {
                 bytes[at + 2..at + 6].copy_from_slice(&to);
@@ -35,6 +38,36 @@ fn captures_of_a_node() {
     ] {
         golden(&format!("node {name}"), &replay(name, &world, [10, 5, 1, 3]));
     }
+}
+
+/// GRUB on a disk is told where the server is, and no file.
+#[test]
+fn grub_on_a_disk() {
+    let world = World::with(&[("52:54:00:12:34:56", "r01n03", "10.5.1.3")]);
+    let text = replay("uefi-grub-on-disk", &world, [10, 5, 1, 3]);
+    golden("node uefi-grub-on-disk", &text);
+    // What another client asks for differs, or names it.
+    let of = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = requests("uefi-grub-on-disk").remove(1);
+        change(&mut bytes);
+        crate::request::Request::parse(&bytes).unwrap().grub
+    };
+    assert!(of(&|_| {}));
+    let list = |bytes: &[u8]| bytes.windows(2).position(|w| w == [55, 8]).unwrap();
+    assert!(!of(&|bytes| {
+        let at = list(bytes);
+        bytes[at + 2] = 28;
+    }));
+    assert!(!of(&|bytes| {
+        let at = list(bytes) + 10;
+        bytes[at..at + 6].copy_from_slice(&[12, 3, b'a', b'b', b'c', 255]);
+    }));
+    // Without Debian's further option.
+    assert!(of(&|bytes| {
+        let at = list(bytes);
+        bytes[at + 1] = 7;
+        bytes[at + 9] = 255;
+    }));
 }
 
 #[test]

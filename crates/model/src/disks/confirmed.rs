@@ -51,6 +51,7 @@ impl Confirmed {
                 layout: plan.layout.clone(),
                 digest: plan.digest.clone(),
                 wipe: plan.wipe,
+                esp: plan.layout_esp.is_some(),
             };
             confirmed.layouts.insert(policy.layout.name.clone(), policy);
         }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    disks::DiskOrder,
+    disks::{Confirmed, DiskOrder},
     testing::{example, node},
 };
 use rackstrap_base::clock::Timestamp;
@@ -247,4 +247,30 @@ fn an_order_is_shown_for_every_record_of_the_disk() {
     let effect = disk_effect(&ours, &node("r01n01"), Some(&ordered(false, blank))).unwrap();
     assert!(!effect.loses_data() && !effect.needs_consent());
     assert_eq!(told(&ours, &ordered(true, NodeDisk::default())).0, EffectKind::Ordered);
+}
+
+#[test]
+fn an_efi_system_partition_changes_a_layout_and_rules_from_before_have_none() {
+    let old = example(|text| text);
+    let with_esp = |version: &str| {
+        let lines = format!("\nversion = {version}\nesp = \"16MiB\"\n");
+        example(move |text| text.replace("\nversion = 1\n", &lines))
+    };
+    let disk = marked(&old);
+    let raised = disk_effect(&with_esp("2"), &node("r01n01"), Some(&disk)).unwrap();
+    assert!(raised.loses_data(), "the disk is prepared anew");
+    let forgotten = disk_effect(&with_esp("1"), &node("r01n01"), Some(&disk)).unwrap();
+    assert!(
+        !forgotten.loses_data() && forgotten.kind == EffectKind::Changed,
+        "{forgotten:?}"
+    );
+    // As the release before wrote them.
+    let text = serde_json::to_string(&Confirmed::of(&old)).unwrap();
+    assert!(!text.contains("esp"), "{text}");
+    assert_eq!(serde_json::from_str::<Confirmed>(&text).unwrap(), Confirmed::of(&old));
+    let text = serde_json::to_string(&Confirmed::of(&with_esp("2"))).unwrap();
+    assert_eq!(
+        serde_json::from_str::<Confirmed>(&text).unwrap(),
+        Confirmed::of(&with_esp("2"))
+    );
 }
