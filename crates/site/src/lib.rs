@@ -13,6 +13,7 @@ mod layout;
 mod loader;
 mod meant;
 mod mount;
+mod naming;
 mod profile;
 mod section;
 mod server;

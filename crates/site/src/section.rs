@@ -12,11 +12,20 @@ use toml::{
 };
 
 /// All keys of all sections. Unknown keys are refused and suggestions are made by this list.
-pub(super) const KEYS: [(&str, &[&str]); 13] = [
+pub(super) const KEYS: [(&str, &[&str]); 14] = [
     (
         "[cluster]",
-        &["name", "domain", "node-name", "node-address", "reserved"],
+        &[
+            "name",
+            "domain",
+            "node-name",
+            "node-address",
+            "range",
+            "reserved",
+            "naming",
+        ],
     ),
+    ("[[cluster.naming]]", &["node-name", "node-address", "range"]),
     (
         "[server]",
         &[
