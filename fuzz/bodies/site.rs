@@ -21,11 +21,13 @@ pub fn run(input: &[u8]) -> bool {
         Err(other) => panic!("nothing was to be read: {other}"),
         Ok((site, _)) => {
             let naming = &site.cluster.naming;
-            let name = naming.example();
-            let address = naming
-                .name_to_address(&name)
-                .expect("the first position has an address");
-            assert_eq!(naming.address_to_name(address), Some(name));
+            for pattern in naming.patterns() {
+                let name = pattern.example();
+                let address = naming
+                    .name_to_address(&name)
+                    .expect("the first position has an address");
+                assert_eq!(naming.address_to_name(address), Some(name));
+            }
             for subnet in &site.subnets {
                 if let Some((first, last)) = subnet.pool {
                     assert!(first <= last && subnet.network.contains(&first) && subnet.network.contains(&last));

@@ -1,5 +1,6 @@
 //! `rackstrap check`: whether the site file is valid, and whether nodes can boot from this machine.
 
+use super::names;
 use crate::{
     http::script::Scripts,
     preflight::{self, Finding},
@@ -208,15 +209,7 @@ fn add_warnings(text: &mut String, warnings: &[Diagnostic]) {
 
 /// A summary of the file in a few lines.
 fn summary(site: &Site) -> String {
-    let naming = &site.cluster.naming;
-    let first = naming.first_address(Default::default(), &site.cluster.reserved);
-    let first = first.and_then(|a| Some(format!(", the first node is {} at {a}", naming.address_to_name(a)?)));
-    let mut text = format!(
-        "  names     {} at {}{}\n",
-        naming.name_pattern(),
-        naming.address_pattern(),
-        first.unwrap_or_default()
-    );
+    let mut text = names::summary(site);
     for subnet in &site.subnets {
         let by = subnet
             .interface
@@ -334,8 +327,9 @@ fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>, tree
             "cluster": {
                 "name": site.cluster.name,
                 "domain": site.cluster.domain,
-                "node-name": site.cluster.naming.name_pattern(),
-                "node-address": site.cluster.naming.address_pattern(),
+                "node-name": site.cluster.naming.patterns()[0].name_pattern(),
+                "node-address": site.cluster.naming.patterns()[0].address_pattern(),
+                "naming": names::json(site),
                 "reserved": site.cluster.reserved,
             },
             "subnets": site.subnets.iter().map(|s| json!({

@@ -1,6 +1,7 @@
 //! The commands that need parts of the daemon. All others are in the package `rackstrap-cli`, which depends on no engine.
 
 mod check;
+mod names;
 mod serve;
 
 use anyhow::Result;

@@ -46,6 +46,14 @@ fn elevation(world: &World, filling: &Filling, state: impl Fn(&str) -> NodeState
     let (site, session) = (&world.site, &filling.session);
     let naming = &site.cluster.naming;
     let first = naming.position_in(&session.rack, None).ok();
+    // A rack of one number may have tens of thousands of positions, of which few are shown.
+    let nodes = world
+        .inventory
+        .iter()
+        .filter(|node| naming.rack_of(&node.name) == session.rack);
+    let mut left = nodes.count() + usize::from(filling.next.is_some());
+    let mut ahead = AHEAD;
+    let matters = |slot: &api::Slot| matches!(slot.what, SlotState::Node | SlotState::Next);
     let mut slots: Vec<api::Slot> = std::iter::successors(first, |name| naming.after(name))
         .map(|name| {
             let node = world.inventory.get(&name);
@@ -64,8 +72,16 @@ fn elevation(world: &World, filling: &Filling, state: impl Fn(&str) -> NodeState
                 name,
             }
         })
+        .take_while(|slot| {
+            match (left, matters(slot)) {
+                (0, _) if ahead == 0 => return false,
+                (0, _) => ahead -= 1,
+                (_, true) => left -= 1,
+                (_, false) => {}
+            }
+            true
+        })
         .collect();
-    let matters = |slot: &api::Slot| matches!(slot.what, SlotState::Node | SlotState::Next);
     let end = slots.iter().rposition(matters).map_or(0, |last| last + 1 + AHEAD);
     slots.truncate(end);
     api::Elevation {

@@ -1,150 +1,142 @@
-//! Names <-> addresses by the two patterns of the site file.
+//! Names <-> addresses by the patterns of the site file.
 //!
 //! A pattern is plain text with variables in braces: `r{rack:02}n{slot:02}` and `10.5.{rack}.{slot}`.
-//! Every variable stands in both patterns and fills one whole octet of the address, so a name
-//! determines an address and an address a name. [`Naming::new`] refuses patterns that do not.
+//! Every variable stands in both patterns and fills one octet of the address, with an offset if it has one (`{n+20}`), or two
+//! octets as a quotient and a remainder, so a name determines an address and an address a name. [`Pattern::new`] refuses patterns
+//! that do not. A site may have several; [`Naming::of`] refuses those that share a name or an address.
 
+mod error;
+mod meet;
+mod parse;
 mod pattern;
+mod spread;
 #[cfg(test)]
 mod tests;
 
-pub use pattern::{PatternError, PatternKind};
+pub use error::NamingError;
+pub use parse::{PatternError, PatternKind};
+pub use pattern::Pattern;
 
 use ipnet::Ipv4Net;
-use pattern::{Octet, Segment};
-use rackstrap_base::text::quoted;
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, sync::Arc};
 
-/// `node-name` and `node-address`, proven to convert both ways.
+/// More patterns than this are an error: each is compared with each.
+pub const MOST_PATTERNS: usize = 16;
+
+/// The patterns of a site, proven to convert both ways, and to share neither names nor addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Naming {
-    name_pattern: String,
-    address_pattern: String,
-    segments: Vec<Segment>,
-    octets: [Octet; 4],
-    variables: Vec<Variable>,
+    /// At least one.
+    patterns: Arc<[Pattern]>,
 }
 
-/// A variable of the patterns, and the values that it may take.
+/// A variable of a pattern, and the values that it may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variable {
     /// Name, `rack`.
     pub name: String,
-    /// Smallest value: positions count from 1.
-    pub min: u8,
-    /// Largest value: 254 in the last octet (an address ending in .255 looks like a broadcast), 255 elsewhere.
-    pub max: u8,
+    /// Smallest value: positions count from 1, unless the pattern's range says otherwise.
+    pub min: u32,
+    /// Largest value. By default the last one that has an address: 254 in the last octet (an address ending in .255 looks like a
+    /// broadcast), 255 elsewhere.
+    pub max: u32,
 }
 
-/// Why a text is not a node name, or why no node may have that name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NamingError {
-    /// It does not follow the pattern.
-    #[error("'{name}' is not a node name here: names follow {pattern}, such as {example}")]
-    NoMatch {
-        /// What was given, shortened and escaped.
-        name: String,
-        /// The pattern of the site.
-        pattern: String,
-        /// A name that would do.
-        example: String,
-    },
-    /// It is another spelling of a name: `r1n3`, `R01N03`, `r01n03.cluster.example`.
-    #[error("'{name}' is not a node name here: names follow {pattern}; did you mean {canonical}?")]
-    Spelling {
-        /// What was given, shortened and escaped.
-        name: String,
-        /// The pattern of the site.
-        pattern: String,
-        /// The one spelling that is a name.
-        canonical: String,
-    },
-    /// A number is out of its range.
-    #[error("'{name}' is not a node name here: {variable} is {value}, and goes from {min} to {max}")]
-    Range {
-        /// What was given, shortened and escaped.
-        name: String,
-        /// Name of the variable of the pattern that holds the number.
-        variable: String,
-        /// The number in the name.
-        value: u32,
-        /// The smallest number that the pattern allows.
-        min: u8,
-        /// The largest number that the pattern allows.
-        max: u8,
-    },
-    /// The address that belongs to the name is reserved.
-    #[error(
-        "no node can be called {name}: its address {address} is in the reserved range {range}; \
-         choose another position, or change 'reserved' in [cluster]"
-    )]
-    Reserved {
-        /// The node name, which fits the pattern.
-        name: String,
-        /// The IP address that the pattern gives this name.
-        address: Ipv4Addr,
-        /// The range of `reserved` that holds it.
-        range: Ipv4Net,
-    },
-    /// The address that belongs to the name is in none of the site's networks.
-    #[error(
-        "no node can be called {name}: its address {address} is in no [[subnet]] of the site file; \
-         choose another position, or add the subnet"
-    )]
-    NoSubnet {
-        /// The node name, which fits the pattern.
-        name: String,
-        /// The IP address that the pattern gives this name.
-        address: Ipv4Addr,
-    },
-    /// The address that belongs to the name is not one that a host may have.
-    #[error("no node can be called {name}: {address} is the {what} of {network}; choose another position")]
-    Taken {
-        /// The node name, which fits the pattern.
-        name: String,
-        /// The IP address that the pattern gives this name.
-        address: Ipv4Addr,
-        /// `network address` or `broadcast address`.
-        what: &'static str,
-        /// The subnet of the site file that the address is in.
-        network: Ipv4Net,
-    },
+/// Two patterns that share a name or an address, by their indexes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Clash {
+    /// The pattern that is first in the file.
+    pub first: usize,
+    /// The other one.
+    pub second: usize,
+    /// What they share.
+    pub kind: PatternKind,
+    /// What they share, with an example.
+    pub message: String,
 }
 
 impl Naming {
-    /// Proves that the two patterns convert both ways.
+    /// A naming of one pattern, whose variables count from 1.
     ///
     /// # Errors
-    /// Everything that is wrong with them, each with its place inside the pattern and what to write instead.
+    /// Those of [`Pattern::new`].
     pub fn new(name_pattern: &str, address_pattern: &str) -> Result<Self, Vec<PatternError>> {
-        let parsed = pattern::parse(name_pattern, address_pattern)?;
         Ok(Naming {
-            name_pattern: name_pattern.to_owned(),
-            address_pattern: address_pattern.to_owned(),
-            segments: parsed.segments,
-            octets: parsed.octets,
-            variables: parsed.variables,
+            patterns: [Pattern::new(name_pattern, address_pattern, &[])?].into(),
         })
     }
 
-    /// `node-name` as it was written.
-    pub fn name_pattern(&self) -> &str {
-        &self.name_pattern
+    /// A naming of several patterns: at least one, at most [`MOST_PATTERNS`].
+    ///
+    /// # Errors
+    /// The pairs that share a name or an address.
+    pub fn of(patterns: Vec<Pattern>) -> Result<Self, Vec<Clash>> {
+        let mut clashes = Vec::new();
+        for (second, other) in patterns.iter().enumerate() {
+            for (first, one) in patterns[..second].iter().enumerate() {
+                let mut clash = |kind, message| {
+                    clashes.push(Clash {
+                        first,
+                        second,
+                        kind,
+                        message,
+                    });
+                };
+                if let Some(name) = meet::name(one, other) {
+                    let message = format!(
+                        "{name} would be a name by '{}' and by '{}'",
+                        one.name_pattern(),
+                        other.name_pattern()
+                    );
+                    clash(PatternKind::Name, message);
+                }
+                if let Some(address) = meet::address(one, other) {
+                    let named = |pattern: &Pattern| pattern.address_to_name(address).unwrap_or_default();
+                    let message = format!("{} and {} would both have {address}", named(one), named(other));
+                    clash(PatternKind::Address, message);
+                }
+            }
+        }
+        match clashes.is_empty() {
+            true => Ok(Naming {
+                patterns: patterns.into(),
+            }),
+            false => Err(clashes),
+        }
     }
 
-    /// `node-address` as it was written.
-    pub fn address_pattern(&self) -> &str {
-        &self.address_pattern
+    /// All patterns, in the order of the file.
+    pub fn patterns(&self) -> &[Pattern] {
+        &self.patterns
     }
 
-    /// The variables, in the order of the name.
-    pub fn variables(&self) -> &[Variable] {
-        &self.variables
+    /// `node-name` as it was written; of several patterns all, for messages.
+    pub fn name_pattern(&self) -> String {
+        self.listed(Pattern::name_pattern)
+    }
+
+    /// `node-address` as it was written; of several patterns all, for messages.
+    pub fn address_pattern(&self) -> String {
+        self.listed(Pattern::address_pattern)
+    }
+
+    fn listed(&self, of: impl Fn(&Pattern) -> &str) -> String {
+        self.patterns.iter().map(of).collect::<Vec<_>>().join(" or ")
     }
 
     /// The name of the first position, `r01n01`.
     pub fn example(&self) -> String {
-        self.format(&vec![1; self.variables.len()])
+        self.patterns.first().map(Pattern::example).unwrap_or_default()
+    }
+
+    /// The racks of the first positions of all patterns, `r01`, as examples in messages.
+    pub fn example_racks(&self) -> String {
+        let racks: Vec<String> = self
+            .patterns
+            .iter()
+            .map(|pattern| self.rack_of(&pattern.example()).to_owned())
+            .collect();
+        racks.join(" or ")
     }
 
     /// The first position of `rack`, which is a name without what its last variable makes of it: `r03n01` of `r03`.
@@ -153,213 +145,102 @@ impl Naming {
     /// # Errors
     /// Both together are not a name.
     pub fn position_in(&self, rack: &str, from: Option<&str>) -> Result<String, NamingError> {
-        let example = self.example();
-        let name = match from {
-            Some(from) => format!("{rack}{from}"),
-            None => format!("{rack}{}", &example[self.tail_at(&example)..]),
+        if let Some(from) = from {
+            let name = format!("{rack}{from}");
+            return self.values(&name).map(|_| name);
+        }
+        let first = |pattern: &Pattern| {
+            let example = pattern.example();
+            format!(
+                "{rack}{}",
+                &example[pattern.tail_at(&example, self.is_cut_between(pattern))..]
+            )
         };
+        let all = || self.patterns.iter().map(|pattern| (pattern, first(pattern)));
+        let found = all()
+            .find(|(pattern, name)| pattern.is_name(name))
+            .or_else(|| all().next());
+        let name = found.map(|(_, name)| name).unwrap_or_default();
         self.values(&name).map(|_| name)
     }
 
-    /// `name` without its last variable and the text before it: the rack that it is in, `r03` of `r03n07`.
+    /// `name` without its last variable and the text before it: the rack that it is in, `r03` of `r03n07`. Where a site has
+    /// several patterns, a name with one variable keeps the text, which tells the patterns apart: `gpu-` of `gpu-7`.
     pub fn rack_of<'a>(&self, name: &'a str) -> &'a str {
-        &name[..self.tail_at(name).min(name.len())]
+        let owner = self.patterns.iter().find(|pattern| pattern.is_name(name));
+        match owner.or(self.patterns.first()) {
+            Some(pattern) => &name[..pattern.tail_at(name, self.is_cut_between(pattern)).min(name.len())],
+            None => name,
+        }
+    }
+
+    fn is_cut_between(&self, pattern: &Pattern) -> bool {
+        self.patterns.len() == 1 || pattern.variables.len() > 1
     }
 
     /// The position after `name` in its rack; none behind the last one.
     pub fn after(&self, name: &str) -> Option<String> {
-        let mut values = self.values(name).ok()?;
-        let last = self.segments.iter().rev().find_map(|segment| match segment {
-            Segment::Variable { index, .. } => Some(*index),
-            Segment::Literal(_) => None,
-        })?;
+        let (pattern, mut values) = self.values(name).ok()?;
+        let last = pattern.last()?;
         values[last] += 1;
-        (values[last] <= u32::from(self.variables[last].max)).then(|| self.format(&values))
+        let next = pattern.format(&values);
+        // The rack may continue by another pattern, whose range begins there.
+        let exists = values[last] <= pattern.variables[last].max || self.values(&next).is_ok();
+        exists.then_some(next)
     }
 
-    /// Where the last variable of a name, with the text between it and the one before, begins.
-    fn tail_at(&self, name: &str) -> usize {
-        let digits = |text: &str| text.bytes().rev().take_while(u8::is_ascii_digit).count();
-        // Text behind the last variable, such as `-ib`, belongs to the tail as well.
-        let suffix: usize = match self.segments.last() {
-            Some(Segment::Literal(text)) if !self.variables.is_empty() => text.len(),
-            _ => 0,
-        };
-        let end = name.len().saturating_sub(suffix);
-        let number = end - name.get(..end).map_or(0, digits);
-        let between = self
-            .segments
-            .iter()
-            .rev()
-            .skip_while(|segment| matches!(segment, Segment::Literal(_)))
-            .nth(1);
-        match between {
-            Some(Segment::Literal(text)) => number.saturating_sub(text.len()),
-            _ => number,
-        }
-    }
-
-    /// The address that belongs to `name`, which must be spelt exactly as the pattern does.
+    /// The address that belongs to `name`, which must be spelt exactly as a pattern does.
     /// Reserved ranges are not looked at: see `Site::address_of` of the site file.
     ///
     /// # Errors
     /// [`NamingError::NoMatch`], [`NamingError::Spelling`] or [`NamingError::Range`].
     pub fn name_to_address(&self, name: &str) -> Result<Ipv4Addr, NamingError> {
-        self.values(name).map(|values| self.address(&values))
+        self.values(name).map(|(pattern, values)| pattern.address(&values))
     }
 
-    /// The name that belongs to `address`; none if it does not follow the pattern.
+    /// The name that belongs to `address`; none if it does not follow a pattern.
     pub fn address_to_name(&self, address: Ipv4Addr) -> Option<String> {
-        let mut values = vec![0; self.variables.len()];
-        for (octet, byte) in self.octets.iter().zip(address.octets()) {
-            match *octet {
-                Octet::Fixed(fixed) if fixed == byte => {}
-                Octet::Variable(i) if (self.variables[i].min..=self.variables[i].max).contains(&byte) => {
-                    values[i] = u32::from(byte);
-                }
-                _ => return None,
-            }
-        }
-        Some(self.format(&values))
+        self.patterns
+            .iter()
+            .find_map(|pattern| pattern.address_to_name(address))
     }
 
     /// Where `name` is: each variable with its value, in the order of the name. Sorts as racks do
     /// (`r99n01` before `r100n01`). None if it is not a name.
-    pub fn position(&self, name: &str) -> Option<Vec<(&str, u8)>> {
-        let values = self.values(name).ok()?;
-        let narrow = |value: u32| u8::try_from(value).ok();
-        self.variables
-            .iter()
-            .zip(values)
-            .map(|(variable, value)| Some((variable.name.as_str(), narrow(value)?)))
-            .collect()
+    pub fn position(&self, name: &str) -> Option<Vec<(&str, u32)>> {
+        let (pattern, values) = self.values(name).ok()?;
+        let names = pattern.variables.iter().map(|variable| variable.name.as_str());
+        Some(names.zip(values).collect())
     }
 
     /// The lowest node address inside `within` that is in none of `except`; none if all are taken.
-    ///
-    /// Works on whole networks (a network is a range in each octet, and so is the pattern), so it
-    /// costs a few dozen steps per entry of `except` however many positions there are.
     pub fn first_address(&self, within: Ipv4Net, except: &[Ipv4Net]) -> Option<Ipv4Addr> {
-        let first = self.lowest_in(within)?;
-        if except.iter().any(|hole| hole.contains(&within)) {
-            return None;
-        }
-        if !except.iter().any(|hole| within.contains(hole)) {
-            return Some(first);
-        }
-        let halves = within.subnets(within.prefix_len() + 1).ok()?;
-        halves.into_iter().find_map(|half| self.first_address(half, except))
+        let all = self
+            .patterns
+            .iter()
+            .filter_map(|pattern| pattern.first_address(within, except));
+        all.min()
     }
 
-    fn lowest_in(&self, within: Ipv4Net) -> Option<Ipv4Addr> {
-        let (from, to) = (within.network().octets(), within.broadcast().octets());
-        let mut lowest = [0; 4];
-        for (i, octet) in self.octets.iter().enumerate() {
-            let (min, max) = match *octet {
-                Octet::Fixed(fixed) => (fixed, fixed),
-                Octet::Variable(v) => (self.variables[v].min, self.variables[v].max),
-            };
-            lowest[i] = min.max(from[i]);
-            if lowest[i] > max.min(to[i]) {
-                return None;
-            }
-        }
-        Some(lowest.into())
-    }
-
-    fn values(&self, name: &str) -> Result<Vec<u32>, NamingError> {
-        let shown = || shorten(name);
-        let pattern = || self.name_pattern.clone();
-        if let Some(values) = self.read(name) {
-            self.check_ranges(name, &values)?;
-            let canonical = self.format(&values);
-            return match canonical == name {
-                true => Ok(values),
-                false => Err(NamingError::Spelling {
-                    name: shown(),
-                    pattern: pattern(),
-                    canonical,
-                }),
-            };
-        }
-        // What people type for a name: capitals, blanks around it, the domain behind it.
-        let likely = name.trim().split('.').next().unwrap_or_default().to_ascii_lowercase();
-        if let Some(values) = self.read(&likely)
-            && self.check_ranges(name, &values).is_ok()
-        {
-            return Err(NamingError::Spelling {
-                name: shown(),
-                pattern: pattern(),
-                canonical: self.format(&values),
-            });
-        }
-        Err(NamingError::NoMatch {
-            name: shown(),
-            pattern: pattern(),
-            example: self.example(),
-        })
-    }
-
-    /// Reads a name with any number of leading zeros.
-    fn read(&self, name: &str) -> Option<Vec<u32>> {
-        let mut rest = name;
-        let mut values = vec![0; self.variables.len()];
-        for segment in &self.segments {
-            match segment {
-                Segment::Literal(text) => rest = rest.strip_prefix(text.as_str())?,
-                Segment::Variable { index, width, exact } => {
-                    let all = rest.bytes().take_while(u8::is_ascii_digit).count();
-                    let digits = if *exact { *width } else { all };
-                    // Nine digits fit 32 bits; no value has more than `width` or three.
-                    if digits == 0 || digits > 9 || digits > all {
-                        return None;
-                    }
-                    values[*index] = rest[..digits].parse().ok()?;
-                    rest = &rest[digits..];
-                }
-            }
-        }
-        rest.is_empty().then_some(values)
-    }
-
-    fn check_ranges(&self, name: &str, values: &[u32]) -> Result<(), NamingError> {
-        for (variable, &value) in self.variables.iter().zip(values) {
-            if value < u32::from(variable.min) || value > u32::from(variable.max) {
-                return Err(NamingError::Range {
-                    name: shorten(name),
-                    variable: variable.name.clone(),
-                    value,
-                    min: variable.min,
-                    max: variable.max,
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn format(&self, values: &[u32]) -> String {
-        let mut name = String::new();
-        for segment in &self.segments {
-            match segment {
-                Segment::Literal(text) => name.push_str(text),
-                Segment::Variable { index, width, .. } => name.push_str(&format!("{:01$}", values[*index], width)),
-            }
-        }
-        name
-    }
-
-    /// `values` are in range.
-    fn address(&self, values: &[u32]) -> Ipv4Addr {
-        let octet = |octet: &Octet| match *octet {
-            Octet::Fixed(fixed) => fixed,
-            Octet::Variable(i) => values[i] as u8,
+    /// The pattern that `name` follows, with its numbers; or the most helpful of the reasons why it follows none.
+    fn values(&self, name: &str) -> Result<(&Pattern, Vec<u32>), NamingError> {
+        let mut best: Option<NamingError> = None;
+        let rank = |error: &NamingError| match error {
+            NamingError::Spelling { .. } => 2,
+            NamingError::Range { .. } => 1,
+            _ => 0,
         };
-        let [a, b, c, d] = &self.octets;
-        Ipv4Addr::new(octet(a), octet(b), octet(c), octet(d))
+        for pattern in &*self.patterns {
+            match pattern.values(name, || self.name_pattern()) {
+                Ok(values) => return Ok((pattern, values)),
+                Err(error) if best.as_ref().is_none_or(|best| rank(&error) > rank(best)) => best = Some(error),
+                Err(_) => {}
+            }
+        }
+        Err(best.unwrap_or_else(|| NamingError::NoMatch {
+            name: String::new(),
+            pattern: self.name_pattern(),
+            example: self.example(),
+        }))
     }
-}
-
-/// Names come from command lines, scripts and packets: what is shown of them is short and harmless.
-fn shorten(text: &str) -> String {
-    quoted(text, 64)
 }

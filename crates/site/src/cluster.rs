@@ -3,11 +3,11 @@
 use super::{
     Cluster,
     diagnostic::{Report, quote},
+    naming,
     section::Section,
     vars,
 };
 use ipnet::Ipv4Net;
-use rackstrap_hostlist::naming::{Naming, PatternKind};
 use std::{net::Ipv4Addr, ops::Range};
 
 pub(super) const EXAMPLE: &str =
@@ -19,7 +19,8 @@ const MOST_RESERVED: usize = 256;
 /// The checked section, with the places of values that other checks refer to.
 pub(super) struct Read {
     pub value: Cluster,
-    pub node_address: Range<usize>,
+    /// The places of `node-address`, in the order of the naming's patterns.
+    pub node_addresses: Vec<Range<usize>>,
 }
 
 pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
@@ -48,38 +49,12 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
     }
 
     let vars = vars::read(report, section);
-    section.require(report, "node-name", "\"r{rack:02}n{slot:02}\"");
-    section.require(report, "node-address", "\"10.5.{rack}.{slot}\"");
-    let node_name = section.string(report, "node-name", "\"r{rack:02}n{slot:02}\"")?;
-    let node_address = section.string(report, "node-address", "\"10.5.{rack}.{slot}\"")?;
-    let naming = match Naming::new(node_name.get_ref(), node_address.get_ref()) {
-        Ok(naming) => naming,
-        Err(errors) => {
-            for error in errors {
-                let pattern = match error.pattern {
-                    PatternKind::Name => &node_name,
-                    PatternKind::Address => &node_address,
-                };
-                // If the string is plainly quoted, the caret can point at the wrong characters inside it.
-                let span = pattern.span();
-                let plain = report
-                    .source(&span)
-                    .get(1..)
-                    .is_some_and(|s| s.starts_with(pattern.get_ref().as_str()));
-                let at = match plain && !error.at.is_empty() {
-                    true => span.start + 1 + error.at.start..span.start + 1 + error.at.end,
-                    false => span,
-                };
-                report.error(at, format!("{}: {}", error.pattern, error.message), error.help);
-            }
-            return None;
-        }
-    };
+    let written = naming::read(report, section)?;
     Some(Read {
         value: Cluster {
             name: name.map_or_else(|| super::DEFAULT_CLUSTER.to_owned(), |n| n.into_inner()),
             domain: domain.map(|d| d.into_inner()).unwrap_or_default(),
-            naming,
+            naming: written.naming,
             reserved: reserved
                 .into_iter()
                 .take(MOST_RESERVED)
@@ -87,7 +62,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
                 .collect(),
             vars,
         },
-        node_address: node_address.span(),
+        node_addresses: written.node_addresses,
     })
 }
 

@@ -15,6 +15,7 @@ mod layout;
 mod loader;
 mod meant;
 mod mount;
+mod naming;
 mod own;
 mod profile;
 mod section;

@@ -12,7 +12,7 @@ use toml::{
 };
 
 /// All keys of all sections. Unknown keys are refused and suggestions are made by this list.
-pub(super) const KEYS: [(&str, &[&str]); 13] = [
+pub(super) const KEYS: [(&str, &[&str]); 14] = [
     (
         "[cluster]",
         &[
@@ -20,11 +20,14 @@ pub(super) const KEYS: [(&str, &[&str]); 13] = [
             "domain",
             "node-name",
             "node-address",
+            "range",
             "reserved",
+            "naming",
             vars::VARS,
             vars::SECRETS,
         ],
     ),
+    ("[[cluster.naming]]", &["node-name", "node-address", "range"]),
     (
         "[server]",
         &[

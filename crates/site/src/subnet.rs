@@ -9,6 +9,7 @@ use super::{
 use ipnet::{Ipv4Net, Ipv4Subnets};
 use rackstrap_base::subnet::{DhcpPart, Subnet};
 use rackstrap_base::words::closest;
+use rackstrap_hostlist::naming::Pattern;
 use std::{net::Ipv4Addr, ops::Range};
 use toml::Spanned;
 
@@ -387,30 +388,32 @@ pub(super) fn check_all(report: &mut Report<'_>, subnets: &[Read], cluster: &clu
     }
 
     let networks: Vec<Ipv4Net> = subnets.iter().map(|s| s.value.network).collect();
-    let at = cluster.node_address.clone();
-    let named = |address: Ipv4Addr| naming.address_to_name(address).unwrap_or_default();
-    if !networks
-        .iter()
-        .any(|net| naming.first_address(*net, reserved).is_some())
-    {
-        let message = match naming.first_address(Ipv4Net::default(), reserved) {
-            Some(address) => format!("no node address is in a subnet: {} would be {address}", named(address)),
-            None => "all node addresses are reserved".to_owned(),
-        };
-        let help = "choose node-address so that addresses are in a [[subnet]] and not all in 'reserved'";
-        report.error(at, message, help);
-        return;
-    }
     let outside: Vec<Ipv4Net> = networks.iter().chain(reserved).copied().collect();
-    if let Some(address) = naming.first_address(Ipv4Net::default(), &outside) {
-        let message = format!(
-            "not every node address is in a subnet: {} would be {address}",
-            named(address)
-        );
-        report.warn(
-            at,
-            message,
-            "such nodes are refused when they are added; enlarge a subnet to allow them",
-        );
+    let named = |pattern: &Pattern, address: Ipv4Addr| pattern.address_to_name(address).unwrap_or_default();
+    for (pattern, at) in naming.patterns().iter().zip(&cluster.node_addresses) {
+        if !networks
+            .iter()
+            .any(|net| pattern.first_address(*net, reserved).is_some())
+        {
+            let message = match pattern.first_address(Ipv4Net::default(), reserved) {
+                Some(address) => format!(
+                    "no node address is in a subnet: {} would be {address}",
+                    named(pattern, address)
+                ),
+                None => "all node addresses are reserved".to_owned(),
+            };
+            let help = "choose node-address so that addresses are in a [[subnet]] and not all in 'reserved'";
+            report.error(at.clone(), message, help);
+        } else if let Some(address) = pattern.first_address(Ipv4Net::default(), &outside) {
+            let message = format!(
+                "not every node address is in a subnet: {} would be {address}",
+                named(pattern, address)
+            );
+            report.warn(
+                at.clone(),
+                message,
+                "such nodes are refused when they are added; enlarge a subnet to allow them",
+            );
+        }
     }
 }

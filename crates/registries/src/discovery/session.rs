@@ -117,10 +117,7 @@ impl Session {
         let explain = |error: rackstrap_hostlist::naming::NamingError| {
             format!(
                 "rack '{rack}': {error}; a rack is a name without its last number, such as {}",
-                {
-                    let example = naming.example();
-                    naming.rack_of(&example).to_owned()
-                }
+                naming.example_racks()
             )
         };
         let next = match &wanted.from {
@@ -233,7 +230,7 @@ impl Session {
                 && site
                     .cluster
                     .address_of(&name)
-                    .is_ok_and(|address| self.network.contains(&address));
+                    .is_ok_and(|address| self.network.contains(&address) && inventory.by_ipaddr(address).is_none());
             if free {
                 return Some(name);
             }

@@ -42,13 +42,29 @@ fn commented_lines_of_the_example_are_defaults_or_marked_examples() {
         let mut base = vec![section];
         if lines[section].starts_with("# ") {
             let required = |line: &str| {
-                setting(line).is_some_and(|(key, _)| ["what", "where", "type", "uid", "file", "arch"].contains(&key))
+                setting(line).is_some_and(|(key, _)| {
+                    [
+                        "what",
+                        "where",
+                        "type",
+                        "uid",
+                        "file",
+                        "arch",
+                        "node-name",
+                        "node-address",
+                    ]
+                    .contains(&key)
+                })
             };
             let end = lines[section..]
                 .iter()
                 .position(|line| line.is_empty())
                 .map_or(lines.len(), |end| section + end);
             base.extend((section..end).filter(|at| required(lines[*at])));
+        }
+        // The range of the first pattern leaves addresses for a further one.
+        if lines[section].contains("[[cluster.naming]]") {
+            base.extend(lines.iter().position(|line| line.starts_with("# range = ")));
         }
         let before = meaning(&with(&base)).unwrap_or_else(|| panic!("{key}: {}", check(&with(&base)).unwrap_err()));
         let same = !base.contains(&at) && meaning(&with(&[&base[..], &[at]].concat())) == Some(before);
@@ -117,8 +133,8 @@ fn every_key_is_in_the_reference() {
     }
     for (title, known) in crate::section::KEYS {
         let said = keys_of.get(title).map(Vec::as_slice).unwrap_or_default();
-        // Partitions are tables of their own.
-        for key in known.iter().filter(|key| **key != "partition") {
+        // Partitions and further patterns are tables of their own.
+        for key in known.iter().filter(|key| !["partition", "naming"].contains(key)) {
             assert!(
                 said.contains(key),
                 "docs/reference/site-file.md does not say {title} {key}"
