@@ -41,7 +41,7 @@ pub fn tell(shared: &Shared, world: &World, node: &str, event: &DhcpEvent) {
 /// Whether the packet is that of a system which has just started: the last one before it uses its address. Firmware and loaders say what
 /// they are.
 fn is_started_system(event: &DhcpEvent) -> bool {
-    let is_loader = event.booting || event.ipxe || event.http_client || event.freebsd_loader;
+    let is_loader = event.booting || event.ipxe || event.http_client || event.freebsd_loader || event.grub;
     let firmware = ["PXEClient", "HTTPClient", "U-Boot"];
     let takes_address = matches!(event.message, Kind::Selecting { .. } | Kind::InitReboot { .. });
     let is_firmware = firmware.iter().any(|class| event.vendor_class.starts_with(class));
@@ -49,7 +49,7 @@ fn is_started_system(event: &DhcpEvent) -> bool {
 }
 
 fn is_network_first(world: &World, node: &Node) -> bool {
-    let settings = Settings::of(&world.site, &node.profiles, |_| ());
+    let settings = Settings::of_node(&world.site, node, |_| ());
     settings.text(|profile| &profile.firmware) == Some(NETWORK_FIRST)
 }
 
@@ -108,6 +108,7 @@ mod tests {
             xid: 1,
             ipxe: false,
             freebsd_loader: false,
+            grub: false,
             http_client: false,
             booting: false,
             host_name: Some(name.to_owned()),
@@ -155,6 +156,10 @@ mod tests {
             },
             DhcpEvent {
                 freebsd_loader: true,
+                ..system("x")
+            },
+            DhcpEvent {
+                grub: true,
                 ..system("x")
             },
             DhcpEvent {

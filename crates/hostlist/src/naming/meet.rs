@@ -159,7 +159,7 @@ impl Tight {
     /// The state behind `digit`; none if no number continues so.
     fn after(self, place: Digit, digit: u8) -> Option<Tight> {
         let now = if place.first { Tight::BOTH } else { self };
-        let fits = !(now.low && digit < place.min) && !(now.high && digit > place.max);
+        let fits = !(now.low && digit < place.min || now.high && digit > place.max);
         fits.then_some(Tight {
             low: now.low && digit == place.min,
             high: now.high && digit == place.max,
