@@ -480,9 +480,9 @@ mod tests {
         let text = include_str!("../../rackstrap.example.toml").replace("http-port = 80", "http-prot = 80");
         let result = check(&text);
         insta::assert_snapshot!(as_text(Path::new("site.toml"), &result, &[]), @r"
-        site.toml:27:1: [server] has no key 'http-prot'
+        site.toml:35:1: [server] has no key 'http-prot'
            |
-        27 | http-prot = 80
+        35 | http-prot = 80
            | ^^^^^^^^^
            = did you mean 'http-port'?
 
@@ -490,7 +490,7 @@ mod tests {
         ");
         let json = as_json(Path::new("site.toml"), &result, &[]);
         assert_eq!(json["ok"], false);
-        assert_eq!(json["problems"][0]["line"], 27);
+        assert_eq!(json["problems"][0]["line"], 35);
     }
 
     #[test]

@@ -92,7 +92,7 @@ fn tables<'a>(report: &mut Report<'_>, cluster: &Section<'a>) -> Option<Vec<Sect
             report.error(
                 at,
                 message,
-                "give single nodes their addresses instead: rackstrap node set NODE --ipaddr ADDRESS",
+                "give kinds of nodes whose names differ by a number one pattern with a range",
             );
             None
         }
