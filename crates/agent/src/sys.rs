@@ -154,3 +154,11 @@ pub fn restart() -> Failure {
         Err(e) => Failure::new(format!("restarting the machine: {e}")),
     }
 }
+
+/// Gives the calling thread and its children a mount namespace of their own, and keeps later mounts out of all others.
+#[cfg(test)]
+pub fn unshare_mounts() {
+    // SAFETY: the thread shares no descriptors by this call; its working directory and root stay what they are.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.unwrap();
+    rustix::mount::mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).unwrap();
+}

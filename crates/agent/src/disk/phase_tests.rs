@@ -2,6 +2,7 @@
 //! the kernel, file systems from the real mkfs programs.
 
 use super::*;
+use crate::sys;
 use rackstrap_wire::{Layout, Partition, PartitionTable, Size, Wipe};
 use std::{fs, os::unix::fs::FileExt, process::Command};
 
@@ -15,6 +16,9 @@ struct Loop {
 
 impl Loop {
     fn new(size: u64) -> Self {
+        // Each `ip netns exec` of a test beside this one copies all mounts, and its copy keeps a file system in use that is not
+        // mounted here any more. It cannot copy what is mounted in a namespace of this test.
+        sys::unshare_mounts();
         // mkfs does not see a directory below /tmp, because it has its own /tmp.
         let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         fs::File::create(dir.path().join("disk"))
