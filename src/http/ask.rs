@@ -342,12 +342,12 @@ impl Service {
         };
         let privileged = (world.images.of_plan(&plan))
             .is_some_and(|version| version.asks_from_privileged_ports() || version.is_freebsd());
-        let settings = Settings::of_node(&world.site, &decision.node, |_| ()).digest();
+        let settings = Settings::of_node(&world.site, &decision.node, |_| ());
         let first = again.is_none();
         let boot = match again {
             Some(boot) => boot,
             None => {
-                let boot = pinning.open(plan, privileged, doubted, Some(settings)).await;
+                let boot = pinning.open(plan, privileged, doubted, Some(settings.digest())).await;
                 boot.map_err(Problem::unavailable)?
             }
         };
@@ -370,7 +370,6 @@ impl Service {
             _ => Turn::default(),
         };
         let pauses = Pauses::spread(rand::random());
-        let settings = Settings::of_node(&world.site, &decision.node, |_| ());
         let vars = settings.plain_vars();
         let text = match version {
             Some(version) if version.is_freebsd() => can_start(asks.language, Some(version))

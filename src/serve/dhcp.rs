@@ -521,32 +521,13 @@ mod tests {
     /// UEFI asks for its file at port 4011 of the daemon's address, from `address`.
     fn at_port_4011(hwaddr: HwAddr, address: Ipv4Addr) -> DhcpEvent {
         DhcpEvent {
-            at: Timestamp::now(),
-            hwaddr,
-            uuid: None,
             arch: Some(7),
             vendor_class: "PXEClient:Arch:00007:UNDI:003016".to_owned(),
-            xid: 1,
-            ipxe: false,
-            freebsd_loader: false,
-            grub: false,
-            http_client: false,
-            booting: false,
-            host_name: None,
             interface: String::new(),
-            relay: None,
-            circuit_id: None,
-            remote_id: None,
-            message: Kind::Extend { address },
-            answer: AnswerKind::Ack,
             reason: "what r01n01 boots, snponly.efi, asked for at port 4011".into(),
-            address: Some(address),
-            known: true,
-            alarm: false,
-            pool_full: None,
             part: DhcpPart::Proxy,
             boot_server: true,
-            left: None,
+            ..testkit::dhcp_ack(hwaddr, address)
         }
     }
 

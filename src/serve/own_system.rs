@@ -1,13 +1,13 @@
 //! Nodes that run a system of their own disk: their system asks for an address, and this daemon sent it no kernel.
 
 use super::Shared;
+use rackstrap_base::firmware::{HTTP_CLIENT, PXE_CLIENT, U_BOOT};
 use rackstrap_dhcp::{AnswerKind, DhcpEvent, Kind};
 use rackstrap_model::{
     decide::World,
     inventory::{Node, Settings},
 };
 use rackstrap_registries::timeline::{Event, EventKind, Level, NodeStatus, Subject};
-use rackstrap_site::NETWORK_FIRST;
 use rackstrap_wire::{Uefi, text::one_line};
 
 /// Longest host name in an event, in characters: one label of a domain name (RFC 1035, 2.3.4).
@@ -33,7 +33,8 @@ pub fn tell(shared: &Shared, world: &World, node: &str, event: &DhcpEvent) {
         return;
     };
     let uefi = status.hardware().and_then(|hardware| hardware.uefi.as_ref());
-    let detail = describe(known, event.host_name.as_deref(), uefi, is_network_first(world, known));
+    let network_first = Settings::of_node(&world.site, known, |_| ()).network_first();
+    let detail = describe(known, event.host_name.as_deref(), uefi, network_first);
     let told = Event::new(event.at, EventKind::OwnSystem, Level::Error, detail);
     shared.recorder.record(Subject::Node(node.to_owned()), told);
 }
@@ -42,15 +43,10 @@ pub fn tell(shared: &Shared, world: &World, node: &str, event: &DhcpEvent) {
 /// they are.
 fn is_started_system(event: &DhcpEvent) -> bool {
     let is_loader = event.booting || event.ipxe || event.http_client || event.freebsd_loader || event.grub;
-    let firmware = ["PXEClient", "HTTPClient", "U-Boot"];
+    let firmware = [PXE_CLIENT, HTTP_CLIENT, U_BOOT];
     let takes_address = matches!(event.message, Kind::Selecting { .. } | Kind::InitReboot { .. });
     let is_firmware = firmware.iter().any(|class| event.vendor_class.starts_with(class));
     takes_address && event.answer == AnswerKind::Ack && !is_loader && !is_firmware && !event.boot_server
-}
-
-fn is_network_first(world: &World, node: &Node) -> bool {
-    let settings = Settings::of_node(&world.site, node, |_| ());
-    settings.text(|profile| &profile.firmware) == Some(NETWORK_FIRST)
 }
 
 /// `runs a system that this server did not boot, with the host name "debian": probably from its own disk; ...`
@@ -86,7 +82,7 @@ fn describe(node: &Node, host_name: Option<&str>, uefi: Option<&Uefi>, network_f
 mod tests {
     use super::*;
     use crate::{serve::dhcp::DhcpAuthority, testkit};
-    use rackstrap_base::{clock::Timestamp, subnet::DhcpPart};
+    use rackstrap_base::clock::Timestamp;
     use rackstrap_dhcp::Authority;
     use rackstrap_model::testing::{card, node};
     use rackstrap_registries::{
@@ -100,35 +96,12 @@ mod tests {
     /// A system with that host name takes its address.
     fn system(name: &str) -> DhcpEvent {
         DhcpEvent {
-            at: Timestamp::now(),
-            hwaddr: card("r01n01"),
-            uuid: None,
-            arch: None,
-            vendor_class: String::new(),
-            xid: 1,
-            ipxe: false,
-            freebsd_loader: false,
-            grub: false,
-            http_client: false,
-            booting: false,
             host_name: Some(name.to_owned()),
-            interface: "eth1".to_owned(),
-            relay: None,
-            circuit_id: None,
-            remote_id: None,
             message: Kind::Selecting {
                 server: Ipv4Addr::new(10, 5, 0, 1),
                 address: ADDRESS,
             },
-            answer: AnswerKind::Ack,
-            reason: "its static address".into(),
-            address: Some(ADDRESS),
-            known: true,
-            alarm: false,
-            pool_full: None,
-            part: DhcpPart::Full,
-            boot_server: false,
-            left: None,
+            ..testkit::dhcp_ack(card("r01n01"), ADDRESS)
         }
     }
 

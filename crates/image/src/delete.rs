@@ -99,7 +99,7 @@ pub fn delete_variant(
 /// The name of the variant of `image` for `architecture`, which can be deleted alone.
 ///
 /// # Errors
-/// There is none, or the version was made with it.
+/// The version has no variant for that architecture, or was made with that variant.
 pub fn variant_to_delete(images_dir: &Path, image: &ImageRef, architecture: Architecture) -> Result<String> {
     let refuse = |why: String| Err(ImportError::Request(why));
     let (catalog, _) = load_catalog(images_dir);

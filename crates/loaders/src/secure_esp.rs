@@ -137,7 +137,8 @@ impl LayoutEsps {
         of_size.map(|made| made.image.clone()).collect()
     }
 
-    /// The bytes for a partition of `size` bytes and `kind`, which is `x86_64-512`, in pieces; none if there are none.
+    /// The content of a partition of `size` bytes for `kind`, an architecture and a block size such as `x86_64-512`. Its pieces, one after the
+    /// other, are the content. None if no such partition was made.
     pub fn pieces(&self, size: u64, kind: &str) -> Option<Vec<Bytes>> {
         let (arch, sector) = kind.rsplit_once('-')?;
         let sector: u32 = sector.parse().ok()?;

@@ -19,7 +19,7 @@ use crate::{
 };
 use rackstrap_base::{arch::Architecture, dhcp_option::DhcpOption, firmware, subnet::Subnet};
 use rackstrap_catalog::{Catalog, ImageVersion};
-use rackstrap_site::{NETWORK_FIRST, Site};
+use rackstrap_site::Site;
 use rackstrap_wire::{
     Check, DiskPlan, ESP_PARTITION, Health, HwAddr, LOGIN, LayoutEsp, NetPlan, NfsRoot, Plan, Root, WIRE_VERSION,
 };
@@ -284,7 +284,7 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
             .get(|p| p.authorized_keys.as_ref())
             .cloned()
             .unwrap_or_default(),
-        network_first: settings.text(|p| &p.firmware) == Some(NETWORK_FIRST),
+        network_first: settings.network_first(),
         console: settings.text(|p| &p.console).unwrap_or_default().to_owned(),
         init: settings.text(|p| &p.init).unwrap_or("/sbin/init").to_owned(),
         ram_size: settings.text(|p| &p.ram_size).unwrap_or("50%").to_owned(),

@@ -93,7 +93,7 @@ fn allowed(arg: &str) -> Result<(), Problem> {
         .split_once('.')
         .map_or("rackstrap", |(prefix, _)| prefix);
     let key = arg.split_once('=').map_or(arg, |(key, _)| key);
-    // This argument is for debugging, and the only one of rackstrap's that an administrator may set.
+    // An administrator may set these two of rackstrap's arguments: one for debugging, and the time after which a hung kernel restarts.
     if ![cmdline::HOLD, cmdline::HUNG_AFTER].contains(&key)
         && key.strip_prefix(own).is_some_and(|rest| rest.starts_with('.'))
     {
@@ -126,7 +126,7 @@ fn allowed(arg: &str) -> Result<(), Problem> {
     }
 }
 
-/// Whether the quotes of a word are none, around all of it, or around all that is after its first `=`.
+/// Whether a word has no quotes, or one pair: around the whole word, or around the whole value after its first `=`.
 fn is_quoted_well(word: &str) -> bool {
     let inside = |text: &str| {
         let text = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));

@@ -1,6 +1,6 @@
 //! The server's instructions for the agent.
 
-use crate::{DiskPlan, Health, HwAddr, Root, text::cut, users::GivenUsers};
+use crate::{DiskPlan, Health, HwAddr, NfsRoot, Root, WIRE_VERSION, text::cut, users::GivenUsers};
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
@@ -40,6 +40,45 @@ pub struct Plan {
     /// UDP port of the server for the kernel's messages (netconsole); none if it takes none. Set when the plan is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netconsole: Option<u16>,
+}
+
+impl Plan {
+    /// A plan that no boot has: where a text is tried that needs some plan, and in tests. `node` has the card and the address of r01n01,
+    /// image@1 by NFS from 10.5.0.1, no disk, and a heartbeat every 30 s.
+    pub fn example(node: &str) -> Self {
+        Plan {
+            wire: WIRE_VERSION,
+            id: "example".to_owned(),
+            node: node.to_owned(),
+            net: NetPlan {
+                hwaddr: HwAddr([0x52, 0x54, 0, 1, 1, 1]),
+                ipaddr: Ipv4Addr::new(10, 5, 1, 1),
+                prefix: 16,
+                router: None,
+                dns: Vec::new(),
+                domain: String::new(),
+                mtu: None,
+            },
+            image: ImageRef {
+                name: "image".to_owned(),
+                version: 1,
+            },
+            variant: String::new(),
+            root: Root::Nfs(NfsRoot {
+                server: Ipv4Addr::new(10, 5, 0, 1),
+                port: 2049,
+                export: String::new(),
+                options: String::new(),
+            }),
+            init: "/sbin/init".to_owned(),
+            disk: None,
+            ram_size: "50%".to_owned(),
+            heartbeat_secs: 30,
+            health: Health::default(),
+            network_first: false,
+            netconsole: None,
+        }
+    }
 }
 
 /// The node's network.

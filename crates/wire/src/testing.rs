@@ -1,6 +1,6 @@
 //! A plan for tests of this package and of packages that depend on it. The program does not use it.
 
-use crate::{DiskPlan, HwAddr, ImageRef, Layout, NetPlan, NfsRoot, PartitionTable, Plan, Root, WIRE_VERSION, Wipe};
+use crate::{DiskPlan, HwAddr, Layout, PartitionTable, Plan, Root, Wipe};
 use std::net::Ipv4Addr;
 
 /// A builder of a test's plan: `plan("r01n01").image("debian@2").pinned()`.
@@ -12,36 +12,8 @@ pub struct PlanOf {
 /// A plan for `node`: debian@1 by NFS from 10.5.0.1, no disk, a heartbeat every 30 s. Its card and its address are those of r01n01.
 pub fn plan(node: &str) -> PlanOf {
     let plan = Plan {
-        wire: WIRE_VERSION,
         id: String::new(),
-        node: node.to_owned(),
-        net: NetPlan {
-            hwaddr: HwAddr([0x52, 0x54, 0, 1, 1, 1]),
-            ipaddr: Ipv4Addr::new(10, 5, 1, 1),
-            prefix: 16,
-            router: None,
-            dns: Vec::new(),
-            domain: String::new(),
-            mtu: None,
-        },
-        image: ImageRef {
-            name: String::new(),
-            version: 1,
-        },
-        variant: String::new(),
-        root: Root::Nfs(NfsRoot {
-            server: Ipv4Addr::new(10, 5, 0, 1),
-            port: 2049,
-            export: String::new(),
-            options: String::new(),
-        }),
-        init: "/sbin/init".to_owned(),
-        disk: None,
-        ram_size: "50%".to_owned(),
-        heartbeat_secs: 30,
-        health: Default::default(),
-        network_first: false,
-        netconsole: None,
+        ..Plan::example(node)
     };
     PlanOf { plan }.image("debian@1")
 }

@@ -6,8 +6,8 @@ use rackstrap_hostlist::NodeSet;
 use rackstrap_model::inventory::{Inventory, Node, Settings};
 use rackstrap_registries::boots::Turn;
 use rackstrap_site::{Diagnostic, Site, one_line};
-use rackstrap_wire::{Health, HwAddr, ImageRef, NetPlan, NfsRoot, Plan, Root, WIRE_VERSION};
-use std::{collections::BTreeMap, net::Ipv4Addr, path::Path};
+use rackstrap_wire::Plan;
+use std::{collections::BTreeMap, path::Path};
 
 const LANGUAGES: [ScriptLanguage; 4] = [
     ScriptLanguage::Ipxe,
@@ -63,7 +63,7 @@ impl Scripts {
         attributes: &BTreeMap<String, String>,
         node: &str,
     ) -> Result<(), String> {
-        let plan = plan(node);
+        let plan = Plan::example(node);
         let vars = settings.plain_vars();
         let script = NodeScript {
             plan: &plan,
@@ -80,41 +80,6 @@ impl Scripts {
             limited: true,
         };
         self.node(language, &script).map(drop)
-    }
-}
-
-fn plan(node: &str) -> Plan {
-    Plan {
-        wire: WIRE_VERSION,
-        id: "example".to_owned(),
-        node: node.to_owned(),
-        net: NetPlan {
-            hwaddr: HwAddr([0x52, 0x54, 0, 1, 1, 1]),
-            ipaddr: Ipv4Addr::new(10, 5, 1, 1),
-            prefix: 16,
-            router: None,
-            dns: Vec::new(),
-            domain: String::new(),
-            mtu: None,
-        },
-        image: ImageRef {
-            name: "image".to_owned(),
-            version: 1,
-        },
-        variant: String::new(),
-        root: Root::Nfs(NfsRoot {
-            server: Ipv4Addr::new(10, 5, 0, 1),
-            port: 2049,
-            export: String::new(),
-            options: String::new(),
-        }),
-        init: "/sbin/init".to_owned(),
-        disk: None,
-        ram_size: "50%".to_owned(),
-        heartbeat_secs: 30,
-        health: Health::default(),
-        network_first: false,
-        netconsole: None,
     }
 }
 

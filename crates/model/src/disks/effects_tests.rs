@@ -258,7 +258,7 @@ fn an_efi_system_partition_changes_a_layout_and_rules_from_before_have_none() {
     };
     let disk = marked(&old);
     let raised = disk_effect(&with_esp("2"), &node("r01n01"), Some(&disk)).unwrap();
-    assert!(raised.loses_data(), "the disk is prepared anew");
+    assert!(raised.loses_data(), "a new version prepares the disk again");
     let forgotten = disk_effect(&with_esp("1"), &node("r01n01"), Some(&disk)).unwrap();
     assert!(
         !forgotten.loses_data() && forgotten.kind == EffectKind::Changed,

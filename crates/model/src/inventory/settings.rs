@@ -2,7 +2,7 @@
 
 use super::Node;
 use rackstrap_site::{
-    Descriptor, HIDDEN, NodeSettings, Profile, SETTINGS, Site, kernel_args,
+    Descriptor, HIDDEN, NETWORK_FIRST, NodeSettings, Profile, SETTINGS, Site, kernel_args,
     value::{Value, to_toml},
     vars::{Readable, Vars, expand, has_variables},
 };
@@ -137,7 +137,12 @@ impl<'a> Settings<'a> {
         base.into_iter().chain(named).collect()
     }
 
-    /// The kernel arguments, with the values of their variables; empty if there are none.
+    /// Whether the node's UEFI firmware is to try the network before all else.
+    pub fn network_first(&self) -> bool {
+        self.text(|profile| &profile.firmware) == Some(NETWORK_FIRST)
+    }
+
+    /// The kernel arguments, with the values of their variables. Without a setting they are an empty text.
     ///
     /// # Errors
     /// A variable is not defined, or has a value that cannot be in kernel arguments.
@@ -153,7 +158,7 @@ impl<'a> Settings<'a> {
         }
     }
 
-    /// Where the text of the kernel arguments is written, what the node adds before the rest; none if there are none.
+    /// Where the text of the kernel arguments is written, what the node adds before the rest. None without a setting.
     pub fn kernel_args_from(&self) -> Option<String> {
         let added = self
             .own
