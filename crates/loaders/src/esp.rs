@@ -9,12 +9,9 @@
 use crate::disk_loader::script_for_uefi;
 use bytes::Bytes;
 use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
-use rackstrap_base::{arch::Architecture, sync::lock};
+use rackstrap_base::arch::Architecture;
 use rackstrap_wire::{ESP_LENGTH, EspImage};
-use std::{
-    io::{self, Cursor, Write},
-    sync::Mutex,
-};
+use std::io::{self, Cursor, Write};
 
 /// What an EFI system partition is made of, for one architecture.
 struct Program {
@@ -61,9 +58,6 @@ const SCRIPT: &str = "autoexec.ipxe";
 /// The network loader of each program; none if the server has none.
 type NetLoaders = [Option<Bytes>; PROGRAMS.len()];
 
-/// The partitions that were made last, with the loaders that they were made of.
-static LAST: Mutex<Option<(NetLoaders, Esps)>> = Mutex::new(None);
-
 /// The sizes of disks' logical blocks.
 const SECTORS: [u32; 2] = [512, 4096];
 /// The agent reads and writes multiples of this many bytes.
@@ -78,23 +72,11 @@ pub struct Esps {
 }
 
 impl Esps {
-    /// Makes all partitions; `find` returns a boot loader by its name. A partition without a network loader has a program that waits and
-    /// resets the machine.
-    ///
-    /// Equal loaders give the partitions of the last call: a daemon reads its loaders again at each reload.
+    /// Makes all partitions, which takes milliseconds; `find` returns a boot loader by its name. A partition without a network loader has a
+    /// program that waits and resets the machine.
     pub fn build(find: impl Fn(&str) -> Option<Bytes>) -> Self {
-        let loaders = PROGRAMS
-            .each_ref()
-            .map(|program| program.ipxe.iter().find_map(|name| find(name)));
-        let mut last = lock(&LAST);
-        match &*last {
-            Some((of, made)) if *of == loaders => made.clone(),
-            _ => {
-                let made = Esps::make(&loaders);
-                *last = Some((loaders, made.clone()));
-                made
-            }
-        }
+        let loaders = PROGRAMS.each_ref();
+        Esps::make(&loaders.map(|program| program.ipxe.iter().find_map(|name| find(name))))
     }
 
     fn make(loaders: &NetLoaders) -> Self {
@@ -190,17 +172,6 @@ mod tests {
 
     fn build(size: usize) -> Esps {
         Esps::make(&[Some(Bytes::from(vec![7; size])), None])
-    }
-
-    #[test]
-    fn partitions_are_made_again_only_of_other_files() {
-        let of = |byte: u8| Esps::build(|name| (name == "ipxe.efi").then(|| Bytes::from(vec![byte; 1000])));
-        let place = |esps: &Esps| esps.images[0].1.as_ptr();
-        let (first, again) = (of(1), of(1));
-        assert_eq!(place(&first), place(&again), "the files were read again, and are equal");
-        let other = of(2);
-        assert_ne!(first.images, other.images);
-        assert_eq!(first.images, of(1).images);
     }
 
     #[test]
