@@ -40,6 +40,7 @@ pub fn plan(node: &str) -> PlanOf {
         ram_size: "50%".to_owned(),
         heartbeat_secs: 30,
         health: Default::default(),
+        networks: Vec::new(),
         network_first: false,
         netconsole: None,
     };

@@ -113,6 +113,7 @@ fn plan(node: &str) -> Plan {
         ram_size: "50%".to_owned(),
         heartbeat_secs: 30,
         health: Health::default(),
+        networks: Vec::new(),
         network_first: false,
         netconsole: None,
     }
