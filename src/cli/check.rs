@@ -1,6 +1,6 @@
 //! `rackstrap check`: whether the site file is valid, and whether nodes can boot from this machine.
 
-use super::names;
+use super::{names, networks};
 use crate::{
     http::script::Scripts,
     preflight::{self, Finding},
@@ -232,6 +232,7 @@ fn summary(site: &Site) -> String {
             subnet.network, subnet.server
         ));
     }
+    text.push_str(&networks::summary(site));
     if let Some(dns) = &site.dns {
         let others = match dns.forward.is_empty() {
             true => "other names refused".to_owned(),
@@ -340,6 +341,7 @@ fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>, tree
                 "router": s.router,
                 "pool": s.pool.map(|(first, last)| [first, last]),
             })).collect::<Vec<_>>(),
+            "networks": networks::json(site),
             "mounts": site.mounts.iter().map(|m| json!({
                 "what": m.what, "where": m.place, "type": m.kind, "options": m.options, "profiles": m.profiles,
                 "required": m.required,

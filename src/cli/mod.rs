@@ -2,6 +2,7 @@
 
 mod check;
 mod names;
+mod networks;
 mod serve;
 
 use anyhow::Result;

@@ -19,7 +19,7 @@ use rackstrap_base::{
 use rackstrap_control::answers::{checks_of, describe_boot_order, is_stale, status};
 use rackstrap_loaders::Loaders;
 use rackstrap_model::{
-    decide::{Decision, Requester, World, decide, loaders_of},
+    decide::{Decision, Requester, World, decide, hosts_of, loaders_of},
     inventory::{Change, Changed, Node, differences},
 };
 use rackstrap_registries::timeline::{NodeState, NodeStatus, Subject, dropped_order, summarise};
@@ -164,6 +164,7 @@ pub(super) async fn export(State(context): State<Shared>, Query(asked): Query<Ex
             groups: node.groups.iter().cloned().collect(),
             hardware: status.hardware().cloned(),
             scratch: tmp.map(|mount| mount.size).filter(|size| *size > 0),
+            networks: hosts_of(&world.site, node),
         }
     });
     Json(nodes.collect())
@@ -192,14 +193,15 @@ pub(super) async fn show(
         ..Requester::default()
     };
     let hardware = boots.iter().find_map(|boot| boot.hardware.clone());
-    let (mut warnings, next, boot_order) = match decide(&world, &requester) {
+    let (mut warnings, next, boot_order, networks) = match decide(&world, &requester) {
         Decision::Node(decision) => {
             let boot_order = describe_boot_order(hardware.as_ref(), decision.network_first);
             let (context, world, next) = (context.clone(), world.clone(), decision.all_checks());
+            let networks = decision.networks.clone();
             let disks = disks::warnings(&context, &world, &decision.node);
             let mut warnings = blocking(move || context.overlays.warnings(&world, &decision)).await?;
             warnings.extend(disks);
-            (warnings, next, boot_order)
+            (warnings, next, boot_order, networks)
         }
         Decision::Unknown { .. } => Default::default(),
     };
@@ -216,6 +218,7 @@ pub(super) async fn show(
     Ok(Json(api::NodeAnswer {
         warnings,
         checks,
+        networks,
         settings: api::SettingRow::of(&world, &node),
         status: row,
         hardware,

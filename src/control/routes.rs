@@ -369,6 +369,7 @@ async fn explain(
                 init: decided.init,
                 ram_size: decided.ram_size,
                 mtu: decided.mtu.or(decided.subnet.mtu),
+                networks: decided.networks,
                 dhcp_options: merged(&decided.subnet.options, &decided.dhcp_options)
                     .iter()
                     .map(ToString::to_string)

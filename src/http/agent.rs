@@ -222,6 +222,14 @@ pub async fn overlay(
             service.record(&boot, EventKind::Overlay, level, note.clone(), None);
         }
     }
+    if !request.networks && !boot.plan.networks.is_empty() {
+        let image = boot.image();
+        let note = format!(
+            "the agent of {image} does not set the networks of [[network]] up; {}",
+            seal_anew(image)
+        );
+        service.record(&boot, EventKind::Overlay, Level::Degraded, note, None);
+    }
     let overlay = rendered.into_overlay(wire);
     let (level, detail) = match &request.disk.status {
         DiskStatus::Degraded { reason } => (

@@ -45,6 +45,7 @@ pub async fn claim(State(service): State<Arc<Service>>, peer: axum::Extension<Pe
     if !boot.redeemed {
         service.expect_agent(*peer, &boot)?;
         let request = OverlayRequest {
+            networks: true,
             token: boot.token.clone(),
             disk: DiskState {
                 status: DiskStatus::NotWanted,

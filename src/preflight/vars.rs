@@ -3,7 +3,7 @@
 use super::{Finding, finding};
 use rackstrap_hostlist::NodeSet;
 use rackstrap_model::inventory::{Node, Settings};
-use rackstrap_site::{Site, expanded_mount, vars::has_variables};
+use rackstrap_site::{Site, expanded_card, expanded_mount, vars::has_variables};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One finding for each text and problem, with its place and the nodes. A profile that no node has is tried by itself.
@@ -13,6 +13,14 @@ pub(super) fn of_nodes<'a>(site: &Site, nodes: impl Iterator<Item = &'a Node>) -
         .mounts
         .iter()
         .any(|mount| has_variables(&mount.what) || has_variables(&mount.options));
+    let in_networks = site
+        .networks
+        .iter()
+        .filter_map(|network| network.kind.card())
+        .any(|card| {
+            let texts = [&card.mac, &card.pci];
+            texts.into_iter().any(reads)
+        });
     let in_profiles = site.profiles.values().any(|profile| reads(&profile.kernel_args));
     // By text, problem and place: the nodes.
     let mut found: BTreeMap<(String, String), (String, NodeSet)> = BTreeMap::new();
@@ -35,6 +43,16 @@ pub(super) fn of_nodes<'a>(site: &Site, nodes: impl Iterator<Item = &'a Node>) -
                 add(format!("the mount on {}", mount.place), place, problem);
             }
         }
+        for network in site.networks.iter().filter(|network| network.applies_to(profiles)) {
+            let card = network
+                .kind
+                .card()
+                .map(|card| expanded_card(card, |name| settings.variable(name)));
+            if let Some(Err(problem)) = card {
+                let place = site.places.get(&format!("network {}", network.name));
+                add(format!("match of the network {}", network.name), place, problem);
+            }
+        }
     };
     for node in nodes {
         used.insert("default");
@@ -45,6 +63,7 @@ pub(super) fn of_nodes<'a>(site: &Site, nodes: impl Iterator<Item = &'a Node>) -
                 .map(|(name, _)| name.as_str()),
         );
         if in_mounts
+            || in_networks
             || in_profiles
             || reads(&node.settings.set().kernel_args)
             || reads(&node.settings.added().kernel_args)
@@ -52,7 +71,7 @@ pub(super) fn of_nodes<'a>(site: &Site, nodes: impl Iterator<Item = &'a Node>) -
             try_one(&Settings::of_node(site, node, |_| ()), &node.profiles, &node.name);
         }
     }
-    if in_mounts || in_profiles {
+    if in_mounts || in_networks || in_profiles {
         for profile in site.profiles.keys().filter(|profile| !used.contains(profile.as_str())) {
             let profiles = std::slice::from_ref(profile);
             try_one(&Settings::of(site, profiles, |_| ()), profiles, "");
@@ -136,6 +155,15 @@ mod tests {
             wrong[0].contains("vars.pages is a table, and a text is wanted here"),
             "{wrong:?}"
         );
+        let network = "[[network]]\nname = \"ib\"\ntype = \"ethernet\"\nmatch = { mac = \"{{ vars.mac }}\" }\n\
+                       node-address = \"10.6.{rack}.{slot}\"\nprefix = 16\n[profile.gpu]\n";
+        let of_network = found(network, &[("r01n01", "gpu", none.clone())]);
+        assert!(
+            of_network[0].starts_with("/site.toml:15:9: match of the network ib: vars.mac is not defined, for r01n01"),
+            "{of_network:?}"
+        );
+        let defined = serde_json::json!({ "vars.mac": "52:54:00:01:01:02" });
+        assert_eq!(found(network, &[("r01n01", "gpu", defined)]), [""; 0]);
         let own = serde_json::json!({ "kernel-args+": "a={{ vars.x }}" });
         let of_node = found("[profile.gpu]\n", &[("r01n01", "gpu", own)]);
         assert!(

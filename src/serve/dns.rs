@@ -4,24 +4,31 @@ use anyhow::Result;
 use arc_swap::ArcSwap;
 use rackstrap_base::{clock::Timestamp, sync::lock};
 use rackstrap_dns::{View, Zones};
-use rackstrap_model::{decide::SharedWorld, inventory::Inventory};
+use rackstrap_model::{
+    decide::{SharedWorld, host_address},
+    inventory::Inventory,
+};
 use rackstrap_site::{Dns, Site};
 use std::{
     net::Ipv4Addr,
     sync::{Arc, Mutex},
 };
 
-/// The nodes of one inventory.
+/// The nodes of one inventory, also in the networks of the site file.
 #[derive(Debug)]
-struct Nodes(Arc<Inventory>);
+struct Nodes {
+    inventory: Arc<Inventory>,
+    site: Arc<Site>,
+}
 
 impl rackstrap_dns::Nodes for Nodes {
     fn address_of(&self, name: &str) -> Option<Ipv4Addr> {
-        self.0.get(name).map(|node| node.ipaddr)
+        let node = self.inventory.get(name).map(|node| node.ipaddr);
+        node.or_else(|| host_address(&self.site, &self.inventory, name))
     }
 
     fn name_of(&self, address: Ipv4Addr) -> Option<&str> {
-        self.0.by_ipaddr(address).map(|node| node.name.as_str())
+        self.inventory.by_ipaddr(address).map(|node| node.name.as_str())
     }
 }
 
@@ -106,7 +113,10 @@ impl Made {
     fn new(site: Arc<Site>, inventory: Arc<Inventory>, zones: Zones, serial: u32) -> Self {
         let view = View {
             zones,
-            nodes: Arc::new(Nodes(inventory.clone())),
+            nodes: Arc::new(Nodes {
+                inventory: inventory.clone(),
+                site: site.clone(),
+            }),
             serial,
         };
         Made {

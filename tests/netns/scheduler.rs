@@ -220,6 +220,7 @@ fn slurm_reads_the_names_of_random_sets_and_its_controller_starts_with_them() ->
                 ..Hardware::default()
             }),
             scratch: None,
+            networks: Vec::new(),
         })
         .collect();
     fs::write(at.join("nodes.conf"), Format::Slurm.write(&nodes, &[]))?;

@@ -13,6 +13,7 @@ use crate::{
     image_files,
     modules::Loader,
     netconsole, network,
+    networks::{self, SetUp},
     new_root::{self, Built, LeftOut},
     overlay::Tree,
     pstore::{self, Crash},
@@ -122,8 +123,8 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
     // The server gives secrets once a boot, so an overlay that was fetched is kept over attempts.
     let mut fetched = None;
     timeline.run(Phase::Overlay, PATIENCE, |t| {
-        let done = overlay_phase(&plan, &server, &state, &list, &hardware, &mut fetched);
-        if let Some(overlay) = &fetched {
+        let done = overlay_phase(t, &plan, &server, &state, &list, &hardware, &mut fetched);
+        if let Some((overlay, _)) = &fetched {
             t.attach(reporting_server(&server, &plan, overlay));
         }
         Ok(((), done?))
@@ -278,29 +279,35 @@ fn efi_partition(timeline: &mut Timeline, plan: &Plan, server: &Server, state: &
 }
 
 fn overlay_phase(
+    timeline: &mut Timeline,
     plan: &Plan,
     server: &Server,
     state: &DiskState,
     list: &ImageList<'_>,
     hardware: &Hardware,
-    fetched: &mut Option<Overlay>,
+    fetched: &mut Option<(Overlay, SetUp)>,
 ) -> Res<Summary> {
-    let overlay = match fetched {
-        Some(overlay) => &*overlay,
+    let (overlay, networks) = match fetched {
+        Some(fetched) => &*fetched,
         None => {
             let request = OverlayRequest {
+                networks: true,
                 token: server.token.clone(),
                 disk: state.clone(),
                 hardware: hardware.clone(),
             };
-            fetched.insert(server.post(paths::OVERLAY, &request, ASK_TIMEOUT)?)
+            let overlay: Overlay = server.post(paths::OVERLAY, &request, ASK_TIMEOUT)?;
+            let networks = networks::set_up(plan, &overlay.files);
+            networks.done.iter().for_each(|line| timeline.step(line));
+            &*fetched.insert((overlay, networks))
         }
     };
+    let files = [&overlay.files[..], &networks.files].concat();
     let parts = new_root::Parts {
         list,
         partitions: &state.mounts,
         disk: Path::new(DISK_MOUNTS),
-        files: &overlay.files,
+        files: &files,
     };
     let mut fresh = || {
         // Unmounting the overlay of a failed attempt must not unmount the disk too, so the disk is bound and not moved.
@@ -309,23 +316,20 @@ fn overlay_phase(
         new_root::bind(Path::new("/run"), &tree, "/run")?;
         Ok(tree)
     };
-    let own = |left_out: &[LeftOut<'_>]| own_files(plan, server, state, overlay, left_out);
+    let own = |left_out: &[LeftOut<'_>]| own_files(plan, server, state, (overlay, networks), left_out);
     let Built {
         given,
         problem,
         left_out,
     } = new_root::build(&parts, &mut fresh, &own)?;
-    let mut text = format!(
-        "{} files above the image, {} of RAM",
-        overlay.files.len(),
-        plan.ram_size
-    );
+    let mut text = format!("{} files above the image, {} of RAM", files.len(), plan.ram_size);
     if given > 0 {
         text += &format!(", capabilities of {given} files");
     }
     let wrong = [new_root::describe_left_out(&left_out), problem.unwrap_or_default()];
     let wrong: Vec<&str> = wrong
         .iter()
+        .chain(&networks.problems)
         .map(String::as_str)
         .filter(|text| !text.is_empty())
         .collect();
@@ -340,7 +344,7 @@ fn own_files(
     plan: &Plan,
     server: &Server,
     state: &DiskState,
-    overlay: &Overlay,
+    (overlay, networks): (&Overlay, &SetUp),
     left_out: &[LeftOut<'_>],
 ) -> Res<Vec<(OverlayFile, Vec<u8>)>> {
     let mut mounts = state.mounts.clone();
@@ -356,6 +360,7 @@ fn own_files(
         health: plan.health.clone(),
         secret: overlay.secret.clone(),
         address: Some(plan.net.ipaddr),
+        networks: networks.watched.clone(),
     };
     let facts = serde_json::to_vec(&facts).doing(|| "writing boot.json".into())?;
     let own = |path: &str, mode| OverlayFile {

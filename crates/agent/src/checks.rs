@@ -3,8 +3,9 @@
 use crate::{
     command::{self, Execution, Left},
     login::{self, Answer, Login},
+    networks::watch::{self, Watched},
 };
-use rackstrap_wire::{Check, CheckResult, Health, text::cut};
+use rackstrap_wire::{Check, CheckResult, Health, network_check, text::cut};
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
@@ -93,6 +94,7 @@ pub struct Checks {
     all: Vec<One>,
     command_timeout: Duration,
     login: Option<Login>,
+    networks: Vec<(Watched, CheckResult)>,
 }
 
 #[derive(Debug)]
@@ -128,23 +130,41 @@ impl Checks {
             all: all.collect(),
             command_timeout: Duration::from_secs(health.command_secs.max(1).into()),
             login: health.login.then(|| Login::new(address)),
+            networks: Vec::new(),
         }
+    }
+
+    /// The same, and a check for each network besides the boot network.
+    pub fn with_networks(mut self, networks: Vec<Watched>) -> Self {
+        let one = |network: Watched| {
+            let result = CheckResult {
+                check: network_check(&network.name),
+                ok: false,
+                detail: format!("network {} was not checked yet", network.name),
+            };
+            (network, result)
+        };
+        self.networks = networks.into_iter().map(one).collect();
+        self
     }
 
     /// True if the node has no checks.
     pub fn is_empty(&self) -> bool {
-        self.all.is_empty() && self.login.is_none()
+        self.all.is_empty() && self.login.is_none() && self.networks.is_empty()
     }
 
     /// True if the last result of every check was good.
     pub fn pass(&self) -> bool {
-        self.all.iter().all(|one| one.result.ok) && self.login.iter().all(|login| login.result().ok)
+        let networks = self.networks.iter().all(|(_, result)| result.ok);
+        networks && self.all.iter().all(|one| one.result.ok) && self.login.iter().all(|login| login.result().ok)
     }
 
     /// The last results.
     pub fn results(&self) -> Vec<CheckResult> {
         let login = self.login.iter().map(Login::result);
-        self.all.iter().map(|one| &one.result).chain(login).cloned().collect()
+        let networks = self.networks.iter().map(|(_, result)| result);
+        let all = self.all.iter().map(|one| &one.result);
+        all.chain(login).chain(networks).cloned().collect()
     }
 
     /// Runs the checks that are due.
@@ -154,6 +174,11 @@ impl Checks {
         }
         if let Some(login) = &mut self.login {
             login.run_due(system, when);
+        }
+        for (network, result) in &mut self.networks {
+            let problem = watch::problem(network, system);
+            result.ok = problem.is_none();
+            cut(&problem.unwrap_or_default(), DETAIL).clone_into(&mut result.detail);
         }
     }
 }

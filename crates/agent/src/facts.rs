@@ -1,5 +1,6 @@
 //! The facts that the agent leaves for the reporter, which runs after the hand-over.
 
+use crate::networks::watch::Watched;
 use crate::{
     fail::{Doing, Res},
     http::Server,
@@ -42,6 +43,9 @@ pub struct BootFacts {
     /// The node's address; none from an older agent.
     #[serde(default)]
     pub address: Option<Ipv4Addr>,
+    /// The networks besides the boot network; empty from an older agent.
+    #[serde(default)]
+    pub networks: Vec<Watched>,
 }
 
 impl BootFacts {

@@ -27,6 +27,7 @@ mod modprobe;
 mod modules;
 mod netconsole;
 mod network;
+mod networks;
 mod new_root;
 mod overlay;
 mod pstore;

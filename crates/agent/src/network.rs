@@ -96,6 +96,14 @@ fn set_mtu(netlink: &Netlink, name: &str, index: u32, mtu: u32) -> Option<String
     ))
 }
 
+/// Gives an interface that is down another name.
+pub fn rename(interface: &str, name: &str) -> Res<()> {
+    let doing = || format!("naming {interface} {name}");
+    let index = fs::read_to_string(Path::new(NET).join(interface).join("ifindex")).doing(doing)?;
+    let index: u32 = index.trim().parse().doing(doing)?;
+    Netlink::open()?.request(|s| rtnl::rename(s, index, name)).doing(doing)
+}
+
 fn no_card(wanted: HwAddr) -> Failure {
     let there: Vec<String> = cards().iter().map(|(name, a)| format!("{name} {a}")).collect();
     let there = match there.is_empty() {

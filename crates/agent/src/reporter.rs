@@ -48,7 +48,7 @@ pub fn run(wait_for_init: bool) -> Res<()> {
     let server = facts.server();
     let seed = random_seed();
     let period = Duration::from_secs(facts.heartbeat_secs.max(1).into());
-    let mut checks = Checks::new(&facts.health, facts.address);
+    let mut checks = Checks::new(&facts.health, facts.address).with_networks(facts.networks.clone());
     wait_for_checks(
         &mut checks,
         &Machine,

@@ -12,6 +12,7 @@ const NLM_F_CREATE: u16 = 0x400;
 const NLMSG_ERROR: u16 = 2;
 const AF_INET: u8 = 2;
 const IFF_UP: u32 = 1;
+const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
@@ -55,6 +56,24 @@ pub fn mtu(sequence: u32, interface: u32, mtu: u32) -> Vec<u8> {
     Message::new(RTM_NEWLINK, 0, sequence, &body)
         .attribute(IFLA_MTU, mtu.to_ne_bytes())
         .done()
+}
+
+/// Renames an interface, which must be down. The name is at most 15 bytes (IFNAMSIZ).
+pub fn rename(sequence: u32, interface: u32, name: &str) -> Vec<u8> {
+    let mut body = vec![0; 4];
+    body.extend(interface.to_ne_bytes());
+    body.extend([0; 8]);
+    let mut message = Message::new(RTM_NEWLINK, 0, sequence, &body);
+    // Attributes are aligned to 4 bytes; the length is without the padding.
+    let length = 4 + name.len() as u16 + 1;
+    message.0.extend(length.to_ne_bytes());
+    message.0.extend(IFLA_IFNAME.to_ne_bytes());
+    message.0.extend(name.as_bytes());
+    message.0.resize(
+        message.0.len() + 1 + usize::from(length.next_multiple_of(4) - length),
+        0,
+    );
+    message.done()
 }
 
 /// Sets an interface up.
@@ -115,6 +134,9 @@ mod tests {
         assert_eq!(add_address(7, 2, [10, 5, 1, 1].into(), 31).len(), 16 + 8 + 2 * 8);
         assert_eq!(add_address(7, 2, [1, 2, 3, 4].into(), 0)[44..], [255; 4]);
         assert_eq!(link_up(1, 2).len(), 32);
+        let rename = rename(1, 2, "left");
+        assert_eq!(rename[32..], *b"\x09\0\x03\0left\0\0\0\0");
+        assert_eq!(rename[..4], 44u32.to_ne_bytes());
         let mtu = mtu(1, 2, 9000);
         assert_eq!(mtu[32..], [[8, 0, 4, 0], 9000u32.to_ne_bytes()].concat());
         assert_eq!(default_route(1, 2, [10, 5, 0, 1].into()).len(), 16 + 12 + 16);

@@ -22,7 +22,7 @@
 use rackstrap_base::clock::Timestamp;
 use rackstrap_overlay::ListedTree;
 use rackstrap_store::{BadRow, Look};
-use rackstrap_wire::{DiskPlan, ImageRef, Layout, Wipe};
+use rackstrap_wire::{DiskPlan, ImageRef, Layout, NetworkPlan, Wipe};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -203,6 +203,9 @@ pub struct ExplainDecision {
     /// MTU of its card in bytes; none = as the card has it.
     #[serde(default)]
     pub mtu: Option<u16>,
+    /// Its networks besides the boot network.
+    #[serde(default)]
+    pub networks: Vec<NetworkPlan>,
     /// Options of its DHCP answers, those of its subnet included, as the site file has them.
     #[serde(default)]
     pub dhcp_options: Vec<String>,

@@ -7,6 +7,7 @@
 
 mod error;
 mod meet;
+mod networks;
 mod parse;
 mod pattern;
 mod spread;

@@ -7,11 +7,13 @@ mod assignments;
 mod freebsd;
 mod holds;
 mod loaders;
+mod networks;
 
 pub use assignments::{Assignments, Choice, Current, Given, RenameStep, Renaming, Restarting, Source, Trial};
 
 pub use freebsd::{FREEBSD, FREEBSD_NFS_PORT, freebsd_file, freebsd_needs_ipxe, freebsd_problem};
 pub use loaders::{LoaderChoice, choose_loader, conditions, loaders_of};
+pub use networks::{describe_network, host_address, hosts_of, networks_of};
 
 use crate::{
     disks::{DiskRules, NodeDisk},
@@ -21,7 +23,8 @@ use rackstrap_base::{arch::Architecture, dhcp_option::DhcpOption, firmware, subn
 use rackstrap_catalog::{Catalog, ImageVersion};
 use rackstrap_site::Site;
 use rackstrap_wire::{
-    Check, DiskPlan, ESP_PARTITION, Health, HwAddr, LOGIN, LayoutEsp, NetPlan, NfsRoot, Plan, Root, WIRE_VERSION,
+    Check, DiskPlan, ESP_PARTITION, Health, HwAddr, LOGIN, LayoutEsp, NetPlan, NetworkPlan, NfsRoot, Plan, Root,
+    WIRE_VERSION, network_check,
 };
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -165,6 +168,8 @@ pub struct NodeDecision {
     pub mtu: Option<u16>,
     /// Options of DHCP answers, in addition to those of the subnet or instead of them.
     pub dhcp_options: Vec<DhcpOption>,
+    /// The networks besides the boot network.
+    pub networks: Vec<NetworkPlan>,
     /// The checks that a ready node passes: those of its profile, and one for each required mount.
     pub checks: Vec<String>,
     /// Whether the agent also checks that users can log in.
@@ -259,6 +264,17 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
         }
         None => choose_disk(&world.site, &settings, &mut why),
     };
+    let (networks, problems) = match freebsd {
+        // FreeBSD has no agent that sets networks up.
+        Some(_) => Default::default(),
+        None => networks_of(&world.site, &node, &settings),
+    };
+    why.extend(
+        networks
+            .iter()
+            .map(|plan| format!("network {}: {}", plan.name, describe_network(plan))),
+    );
+    why.extend(problems);
     // FreeBSD has no agent that mounts and checks.
     let required_mounts = match freebsd {
         Some(_) => Vec::new(),
@@ -290,6 +306,7 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
         ram_size: settings.text(|p| &p.ram_size).unwrap_or("50%").to_owned(),
         mtu: settings.get(|p| p.mtu.as_ref()).copied(),
         dhcp_options: settings.get(|p| p.dhcp_options.as_ref()).cloned().unwrap_or_default(),
+        networks,
         checks,
         check_login: has_agent && settings.get(|p| p.check_login.as_ref()).copied().unwrap_or(true),
         required_mounts,
@@ -322,7 +339,8 @@ impl NodeDecision {
     /// All checks of the node, for people.
     pub fn all_checks(&self) -> Vec<String> {
         let login = self.check_login.then(|| LOGIN.to_owned());
-        self.checks.iter().cloned().chain(login).collect()
+        let networks = self.networks.iter().map(|plan| network_check(&plan.name));
+        self.checks.iter().cloned().chain(login).chain(networks).collect()
     }
 
     /// The plan of a boot of this node, or why it cannot boot.
@@ -341,6 +359,7 @@ impl NodeDecision {
                 domain: site.cluster.domain.clone(),
                 mtu: self.mtu.or(self.subnet.mtu),
             },
+            networks: self.networks.clone(),
             root: Root::Nfs(NfsRoot {
                 server: self.subnet.server,
                 port: site.server.nfs_port,
@@ -359,6 +378,7 @@ impl NodeDecision {
                 command_secs: site.limits.check_timeout_secs,
                 mounts: self.required_mounts.clone(),
                 login: self.check_login,
+                networks: self.networks.iter().map(|plan| plan.name.clone()).collect(),
             },
             network_first: self.network_first,
             // Not pinned: filled in when the plan is sent.

@@ -1,9 +1,9 @@
 //! The facts that a node's templates are rendered from.
 
-use super::render::{Facts, KeyPair, MountFacts, NodeFacts, PeerNode, SshKeys};
+use super::render::{DnsFacts, Facts, KeyPair, MountFacts, NodeFacts, PeerAddress, PeerNode, SshKeys};
 use rackstrap_model::{
-    decide::{NodeDecision, World},
-    inventory::Settings,
+    decide::{NodeDecision, World, hosts_of},
+    inventory::{Node, Settings},
 };
 use rackstrap_site::{Site, value::Value};
 use rackstrap_wire::{DiskState, DiskStatus, FileSystem, ImageRef, Layout, MountedPartition, NetPlan, Plan, Root};
@@ -25,6 +25,7 @@ pub(super) fn facts(
     let nodes = world.inventory.iter().map(|node| PeerNode {
         name: node.name.clone(),
         ipaddr: node.ipaddr,
+        networks: peer_addresses(&world.site, node),
     });
     Facts {
         node: NodeFacts {
@@ -39,6 +40,8 @@ pub(super) fn facts(
         cluster: cluster(&world.site),
         server: BTreeMap::from([("ipaddr", server)]),
         net: plan.net.clone(),
+        networks: plan.networks.clone(),
+        dns: DnsFacts::of(&plan.net, &plan.networks),
         image: plan.image.clone(),
         image_digest: (world.images.of_plan(plan))
             .map(|version| version.manifest.digest.clone())
@@ -81,6 +84,18 @@ pub(super) fn example(
         name: image.to_owned(),
         version: 1,
     });
+    let net = NetPlan {
+        hwaddr: rackstrap_wire::HwAddr([0x52, 0x54, 0, 1, 1, 1]),
+        ipaddr,
+        prefix: subnet.map_or(24, |subnet| subnet.network.prefix_len()),
+        router: subnet.and_then(|subnet| subnet.router),
+        dns: subnet.map(|subnet| subnet.dns.clone()).unwrap_or_default(),
+        domain: site.cluster.domain.clone(),
+        mtu: settings
+            .get(|p| p.mtu.as_ref())
+            .copied()
+            .or(subnet.and_then(|subnet| subnet.mtu)),
+    };
     Facts {
         node: NodeFacts {
             fqdn: fqdn(site, &name),
@@ -93,23 +108,18 @@ pub(super) fn example(
         vars,
         cluster: cluster(site),
         server: BTreeMap::from([("ipaddr", subnet.map_or(ipaddr, |subnet| subnet.server))]),
-        net: NetPlan {
-            hwaddr: rackstrap_wire::HwAddr([0x52, 0x54, 0, 1, 1, 1]),
-            ipaddr,
-            prefix: subnet.map_or(24, |subnet| subnet.network.prefix_len()),
-            router: subnet.and_then(|subnet| subnet.router),
-            dns: subnet.map(|subnet| subnet.dns.clone()).unwrap_or_default(),
-            domain: site.cluster.domain.clone(),
-            mtu: settings
-                .get(|p| p.mtu.as_ref())
-                .copied()
-                .or(subnet.and_then(|subnet| subnet.mtu)),
-        },
+        networks: Vec::new(),
+        dns: DnsFacts::of(&net, &[]),
+        net,
         image,
         image_digest: String::new(),
         disk: layout.map_or_else(no_disk, |policy| expected_disk(&policy.layout)),
         mounts,
-        nodes: vec![PeerNode { name, ipaddr }],
+        nodes: vec![PeerNode {
+            name,
+            ipaddr,
+            networks: Vec::new(),
+        }],
         authorized_keys: settings
             .get(|p| p.authorized_keys.as_ref())
             .cloned()
@@ -119,6 +129,11 @@ pub(super) fn example(
             ecdsa: key(),
         },
     }
+}
+
+fn peer_addresses(site: &Site, node: &Node) -> Vec<PeerAddress> {
+    let all = hosts_of(site, node).into_iter();
+    all.map(|(name, ipaddr)| PeerAddress { name, ipaddr }).collect()
 }
 
 /// The state of a disk that is left alone.

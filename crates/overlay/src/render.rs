@@ -6,7 +6,7 @@ use super::{
 };
 use rackstrap_base::words::closest;
 use rackstrap_site::Diagnostic;
-use rackstrap_wire::{DiskState, ImageRef, NetPlan, OverlayContent, OverlayFile};
+use rackstrap_wire::{DiskState, ImageRef, NetPlan, NetworkPlan, OverlayContent, OverlayFile};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -23,6 +23,10 @@ pub struct Facts {
     pub server: BTreeMap<&'static str, Ipv4Addr>,
     /// `net.hwaddr`, `net.ipaddr`, `net.prefix`, `net.router`, `net.dns`
     pub net: NetPlan,
+    /// `networks`, the node's networks besides the boot network: `name`, `address`, `mtu` and so on
+    pub networks: Vec<NetworkPlan>,
+    /// `dns.servers` and `dns.search` of all networks
+    pub dns: DnsFacts,
     /// `image`, as `debian@1`
     pub image: ImageRef,
     /// `image_digest`, the digest of the image's tree; empty if it was sealed before there were digests
@@ -90,6 +94,46 @@ pub struct PeerNode {
     pub name: String,
     /// Its address on the boot network.
     pub ipaddr: Ipv4Addr,
+    /// Its names and addresses in further networks.
+    pub networks: Vec<PeerAddress>,
+}
+
+/// A node in a further network.
+#[derive(Clone, Debug, Serialize)]
+pub struct PeerAddress {
+    /// `r01n03-ib`
+    pub name: String,
+    /// Its address there.
+    pub ipaddr: Ipv4Addr,
+}
+
+/// `dns.*`: name servers and search domains of all networks, those of the boot network first.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct DnsFacts {
+    /// Name servers.
+    pub servers: Vec<Ipv4Addr>,
+    /// Search domains.
+    pub search: Vec<String>,
+}
+
+impl DnsFacts {
+    /// Those of the boot network and of `networks`, each once.
+    pub fn of(net: &NetPlan, networks: &[NetworkPlan]) -> Self {
+        let mut dns = DnsFacts {
+            servers: net.dns.clone(),
+            search: Some(net.domain.clone())
+                .filter(|domain| !domain.is_empty())
+                .into_iter()
+                .collect(),
+        };
+        for network in networks {
+            let new = network.dns.iter().filter(|server| !dns.servers.contains(server));
+            dns.servers.extend(new.copied().collect::<Vec<_>>());
+            let new = network.search.iter().filter(|domain| !dns.search.contains(domain));
+            dns.search.extend(new.cloned().collect::<Vec<_>>());
+        }
+        dns
+    }
 }
 
 /// A node's ssh host keys.
@@ -214,6 +258,8 @@ mod tests {
                 domain: "cluster".to_owned(),
                 mtu: None,
             },
+            networks: Vec::new(),
+            dns: DnsFacts::default(),
             image: "debian@1".parse().unwrap(),
             image_digest: "blake3:00ff".to_owned(),
             disk: DiskState {
@@ -231,6 +277,10 @@ mod tests {
             nodes: vec![PeerNode {
                 name: "r01n03".to_owned(),
                 ipaddr: Ipv4Addr::new(10, 5, 1, 3),
+                networks: vec![PeerAddress {
+                    name: "r01n03-ib".to_owned(),
+                    ipaddr: Ipv4Addr::new(10, 6, 1, 3),
+                }],
             }],
             mounts: Vec::new(),
             authorized_keys: Vec::new(),

@@ -66,7 +66,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
     })
 }
 
-fn read_domain(text: &str) -> Result<String, (String, String)> {
+pub(super) fn read_domain(text: &str) -> Result<String, (String, String)> {
     let label = |l: &str| {
         !l.is_empty()
             && l.len() <= 63

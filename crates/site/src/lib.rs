@@ -16,6 +16,9 @@ mod loader;
 mod meant;
 mod mount;
 mod naming;
+mod network;
+mod network_card;
+mod network_checks;
 mod own;
 mod profile;
 mod section;
@@ -31,11 +34,13 @@ pub mod vars;
 pub use diagnostic::{ConfigError, Diagnostic, Warning};
 pub use diagnostic::{excerpt, harmless, one_line};
 pub use mount::expanded as expanded_mount;
+pub use network_card::expanded as expanded_card;
 pub use own::{HIDDEN, NodeSettings, SettingProblem, meant as meant_setting, split as split_key, variable};
 pub use profile::{Descriptor, Form, NETWORK_FIRST, SETTINGS};
 pub use server::SYSTEM_LOADER_DIRS;
 pub use site::{
-    Backup, Cluster, Dns, Hooks, LayoutPolicy, Limits, LoaderFile, LoaderRule, Mount, Profile, Server, Site, Users,
+    Backup, Cluster, Dns, Hooks, LayoutPolicy, Limits, LoaderFile, LoaderRule, Mount, Network, Profile, Server, Site,
+    Users,
 };
 
 use diagnostic::{Report, quote, shown};
@@ -166,9 +171,9 @@ fn syntax_help(message: &str) -> &'static str {
 
 /// Checks the whole document. Returns none only if a problem was reported.
 fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> Option<Site> {
-    const TOP: [&str; 12] = [
-        "cluster", "server", "subnet", "profile", "layout", "mount", "loader", "users", "dns", "hooks", "backup",
-        "limits",
+    const TOP: [&str; 13] = [
+        "cluster", "server", "subnet", "network", "profile", "layout", "mount", "loader", "users", "dns", "hooks",
+        "backup", "limits",
     ];
     for (key, _) in document
         .iter()
@@ -215,6 +220,7 @@ fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> O
     subnet::check_all(report, &subnets, &cluster);
     let dns = dns.map(|read| dns::settle(report, read, &cluster.value, &mut subnets));
     let subnets: Vec<Subnet> = subnets.into_iter().map(|s| s.value).collect();
+    let networks = network::read_all(document, report, &cluster, &subnets, &profiles);
     let rest = mount::Rest {
         profiles: &profiles,
         layouts: &layouts,
@@ -231,6 +237,7 @@ fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> O
         profiles,
         layouts,
         mounts,
+        networks,
         loaders,
         users,
         hooks,
@@ -314,6 +321,20 @@ fn places(document: &DeTable<'_>, report: &Report<'_>) -> BTreeMap<String, Strin
         };
         for (text, place) in ["what", "options"].into_iter().filter_map(|key| text(table, key)) {
             all.entry(format!("mount {text}")).or_insert(place);
+        }
+    }
+    for network in table("network")
+        .and_then(DeValue::as_array)
+        .into_iter()
+        .flat_map(|all| all.iter())
+    {
+        let Some(table) = network.get_ref().as_table() else {
+            continue;
+        };
+        if let (Some(name), Some(wanted)) = (table.get("name"), table.get("match"))
+            && let Some(name) = name.get_ref().as_str()
+        {
+            all.insert(format!("network {name}"), report.shown_place(&wanted.span()));
         }
     }
     all

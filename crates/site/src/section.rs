@@ -5,14 +5,14 @@ use super::{
     meant, profile, vars,
 };
 use rackstrap_base::words::closest;
-use std::{ops::Range, ops::RangeInclusive};
+use std::{collections::BTreeMap, ops::Range, ops::RangeInclusive};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
 /// All keys of all sections. Unknown keys are refused and suggestions are made by this list.
-pub(super) const KEYS: [(&str, &[&str]); 14] = [
+pub(super) const KEYS: [(&str, &[&str]); 15] = [
     (
         "[cluster]",
         &[
@@ -69,6 +69,27 @@ pub(super) const KEYS: [(&str, &[&str]); 14] = [
     (
         "[[mount]]",
         &["what", "where", "type", "options", "profiles", "required"],
+    ),
+    (
+        "[[network]]",
+        &[
+            "name",
+            "type",
+            "match",
+            "members",
+            "mode",
+            "parent",
+            "id",
+            "node-address",
+            "prefix",
+            "mtu",
+            "router",
+            "routes",
+            "dns",
+            "search",
+            "speed",
+            "profiles",
+        ],
     ),
     ("[loader.NAME]", &["file", "arch", "vendor-class", "profiles"]),
     ("[users]", &["uid", "gid", "exclude", "shadow", "from"]),
@@ -140,6 +161,15 @@ impl<'a> Section<'a> {
     /// The place of `key`; the section's header if the key is missing.
     pub(super) fn key_at(&self, key: &str) -> Range<usize> {
         self.table.get_key_value(key).map_or(self.at.clone(), |(k, _)| k.span())
+    }
+
+    /// The places of all keys.
+    pub(super) fn places(&self) -> BTreeMap<String, Range<usize>> {
+        let keys = self
+            .table
+            .iter()
+            .map(|(key, _)| (key.get_ref().to_string(), key.span()));
+        keys.collect()
     }
 
     /// Reports `key` as missing if it is.

@@ -4,7 +4,7 @@ use super::vars::Vars;
 use ipnet::Ipv4Net;
 use rackstrap_base::{dhcp_option::DhcpOption, subnet::Subnet};
 use rackstrap_hostlist::naming::{Naming, NamingError};
-use rackstrap_wire::{Layout, Size, Wipe};
+use rackstrap_wire::{Layout, NetworkKind, NetworkPlan, NetworkRoute, Size, Wipe};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -28,6 +28,8 @@ pub struct Site {
     pub layouts: BTreeMap<String, LayoutPolicy>,
     /// `[[mount]]`, in the order of the file
     pub mounts: Vec<Mount>,
+    /// `[[network]]`, each after those that it is made of.
+    pub networks: Vec<Network>,
     /// `[loader.NAME]`, in the order of the file; empty = all firmware gets the default loaders.
     pub loaders: Vec<LoaderRule>,
     /// `[users]`; none = nodes have only their image's own users.
@@ -41,7 +43,7 @@ pub struct Site {
     /// `[dns]`; none = the daemon answers no DNS.
     pub dns: Option<Dns>,
     /// The places (`FILE:LINE:COLUMN`) of texts that read variables: of `kernel-args` by
-    /// `profile NAME`, of a mount by `mount TEXT`.
+    /// `profile NAME`, of a mount by `mount TEXT`, of a network's card by `network NAME`.
     pub places: BTreeMap<String, String>,
 }
 
@@ -171,6 +173,73 @@ impl Mount {
     pub fn applies_to(&self, profiles: &[String]) -> bool {
         let Some(wanted) = &self.profiles else { return true };
         wanted.iter().any(|name| name == "default" || profiles.contains(name))
+    }
+}
+
+/// `[[network]]`: a network of nodes besides the boot network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// The name, which is also that of the interface on the nodes.
+    pub name: String,
+    /// What the interface is made of. Conditions of a card may have variables.
+    pub kind: NetworkKind,
+    /// Names `NODE-NETWORK` with their addresses; none = the nodes have no address in it.
+    pub hosts: Option<Naming>,
+    /// Prefix length of the addresses.
+    pub prefix: u8,
+    /// MTU in bytes; none = as the card has it.
+    pub mtu: Option<u16>,
+    /// Default router of nodes whose boot network has none.
+    pub router: Option<Ipv4Addr>,
+    /// Further routes.
+    pub routes: Vec<NetworkRoute>,
+    /// Name servers, after those of the boot network.
+    pub dns: Vec<Ipv4Addr>,
+    /// DNS search domains, after the cluster's.
+    pub search: Vec<String>,
+    /// Profiles whose nodes have it; none = all nodes.
+    pub profiles: Option<Vec<String>>,
+    /// The least speed in Mb/s; none = any.
+    pub speed: Option<u32>,
+}
+
+impl Network {
+    /// Whether a node with these profiles has it. `default`, which all nodes have, may be left out.
+    pub fn applies_to(&self, profiles: &[String]) -> bool {
+        let Some(wanted) = &self.profiles else { return true };
+        wanted.iter().any(|name| name == "default" || profiles.contains(name))
+    }
+
+    /// The name of a node in this network, `r01n03-ib`.
+    pub fn host_name(&self, node: &str) -> String {
+        format!("{node}-{}", self.name)
+    }
+
+    /// The address of that node in it; none if nodes have none there, or if the node's name follows no pattern.
+    pub fn address_of(&self, node: &str) -> Option<Ipv4Addr> {
+        self.hosts.as_ref()?.name_to_address(&self.host_name(node)).ok()
+    }
+
+    /// The node that has this address in it.
+    pub fn node_at(&self, address: Ipv4Addr) -> Option<String> {
+        let name = self.hosts.as_ref()?.address_to_name(address)?;
+        let node = name.strip_suffix(&self.name)?.strip_suffix('-')?;
+        Some(node.to_owned())
+    }
+
+    /// What a node needs to have it, where a card's conditions are `kind`'s.
+    pub fn plan(&self, node: &str, kind: NetworkKind) -> NetworkPlan {
+        NetworkPlan {
+            name: self.name.clone(),
+            kind,
+            address: self.address_of(node).map(|address| (address, self.prefix)),
+            mtu: self.mtu,
+            router: self.router,
+            routes: self.routes.clone(),
+            dns: self.dns.clone(),
+            search: self.search.clone(),
+            speed: self.speed,
+        }
     }
 }
 

@@ -3,6 +3,7 @@ mod esp;
 mod loaders;
 mod mounts;
 mod naming;
+mod networks;
 mod subnets;
 mod texts;
 

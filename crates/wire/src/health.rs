@@ -1,6 +1,6 @@
 //! The checks of a node, and their results.
 
-use crate::text::quoted;
+use crate::{network_check, text::quoted};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -156,6 +156,9 @@ pub struct Health {
     /// Whether the agent also checks that users can log in; that result is named [`LOGIN`]. An older agent ignores this.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub login: bool,
+    /// Names of the networks that the agent also checks; each result is named by [`network_check`]. An older agent ignores this.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<String>,
 }
 
 /// Name of the login check in results.
@@ -164,7 +167,10 @@ pub const LOGIN: &str = "login";
 impl Health {
     /// True if a node with these checks may have made `check`.
     pub fn has(&self, check: &str) -> bool {
-        self.login && check == LOGIN || self.checks.iter().any(|known| known == check)
+        let is_network = |name: &String| check == network_check(name);
+        self.login && check == LOGIN
+            || self.networks.iter().any(is_network)
+            || self.checks.iter().any(|known| known == check)
     }
 }
 
@@ -177,6 +183,7 @@ impl Default for Health {
             command_secs: 30,
             mounts: Vec::new(),
             login: false,
+            networks: Vec::new(),
         }
     }
 }
@@ -192,8 +199,8 @@ pub struct CheckResult {
     pub detail: String,
 }
 
-/// Most results of a report; more than a site file can have (32 checks of a profile, 200 mounts).
-pub const MOST_RESULTS: usize = 256;
+/// Most results of a report; more than a site file can have (32 checks of a profile, 200 mounts, 32 networks).
+pub const MOST_RESULTS: usize = 320;
 
 /// The failed checks, for people, as in a heartbeat; empty if all hold.
 pub fn failures(results: &[CheckResult]) -> String {

@@ -9,6 +9,7 @@ mod health;
 mod hwaddr;
 pub mod image_list;
 mod layout;
+mod network;
 mod plan;
 mod report;
 mod root;
@@ -27,6 +28,7 @@ pub use layout::{
     DiskLoader, DiskMarker, DiskPlan, ESP_AT, ESP_LENGTH, ESP_PARTITION, EspImage, FileSystem, Layout, LayoutEsp,
     MOST_ESP_IMAGE, Partition, PartitionTable, SeenDisk, Size, SizeError, Wipe,
 };
+pub use network::{BOOT_NETWORK, CardMatch, NetworkKind, NetworkPlan, NetworkRoute, network_check};
 pub use plan::{ImageRef, ImageRefError, NetPlan, Overlay, OverlayContent, OverlayFile, Plan};
 pub use report::{
     AgentEvent, ConsoleLine, DiskFacts, DiskProblem, DiskState, DiskStatus, Hardware, Heartbeat, MOST_BOOT_ENTRIES,

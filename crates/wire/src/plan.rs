@@ -1,6 +1,6 @@
 //! The server's instructions for the agent.
 
-use crate::{DiskPlan, Health, HwAddr, NfsRoot, Root, WIRE_VERSION, text::cut, users::GivenUsers};
+use crate::{DiskPlan, Health, HwAddr, NetworkPlan, NfsRoot, Root, WIRE_VERSION, text::cut, users::GivenUsers};
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::Ipv4Addr, str::FromStr};
 
@@ -15,6 +15,9 @@ pub struct Plan {
     pub node: String,
     /// Network card and address of the node.
     pub net: NetPlan,
+    /// The networks besides the boot network, each after those that it is made of; empty from a server that knows none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<NetworkPlan>,
     /// The image version that is the node's root.
     pub image: ImageRef,
     /// The variant of that version, as an architecture (`arm64`); empty for the one with which the version was made. The agent does
@@ -75,6 +78,7 @@ impl Plan {
             ram_size: "50%".to_owned(),
             heartbeat_secs: 30,
             health: Health::default(),
+            networks: Vec::new(),
             network_first: false,
             netconsole: None,
         }

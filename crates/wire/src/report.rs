@@ -143,6 +143,9 @@ pub struct OverlayRequest {
     pub disk: DiskState,
     /// The machine's hardware.
     pub hardware: Hardware,
+    /// Whether the agent sets up [`crate::Plan::networks`]; older ones do not.
+    #[serde(default)]
+    pub networks: bool,
 }
 
 /// The hardware of a machine, as the agent found it.

@@ -88,6 +88,18 @@ fn a_change_applies_to_the_next_query_and_increases_the_serial_number() {
     assert_eq!(asked(&third, "rackstrap.cluster.example."), Outcome::NoName);
 }
 
+#[test]
+fn names_in_further_networks_are_answered_for_nodes_that_exist() {
+    let network = "[[network]]\nname = \"ib\"\ntype = \"infiniband\"\nmatch = { driver = \"mlx5_core\" }\n\
+                   node-address = \"10.6.{rack}.{slot}\"\nprefix = 16\n";
+    let views = Views::since(world(&format!("{SITE}{network}")), NOW).unwrap().unwrap();
+    let view = views.load(|| NOW);
+    assert_eq!(view.nodes.address_of("r01n03-ib"), Some([10, 6, 1, 3].into()));
+    assert_eq!(asked(&view, "r01n03-ib.cluster.example."), Outcome::Answered);
+    assert_eq!(asked(&view, "r01n04-ib.cluster.example."), Outcome::NoName);
+    assert_eq!(asked(&view, "r01n03-ibx.cluster.example."), Outcome::NoName);
+}
+
 /// DHCP's options, the plan's network and the node's resolv.conf all come from this subnet.
 #[test]
 fn nodes_use_the_dns_server_of_their_subnet() {

@@ -10,7 +10,7 @@ mod show;
 mod transfer;
 
 pub use change::prospects;
-pub use show::{boots_table, settings_table};
+pub use show::{boots_table, network_facts, settings_table};
 
 use super::{
     connection::connect,

@@ -12,6 +12,8 @@ use rackstrap_control::{
     api::{self, BootSummary, NodeRow, NodeState, SettingRow},
     segment,
 };
+use rackstrap_model::decide::describe_network;
+use rackstrap_wire::NetworkPlan;
 
 #[derive(Debug, Args)]
 pub struct ShowArgs {
@@ -55,6 +57,7 @@ fn describe(answer: &api::NodeAnswer) -> String {
         ("image", output::dash(&image)),
         ("disk", output::dash(&status.disk)),
     ];
+    facts.extend(network_facts(&answer.networks));
     if !status.last_error.is_empty() {
         facts.push(("last error", status.last_error.clone()));
     }
@@ -99,6 +102,13 @@ fn describe(answer: &api::NodeAnswer) -> String {
     text.push_str("\n\nthe last boot:\n");
     text.push_str(&steps_table(last));
     text
+}
+
+/// One line for each network.
+pub fn network_facts(networks: &[NetworkPlan]) -> impl Iterator<Item = (&'static str, String)> {
+    networks
+        .iter()
+        .map(|plan| ("network", format!("{}: {}", plan.name, describe_network(plan))))
 }
 
 /// `location=row 3, owner=physics`

@@ -130,6 +130,7 @@ impl From<ExportRow> for ExportNode {
             groups: row.groups,
             hardware: row.hardware,
             scratch: row.scratch,
+            networks: row.networks,
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{CheckRow, DiskEffect, StatusRow};
 use ipnet::Ipv4Net;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_model::inventory::Change;
-use rackstrap_wire::{Hardware, HwAddr};
+use rackstrap_wire::{Hardware, HwAddr, NetworkPlan};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
@@ -96,6 +96,9 @@ pub struct NodeAnswer {
     /// Its checks in the present boot, or in the next one.
     #[serde(default)]
     pub checks: Vec<CheckRow>,
+    /// Its networks besides the boot network, at its next boot.
+    #[serde(default)]
+    pub networks: Vec<NetworkPlan>,
     /// The state of the node.
     pub status: StatusRow,
     /// Its hardware, as its agent last reported it; none before its first boot.
@@ -182,4 +185,7 @@ pub struct ExportRow {
     pub hardware: Option<Hardware>,
     /// Size in bytes of the local partition for jobs' temporary files; none without one, or if its size is unknown.
     pub scratch: Option<u64>,
+    /// Its names and addresses in further networks.
+    #[serde(default)]
+    pub networks: Vec<(String, Ipv4Addr)>,
 }

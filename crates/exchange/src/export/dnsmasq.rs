@@ -40,6 +40,11 @@ pub(super) fn write(nodes: &[&ExportNode], subnets: &[BootSubnet]) -> String {
                 true => format!("# {}: no hardware address yet\n", node.name),
                 false => format!("dhcp-host={cards}{tag}{},{}\n", node.ipaddr, node.name),
             });
+            // These addresses are not given by DHCP, so only the name server of dnsmasq knows them.
+            for (name, ipaddr) in &node.networks {
+                let full = node.domain.as_ref().map(|domain| format!("{name}.{domain},"));
+                let _ = writeln!(text, "host-record={}{name},{ipaddr}", full.unwrap_or_default());
+            }
         }
     }
     text

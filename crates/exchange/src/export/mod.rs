@@ -42,6 +42,8 @@ pub struct ExportNode {
     /// Size in bytes of the local partition for jobs' temporary files (Slurm's `TmpFS`), not of the whole disk: Slurm drains
     /// a node that has less than was promised. None without such a partition, or if its size is unknown.
     pub scratch: Option<u64>,
+    /// Its names and addresses in further networks: `r01n03-ib`.
+    pub networks: Vec<(String, Ipv4Addr)>,
 }
 
 /// The format of an export.

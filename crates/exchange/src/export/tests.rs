@@ -13,6 +13,7 @@ fn node(rack: u8, slot: u8) -> ExportNode {
         groups: vec![format!("rack{rack}")],
         hardware: Some(hardware(16, 64_302)),
         scratch: None,
+        networks: Vec::new(),
     }
 }
 
@@ -67,9 +68,11 @@ fn sample() -> Vec<ExportNode> {
     let mut nodes: Vec<ExportNode> = (1..=2)
         .flat_map(|rack| (1..=4).map(move |slot| node(rack, slot)))
         .collect();
-    // One node with two cards and a domain, one that never booted, and one for each kind of problem.
+    // One node with two cards, a domain and a further network, one that never booted, and one for each kind of problem.
     nodes[0].hwaddrs.push(HwAddr([0x52, 0x54, 0, 1, 1, 1]));
     nodes[0].domain = Some("cluster.example".to_owned());
+    nodes[0].networks = vec![("r01n01-ib".to_owned(), Ipv4Addr::new(10, 6, 1, 1))];
+    nodes[1].networks = vec![("r01n02-ib".to_owned(), Ipv4Addr::new(10, 6, 1, 2))];
     nodes[1].hardware = None;
     nodes[1].hwaddrs.clear();
     nodes[1].groups = vec!["two words".to_owned(), "gpu".to_owned(), "gpu".to_owned()];
@@ -249,6 +252,7 @@ proptest! {
         let nodes: Vec<ExportNode> = found.iter().map(|(&(rack, slot), found)| ExportNode {
             hardware: found.map(|(cpus, memory, _)| hardware(cpus, memory)),
             scratch: found.and_then(|(_, _, scratch)| scratch),
+            networks: Vec::new(),
             ..node(rack, slot)
         }).collect();
         let text = Format::Slurm.write(&nodes, &subnets());

@@ -42,6 +42,7 @@ async fn boot(boots: &Boots, site: &Site, name: &str, at: u64) {
         digest: policy.digest.clone(),
     });
     let request = OverlayRequest {
+        networks: true,
         token: boot.token.clone(),
         disk,
         hardware: Hardware::default(),

@@ -62,6 +62,7 @@ fn missing() -> DiskState {
 async fn boot(boots: &Boots, at: u64, state: &DiskState) -> std::sync::Arc<Boot> {
     let boot = boots.open(Timestamp(at), |_| plan("r01n01")).await.unwrap();
     let request = OverlayRequest {
+        networks: true,
         token: boot.token.clone(),
         disk: state.clone(),
         hardware: Hardware::default(),
@@ -134,6 +135,7 @@ async fn an_order_is_for_one_boot() {
     let wish = DiskWish::Prepare { wipe_foreign: true };
     boots.disks().wish(&node, wish, "root", Timestamp(3)).unwrap();
     let request = OverlayRequest {
+        networks: true,
         token: early.token.clone(),
         disk: kept("A", "01"),
         hardware: Hardware::default(),
@@ -177,6 +179,7 @@ async fn an_order_is_carried_out_once_for_any_clock() {
     let early = boots.open(Timestamp(500), |_| plan("r01n01")).await.unwrap();
     boots.disks().wish(&node, wish, "root", Timestamp(20)).unwrap();
     let request = OverlayRequest {
+        networks: true,
         token: early.token.clone(),
         disk: kept("A", "01"),
         hardware: Hardware::default(),
@@ -272,6 +275,7 @@ async fn an_order_can_be_withdrawn_until_the_node_has_it() {
     let id = boots.disks().get("r01n01").unwrap().order.unwrap().id;
     boots.send_plan(&done.plan.id).unwrap();
     let request = OverlayRequest {
+        networks: true,
         token: done.token.clone(),
         disk: kept("A", "01"),
         hardware: Hardware::default(),

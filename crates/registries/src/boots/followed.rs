@@ -114,6 +114,7 @@ mod tests {
         let boot = boots.open(Timestamp(at), plan).await.unwrap();
         if files {
             let request = OverlayRequest {
+                networks: true,
                 token: boot.token.clone(),
                 disk: DiskState::default(),
                 hardware: Hardware::default(),

@@ -11,6 +11,7 @@ fn plan(node: &str, image: &str) -> impl FnOnce(&str) -> Plan {
 
 fn request(token: &str) -> OverlayRequest {
     OverlayRequest {
+        networks: true,
         token: token.into(),
         disk: DiskState::default(),
         hardware: Hardware::default(),

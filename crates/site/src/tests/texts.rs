@@ -52,8 +52,11 @@ fn commented_lines_of_the_example_are_defaults_or_marked_examples() {
                         "arch",
                         "node-name",
                         "node-address",
+                        "match",
+                        "prefix",
                     ]
                     .contains(&key)
+                        || key == "name" && lines[section].contains("[[network]]")
                 })
             };
             let end = lines[section..]

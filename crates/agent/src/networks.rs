@@ -1,0 +1,301 @@
+//! The node's networks besides the boot network: which card each is, and the files by which the image's network service sets them up.
+//!
+//! The agent gives each card that it finds its name at once. The files name it again: by udev's for systems that have it, and for cards
+//! that get their driver only from the image.
+
+pub mod cards;
+mod render;
+mod service;
+pub mod watch;
+
+use crate::{network, root};
+use cards::Card;
+use rackstrap_wire::{HwAddr, NetworkKind, NetworkPlan, OverlayFile, Plan, text::cut};
+use std::{path::Path, time::Duration};
+use watch::Watched;
+
+/// Longest wait for cards that no network finds: drivers may load firmware.
+const CARD_WAIT: Duration = Duration::from_secs(10);
+/// Bytes of a problem (the wire's limit of a check's detail).
+const PROBLEM: usize = 200;
+
+/// A network that the node can have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Network<'p> {
+    plan: &'p NetworkPlan,
+    /// Its card; none for bonds, VLANs and bridges.
+    card: Option<Card>,
+    /// The interfaces that it joins.
+    members: Vec<&'p str>,
+    /// The bond or bridge that joins it.
+    joined_by: Option<&'p NetworkPlan>,
+    /// Bytes; members have that of their bond or bridge.
+    mtu: Option<u16>,
+}
+
+/// What the cards of a node make of its plan.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Resolved<'p> {
+    networks: Vec<Network<'p>>,
+    /// By network; also of bonds that lack a member.
+    problems: Vec<(&'p str, String)>,
+}
+
+/// What the agent does for a node's networks.
+#[derive(Debug, Default)]
+pub struct SetUp {
+    /// Files for the new root.
+    pub files: Vec<OverlayFile>,
+    /// What the checks of the running node expect.
+    pub watched: Vec<Watched>,
+    /// Which card each network has, one line for each.
+    pub done: Vec<String>,
+    /// What the node does not get, one line for each.
+    pub problems: Vec<String>,
+}
+
+/// Finds the cards, names them, and renders the files. `files` are the node's own from the server.
+pub fn set_up(plan: &Plan, files: &[OverlayFile]) -> SetUp {
+    if plan.networks.is_empty() {
+        return SetUp::default();
+    }
+    let sys = Path::new("/sys");
+    let look = || cards::read(sys);
+    let complete = || {
+        let cards = look();
+        resolve(&plan.networks, &cards, plan.net.hwaddr)
+            .problems
+            .is_empty()
+            .then_some(cards)
+    };
+    let cards = network::wait_for(CARD_WAIT, complete).unwrap_or_else(look);
+    let mut resolved = resolve(&plan.networks, &cards, plan.net.hwaddr);
+    for network in &resolved.networks {
+        let interface = network.card.as_ref().and_then(|card| card.interface.as_deref());
+        if let Some(interface) = interface.filter(|interface| *interface != network.plan.name)
+            && let Err(failure) = network::rename(interface, &network.plan.name)
+        {
+            resolved.problems.push((&network.plan.name, failure.to_string()));
+        }
+    }
+    let services = service::find(Path::new(root::IMAGE), files);
+    let files = match services.choose() {
+        Some(service) => render::files(service, services, &resolved.networks),
+        None => {
+            let why = "the image has neither systemd-networkd nor NetworkManager nor ifupdown, so it does not set the network up";
+            let all = resolved.networks.iter().map(|network| network.plan.name.as_str());
+            let all: Vec<(&str, String)> = all.map(|name| (name, why.to_owned())).collect();
+            resolved.problems.extend(all);
+            Vec::new()
+        }
+    };
+    let service = services
+        .choose()
+        .map(|service| format!(" by {service}"))
+        .unwrap_or_default();
+    SetUp {
+        files,
+        watched: watched(&plan.networks, &resolved),
+        done: resolved
+            .networks
+            .iter()
+            .map(|network| format!("{}{service}", describe(network)))
+            .collect(),
+        problems: resolved
+            .problems
+            .iter()
+            .map(|(name, why)| format!("network {name}: {why}"))
+            .collect(),
+    }
+}
+
+/// `network ib is 0000:81:00.0 mlx5_core, 10.6.1.3/16`
+fn describe(network: &Network<'_>) -> String {
+    let what = match (&network.card, &network.plan.kind) {
+        (Some(card), _) => card.describe(),
+        (None, NetworkKind::Vlan { parent, id }) => format!("VLAN {id} on {parent}"),
+        (None, kind) => format!("a {} of {}", kind.as_str(), network.members.join(" and ")),
+    };
+    let address = network
+        .plan
+        .address
+        .map(|(address, prefix)| format!(", {address}/{prefix}"));
+    format!("network {} is {what}{}", network.plan.name, address.unwrap_or_default())
+}
+
+/// The card of each network, and what is missing (pure). Each network comes after those that it is made of.
+fn resolve<'p>(plans: &'p [NetworkPlan], cards: &[Card], boot: HwAddr) -> Resolved<'p> {
+    let mut resolved = Resolved::default();
+    for plan in plans {
+        let has = |name: &str| resolved.networks.iter().any(|network| network.plan.name == name);
+        let joined_by = plans.iter().find(|other| {
+            let joins = matches!(other.kind, NetworkKind::Bond { .. } | NetworkKind::Bridge { .. });
+            joins && other.kind.below().contains(&plan.name)
+        });
+        let mut network = Network {
+            plan,
+            card: None,
+            members: Vec::new(),
+            joined_by,
+            mtu: joined_by.and_then(|other| other.mtu).or(plan.mtu),
+        };
+        let mut problem = None;
+        match &plan.kind {
+            NetworkKind::Ethernet { card } | NetworkKind::Infiniband { card } => {
+                let infiniband = matches!(plan.kind, NetworkKind::Infiniband { .. });
+                match cards::choose(card, infiniband, cards, boot) {
+                    Ok(card) => {
+                        let taken = resolved.networks.iter().find(|other| other.card.as_ref() == Some(card));
+                        if let Some(other) = taken {
+                            problem = Some(format!(
+                                "{} is already the card of {}",
+                                card.describe(),
+                                other.plan.name
+                            ));
+                        } else {
+                            network.card = Some(card.clone());
+                        }
+                    }
+                    Err(why) => problem = Some(why),
+                }
+            }
+            NetworkKind::Vlan { parent, .. } if !has(parent) => {
+                problem = Some(format!("{parent}, which it is made of, does not exist"));
+            }
+            NetworkKind::Vlan { .. } => {}
+            NetworkKind::Bond { members, .. } | NetworkKind::Bridge { members } => {
+                let missing: Vec<&str> = members.iter().map(String::as_str).filter(|name| !has(name)).collect();
+                network.members = members.iter().map(String::as_str).filter(|name| has(name)).collect();
+                // A bond of fewer cards still carries what it can.
+                if !missing.is_empty() && !network.members.is_empty() {
+                    let why = format!("it lacks its member {}", missing.join(" and "));
+                    resolved.problems.push((&plan.name, why));
+                } else if network.members.is_empty() && matches!(plan.kind, NetworkKind::Bond { .. }) {
+                    problem = Some("none of its members exists".to_owned());
+                }
+            }
+            NetworkKind::Unknown => {
+                problem = Some("the agent of this image does not know its type; seal the image again".to_owned());
+            }
+        }
+        match problem {
+            Some(why) => resolved.problems.push((&plan.name, why)),
+            None => resolved.networks.push(network),
+        }
+    }
+    resolved
+}
+
+/// What the checks of the running node expect (pure).
+fn watched(plans: &[NetworkPlan], resolved: &Resolved<'_>) -> Vec<Watched> {
+    let one = |plan: &NetworkPlan| {
+        let network = resolved.networks.iter().find(|network| network.plan.name == plan.name);
+        let problem = resolved.problems.iter().find(|(name, _)| *name == plan.name);
+        Watched {
+            name: plan.name.clone(),
+            address: plan.address.map(|(address, _)| address),
+            mtu: network.map_or(plan.mtu, |network| network.mtu),
+            speed: plan.speed,
+            problem: problem.map(|(_, why)| cut(&format!("network {}: {why}", plan.name), PROBLEM).to_owned()),
+        }
+    };
+    plans.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{render::testing::plans, *};
+    use rackstrap_wire::CardMatch;
+
+    const BOOT: HwAddr = HwAddr([0x52, 0x54, 0, 1, 1, 1]);
+
+    fn card(last: u8) -> Card {
+        Card {
+            pci: format!("0000:00:0{last}.0"),
+            driver: "ixgbe".to_owned(),
+            interface: Some(format!("eth{last}")),
+            mac: Some(HwAddr([0x52, 0x54, 0, 1, 1, last])),
+            ..Card::default()
+        }
+    }
+
+    #[test]
+    fn a_bond_of_two_cards_carries_a_vlan() {
+        let plans = plans();
+        let resolved = resolve(&plans, &[card(1), card(2), card(3)], BOOT);
+        assert_eq!(resolved.problems, []);
+        let said: Vec<String> = resolved.networks.iter().map(describe).collect();
+        assert_eq!(
+            said,
+            [
+                "network left is 0000:00:02.0 ixgbe 52:54:00:01:01:02 eth2",
+                "network right is 0000:00:03.0 ixgbe 52:54:00:01:01:03 eth3",
+                "network fast is a bond of left and right, 10.7.1.3/16",
+                "network v100 is VLAN 100 on fast, 10.8.1.3/24",
+            ]
+        );
+        assert_eq!(resolved.networks[0].mtu, Some(9000), "that of its bond");
+        let watched = watched(&plans, &resolved);
+        assert!(watched.iter().all(|network| network.problem.is_none()));
+        assert_eq!(
+            (watched[0].mtu, watched[3].address),
+            (Some(9000), Some([10, 8, 1, 3].into()))
+        );
+    }
+
+    #[test]
+    fn a_bond_works_with_the_cards_that_exist_and_reports_the_others() {
+        let plans = plans();
+        let resolved = resolve(&plans, &[card(1), card(2)], BOOT);
+        assert_eq!(resolved.networks.len(), 3);
+        assert_eq!(resolved.networks[1].members, ["left"]);
+        assert_eq!(resolved.problems.len(), 2, "{:?}", resolved.problems);
+        assert!(
+            resolved.problems[0]
+                .1
+                .starts_with("driver ixgbe, port 3 does not exist: 2 fit")
+        );
+        assert_eq!(resolved.problems[1], ("fast", "it lacks its member right".to_owned()));
+        let watched = watched(&plans, &resolved);
+        assert_eq!(
+            watched[2].problem.as_deref(),
+            Some("network fast: it lacks its member right")
+        );
+        assert!(
+            watched
+                .iter()
+                .all(|one| one.problem.as_ref().is_none_or(|text| text.len() <= PROBLEM))
+        );
+
+        let resolved = resolve(&plans, &[card(1)], BOOT);
+        assert_eq!(resolved.networks, []);
+        let why: Vec<&str> = resolved.problems.iter().skip(2).map(|(_, why)| why.as_str()).collect();
+        assert_eq!(
+            why,
+            [
+                "none of its members exists",
+                "fast, which it is made of, does not exist"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_card_is_for_one_network_and_a_newer_type_is_refused() {
+        let mut plans = plans();
+        plans.truncate(2);
+        plans[1].kind = NetworkKind::Ethernet {
+            card: CardMatch {
+                name: Some("eth2".to_owned()),
+                ..CardMatch::default()
+            },
+        };
+        let resolved = resolve(&plans, &[card(1), card(2)], BOOT);
+        assert!(
+            resolved.problems[0].1.ends_with("is already the card of left"),
+            "{resolved:?}"
+        );
+        plans[1].kind = NetworkKind::Unknown;
+        let resolved = resolve(&plans, &[card(1), card(2)], BOOT);
+        assert!(resolved.problems[0].1.contains("seal the image again"), "{resolved:?}");
+    }
+}

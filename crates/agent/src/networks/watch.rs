@@ -1,0 +1,170 @@
+//! Whether a network of the running node is as the site file says.
+
+use crate::checks::System;
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+
+/// What a network's check expects. It is in `boot.json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// Name of the network and of its interface.
+    pub name: String,
+    /// Its address; none if it has none.
+    #[serde(default)]
+    pub address: Option<Ipv4Addr>,
+    /// Its MTU in bytes; none = any.
+    #[serde(default)]
+    pub mtu: Option<u16>,
+    /// The least speed in Mb/s; none = any.
+    #[serde(default)]
+    pub speed: Option<u32>,
+    /// What went wrong while the node booted; none = nothing.
+    #[serde(default)]
+    pub problem: Option<String>,
+}
+
+/// Why the network is not as it should be; none if it is.
+pub fn problem(network: &Watched, system: &impl System) -> Option<String> {
+    let Watched { name, problem, .. } = network;
+    if !problem.as_ref().is_none_or(String::is_empty) {
+        return problem.clone();
+    }
+    let read = |interface: &str, file: &str| {
+        let text = system.read(&format!("/sys/class/net/{interface}/{file}"));
+        text.trim().to_owned()
+    };
+    if read(name, "ifindex").is_empty() {
+        return Some(format!("the interface {name} does not exist"));
+    }
+    // The carrier of an interface that is set down cannot be read.
+    if read(name, "carrier") != "1" {
+        return Some(match read(name, "operstate").as_str() {
+            "lowerlayerdown" => format!("{name} is down, because the interface below it is"),
+            _ => format!("{name} is down: it has no link"),
+        });
+    }
+    let mtu = read(name, "mtu");
+    if let Some(wanted) = network.mtu.filter(|wanted| mtu != wanted.to_string()) {
+        return Some(format!("{name} has the MTU {mtu}, not {wanted}"));
+    }
+    // Cards without a speed, such as those of virtual machines, have -1, or an error.
+    let speed = read(name, "speed").parse::<i64>().ok().filter(|speed| *speed > 0);
+    if let (Some(wanted), Some(speed)) = (network.speed, speed)
+        && speed < i64::from(wanted)
+    {
+        return Some(format!(
+            "{name} came up at {}, not at {}",
+            shown(speed),
+            shown(wanted.into())
+        ));
+    }
+    let address = network.address?;
+    if !has_address(&system.read("/proc/net/fib_trie"), address) {
+        return Some(format!("{name} does not have the address {address}"));
+    }
+    None
+}
+
+/// `10 Gb/s`, `100 Mb/s`.
+fn shown(speed: i64) -> String {
+    match speed {
+        speed if speed >= 1000 && speed % 1000 == 0 => format!("{} Gb/s", speed / 1000),
+        speed if speed >= 1000 && speed % 100 == 0 => format!("{}.{} Gb/s", speed / 1000, speed % 1000 / 100),
+        speed => format!("{speed} Mb/s"),
+    }
+}
+
+/// Whether the table of routes has the address as a local one: `|-- 10.6.1.3` and below it `/32 host LOCAL` (net/ipv4/fib_trie.c).
+fn has_address(trie: &str, address: Ipv4Addr) -> bool {
+    let leaf = format!("|-- {address}");
+    let mut inside = false;
+    trie.lines().any(|line| {
+        let line = line.trim();
+        if line.starts_with("|-- ") || line.starts_with("+-- ") {
+            inside = line == leaf;
+        }
+        inside && line == "/32 host LOCAL"
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Execution;
+    use std::{collections::BTreeMap, time::Duration};
+
+    #[derive(Default)]
+    struct Files(BTreeMap<String, String>);
+
+    impl System for Files {
+        fn has_systemd(&self) -> bool {
+            true
+        }
+        fn is_active(&self, _: &str) -> Execution {
+            unreachable!()
+        }
+        fn mounts(&self) -> String {
+            String::new()
+        }
+        fn run(&self, _: &[&str], _: Duration) -> Execution {
+            unreachable!()
+        }
+        fn read(&self, path: &str) -> String {
+            self.0.get(path).cloned().unwrap_or_default()
+        }
+    }
+
+    const TRIE: &str = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.7.0.0\n        /16 link UNICAST\n     |-- 10.7.1.1\n        /32 host LOCAL\n     \
+                        |-- 10.7.1.2\n        /32 link BROADCAST\n";
+
+    #[test]
+    fn each_way_to_be_wrong_is_named() {
+        let network = Watched {
+            name: "fast".into(),
+            address: Some([10, 7, 1, 1].into()),
+            mtu: Some(9000),
+            speed: Some(10_000),
+            problem: None,
+        };
+        let mut files = Files::default();
+        let set = |files: &mut Files, interface: &str, file: &str, text: &str| {
+            files
+                .0
+                .insert(format!("/sys/class/net/{interface}/{file}"), format!("{text}\n"));
+        };
+        let said = |files: &Files| problem(&network, files).unwrap_or_default();
+        assert_eq!(said(&files), "the interface fast does not exist");
+        set(&mut files, "fast", "ifindex", "5");
+        assert_eq!(said(&files), "fast is down: it has no link");
+        set(&mut files, "fast", "operstate", "lowerlayerdown");
+        assert_eq!(said(&files), "fast is down, because the interface below it is");
+        set(&mut files, "fast", "carrier", "1");
+        set(&mut files, "fast", "mtu", "1500");
+        assert_eq!(said(&files), "fast has the MTU 1500, not 9000");
+        set(&mut files, "fast", "mtu", "9000");
+        set(&mut files, "fast", "speed", "2500");
+        assert_eq!(said(&files), "fast came up at 2.5 Gb/s, not at 10 Gb/s");
+        set(&mut files, "fast", "speed", "100");
+        assert_eq!(said(&files), "fast came up at 100 Mb/s, not at 10 Gb/s");
+        set(&mut files, "fast", "speed", "-1");
+        assert_eq!(said(&files), "fast does not have the address 10.7.1.1");
+        files
+            .0
+            .insert("/proc/net/fib_trie".into(), TRIE.replace("10.7.1.1", "10.7.1.11"));
+        assert_eq!(said(&files), "fast does not have the address 10.7.1.1");
+        files.0.insert("/proc/net/fib_trie".into(), TRIE.into());
+        assert_eq!(said(&files), "");
+        let failed = Watched {
+            problem: Some("no card".into()),
+            ..network
+        };
+        assert_eq!(problem(&failed, &files).as_deref(), Some("no card"));
+    }
+
+    #[test]
+    fn only_local_addresses_count() {
+        assert!(has_address(TRIE, [10, 7, 1, 1].into()));
+        assert!(!has_address(TRIE, [10, 7, 1, 2].into()) && !has_address(TRIE, [10, 7, 0, 0].into()));
+        assert!(!has_address("", [10, 7, 1, 1].into()));
+    }
+}

@@ -1,0 +1,196 @@
+//! A node's networks besides the boot network.
+
+use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
+
+/// The name of the boot network where a network names its parent. A network cannot have it.
+pub const BOOT_NETWORK: &str = "boot";
+
+/// One network of one node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkPlan {
+    /// Name of the network, and of its interface on the node: `[a-z][a-z0-9-]*`, at most 15 bytes.
+    pub name: String,
+    /// What the interface is made of.
+    pub kind: NetworkKind,
+    /// Address and prefix length; none for members of bonds and bridges, and for parents of VLANs that carry nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<(Ipv4Addr, u8)>,
+    /// MTU in bytes; none = as the card has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+    /// Default router, which counts if the boot network has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub router: Option<Ipv4Addr>,
+    /// Further routes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<NetworkRoute>,
+    /// Name servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<Ipv4Addr>,
+    /// DNS search domains.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub search: Vec<String>,
+    /// The least speed in Mb/s; a slower link is a failed check. None = any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speed: Option<u32>,
+}
+
+/// What an interface is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum NetworkKind {
+    /// An Ethernet card.
+    Ethernet {
+        /// The card.
+        card: CardMatch,
+    },
+    /// A port of an InfiniBand card, with IP over it (RFC 4391).
+    Infiniband {
+        /// The card.
+        card: CardMatch,
+    },
+    /// A bond (Documentation/networking/bonding.rst of the kernel).
+    Bond {
+        /// Names of the networks that it joins.
+        members: Vec<String>,
+        /// The mode, as the kernel names it: `802.3ad`.
+        mode: String,
+    },
+    /// A VLAN (IEEE 802.1Q).
+    Vlan {
+        /// The network below it, or [`BOOT_NETWORK`].
+        parent: String,
+        /// 1 to 4094.
+        id: u16,
+    },
+    /// A bridge.
+    Bridge {
+        /// Names of the networks that it joins.
+        members: Vec<String>,
+    },
+    /// A type that only a newer server knows.
+    #[serde(other)]
+    Unknown,
+}
+
+impl NetworkKind {
+    /// The type, as in the site file.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            NetworkKind::Ethernet { .. } => "ethernet",
+            NetworkKind::Infiniband { .. } => "infiniband",
+            NetworkKind::Bond { .. } => "bond",
+            NetworkKind::Vlan { .. } => "vlan",
+            NetworkKind::Bridge { .. } => "bridge",
+            NetworkKind::Unknown => "unknown",
+        }
+    }
+
+    /// The networks below it: members of a bond or a bridge, the parent of a VLAN.
+    pub fn below(&self) -> &[String] {
+        match self {
+            NetworkKind::Bond { members, .. } | NetworkKind::Bridge { members } => members,
+            NetworkKind::Vlan { parent, .. } => std::slice::from_ref(parent),
+            NetworkKind::Ethernet { .. } | NetworkKind::Infiniband { .. } | NetworkKind::Unknown => &[],
+        }
+    }
+
+    /// The card; none for interfaces without one.
+    pub fn card(&self) -> Option<&CardMatch> {
+        match self {
+            NetworkKind::Ethernet { card } | NetworkKind::Infiniband { card } => Some(card),
+            _ => None,
+        }
+    }
+}
+
+/// Which card of a node is meant: all conditions hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CardMatch {
+    /// Its kernel driver, `mlx5_core`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    /// Its hardware address, in lower case with colons.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// Its PCI address, `0000:81:00.0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pci: Option<String>,
+    /// Its name: the kernel's, or the one that systemd derives from its place, `enp129s0f0` or `eno1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Of the cards for which all of the above hold, in the order of PCI address and port, the one with this number, from 1. None: only one
+    /// card besides the boot card may remain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
+impl std::fmt::Display for CardMatch {
+    /// `driver mlx5_core, port 2`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let texts = [
+            ("driver", &self.driver),
+            ("MAC", &self.mac),
+            ("PCI address", &self.pci),
+            ("name", &self.name),
+        ];
+        let mut all: Vec<String> = texts
+            .iter()
+            .filter_map(|(what, text)| Some(format!("{what} {}", text.as_ref()?)))
+            .collect();
+        all.extend(self.port.map(|port| format!("port {port}")));
+        f.write_str(&all.join(", "))
+    }
+}
+
+/// A route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkRoute {
+    /// The network that it leads to, with its prefix length.
+    pub to: (Ipv4Addr, u8),
+    /// The router, which is in the network.
+    pub via: Ipv4Addr,
+}
+
+/// The name of a network's check among the results of a node's checks.
+pub fn network_check(network: &str) -> String {
+    format!("network {network}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_read_as_it_was_written_and_a_newer_type_is_unknown() {
+        let plan = NetworkPlan {
+            name: "ib".to_owned(),
+            kind: NetworkKind::Infiniband {
+                card: CardMatch {
+                    driver: Some("mlx5_core".to_owned()),
+                    port: Some(1),
+                    ..CardMatch::default()
+                },
+            },
+            address: Some(([10, 6, 1, 3].into(), 16)),
+            mtu: Some(9000),
+            router: None,
+            routes: vec![NetworkRoute {
+                to: ([10, 8, 0, 0].into(), 16),
+                via: [10, 6, 0, 1].into(),
+            }],
+            dns: Vec::new(),
+            search: Vec::new(),
+            speed: Some(100_000),
+        };
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<NetworkPlan>(&text).unwrap(), plan, "{text}");
+        assert_eq!(plan.kind.card().unwrap().to_string(), "driver mlx5_core, port 1");
+        let newer = text.replace("infiniband", "wireguard");
+        assert_eq!(
+            serde_json::from_str::<NetworkPlan>(&newer).unwrap().kind,
+            NetworkKind::Unknown
+        );
+    }
+}
