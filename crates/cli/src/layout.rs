@@ -84,6 +84,7 @@ fn list(layouts: &[api::LayoutRow]) -> String {
 fn wipe(wipe: Wipe) -> &'static str {
     match wipe {
         Wipe::Ours => "ours",
+        Wipe::Known => "known",
         Wipe::Always => "always",
     }
 }

@@ -212,6 +212,24 @@ pub struct ExplainDecision {
     /// Where its settings come from, and what they hide.
     #[serde(default)]
     pub settings: Vec<SettingRow>,
+    /// The disks that the node's last boot found, its own one first; empty before its first boot with a layout.
+    #[serde(default)]
+    pub disks: Vec<FoundDisk>,
+}
+
+/// A disk that a node's last boot found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundDisk {
+    /// Kernel name.
+    pub device: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Whether the boot chose it.
+    pub chosen: bool,
+    /// What it held, for people; of the chosen disk its layout.
+    pub holds: String,
+    /// Its properties as the text of a rule; empty from an older agent.
+    pub properties: String,
 }
 
 /// A pinned boot, without its token.

@@ -21,7 +21,7 @@ use rackstrap_base::{arch::Architecture, dhcp_option::DhcpOption, firmware, subn
 use rackstrap_catalog::{Catalog, ImageVersion};
 use rackstrap_site::{NETWORK_FIRST, Site};
 use rackstrap_wire::{
-    Check, DiskPlan, ESP_PARTITION, Health, HwAddr, LOGIN, LayoutEsp, NetPlan, NfsRoot, Plan, Root, WIRE_VERSION,
+    Check, DiskPlan, ESP_PARTITION, Health, HwAddr, LOGIN, LayoutEsp, NetPlan, NfsRoot, Plan, Root, WIRE_VERSION, Wipe,
 };
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -460,7 +460,11 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
         layout: policy.layout.clone(),
         digest: policy.digest.clone(),
         device,
-        wipe: policy.wipe,
+        wipe: match policy.wipe {
+            Wipe::Known => Wipe::Ours,
+            wipe => wipe,
+        },
+        wipe_known: policy.wipe == Wipe::Known,
         // Facts of the node, which the registry of disks adds.
         seen: None,
         again: false,

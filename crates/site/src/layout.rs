@@ -54,14 +54,17 @@ pub(super) fn read(report: &mut Report<'_>, name: &str, section: &Section<'_>) -
         Some(_) => section.parsed(report, "table", "\"gpt\"", |text| choose("table", text, &kinds)),
         None => Some(Spanned::new(section.at.clone(), PartitionTable::Gpt)),
     };
-    let when = [("ours", Wipe::Ours), ("always", Wipe::Always)];
+    let when = [("ours", Wipe::Ours), ("known", Wipe::Known), ("always", Wipe::Always)];
     let wipe = match section.get("wipe") {
         Some(_) => section.parsed(report, "wipe", "\"ours\"", |text| choose("wipe", text, &when)),
         None => Some(Spanned::new(section.at.clone(), Wipe::Ours)),
     };
-    if let Some(wipe) = wipe.as_ref().filter(|w| *w.get_ref() == Wipe::Always) {
-        let message =
-            format!("nodes with the layout '{name}' overwrite their disk, even data that rackstrap did not write");
+    if let Some(wipe) = wipe.as_ref().filter(|w| *w.get_ref() != Wipe::Ours) {
+        let what = match wipe.get_ref() {
+            Wipe::Known => "what earlier installations left on it",
+            _ => "data that rackstrap did not write",
+        };
+        let message = format!("nodes with the layout '{name}' overwrite their disk, even {what}");
         report.warn(
             wipe.span(),
             message,

@@ -81,6 +81,9 @@ pub enum Wipe {
     /// Blank disks and disks that rackstrap prepared; all others are left alone. The default.
     #[default]
     Ours,
+    /// The same, and disks whose content has known formats only. In plans it is [`DiskPlan::wipe_known`], because older agents do not
+    /// know it.
+    Known,
     /// Any disk, whatever its content.
     Always,
 }
@@ -93,11 +96,14 @@ pub struct DiskPlan {
     /// Digest of the layout's canonical form, 32 hex digits, computed by the server. The agent only stores and compares it.
     pub digest: String,
     /// The disk. Paths such as `/dev/vda` or `/dev/disk/by-path/…` do not exist this early, so this is `auto` (NVMe before SATA, SAS and
-    /// virtio, these before eMMC and SD cards, USB last) or a kernel name (`vda`, `nvme0n1`). A disk with a rackstrap marker precedes
-    /// both, because kernel names change.
+    /// virtio, these before eMMC and SD cards, USB last), a kernel name (`vda`, `nvme0n1`), or a [`DiskRule`](crate::DiskRule). A disk
+    /// with a rackstrap marker precedes the first two, because kernel names change; among the disks that fit a rule, it is the first.
     pub device: String,
-    /// The content of the chosen disk that may be overwritten.
+    /// The content of the chosen disk that may be overwritten; never [`Wipe::Known`].
     pub wipe: Wipe,
+    /// Whether what an earlier installation left may be overwritten, if all of it has known formats. Older agents leave it alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wipe_known: bool,
     /// The prepared disk of the node's last boot: if a boot does not find it, it writes to no other disk. None if there was none, or
     /// from a server that does not send it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

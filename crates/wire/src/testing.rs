@@ -110,6 +110,7 @@ pub fn disk() -> DiskPlan {
         digest: "0".repeat(32),
         device: "auto".to_owned(),
         wipe: Wipe::Ours,
+        wipe_known: false,
         seen: None,
         again: false,
         loader: None,
