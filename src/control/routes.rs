@@ -415,6 +415,7 @@ async fn layouts(State(context): State<Shared>) -> Json<Vec<api::LayoutRow>> {
         layout: policy.layout.clone(),
         digest: policy.digest.clone(),
         wipe: policy.wipe,
+        roots: policy.roots.clone(),
         profiles: world
             .site
             .profiles

@@ -22,7 +22,7 @@
 use rackstrap_base::clock::Timestamp;
 use rackstrap_overlay::ListedTree;
 use rackstrap_store::{BadRow, Look};
-use rackstrap_wire::{DiskPlan, ImageRef, Layout, Wipe};
+use rackstrap_wire::{DiskPlan, ImageRef, Layout, RootOf, Wipe};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -258,6 +258,9 @@ pub struct LayoutRow {
     pub digest: String,
     /// Which data may be overwritten for it.
     pub wipe: Wipe,
+    /// Owners and modes of the partitions' root directories.
+    #[serde(default)]
+    pub roots: Vec<RootOf>,
     /// Profiles that use it.
     pub profiles: Vec<String>,
 }

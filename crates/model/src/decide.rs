@@ -465,6 +465,7 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
             wipe => wipe,
         },
         wipe_known: policy.wipe == Wipe::Known,
+        roots: policy.roots.clone(),
         // Facts of the node, which the registry of disks adds.
         seen: None,
         again: false,

@@ -108,6 +108,10 @@ pub struct DiskPlan {
     /// from a server that does not send it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<SeenDisk>,
+    /// Owners and modes of the partitions' root directories. [`Partition`] cannot have them, because older agents refuse a partition with fields
+    /// that they do not know; they ignore this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roots: Vec<RootOf>,
     /// Whether the disk is prepared even if its marker is equal, by order of an administrator for this boot.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub again: bool,
@@ -121,6 +125,19 @@ pub struct DiskPlan {
     /// The EFI system partition that is a partition of the layout; none if the layout has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout_esp: Option<LayoutEsp>,
+}
+
+/// Who owns the root directory of a partition's file system, and its mode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootOf {
+    /// Name of the partition.
+    pub partition: String,
+    /// User and group; none to leave them as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<(u32, u32)>,
+    /// Mode, at most 0o7777; none to leave it as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
 }
 
 /// An EFI system partition of a layout. In the layout it is a raw partition like any other, so agents that do not know this field place all

@@ -27,7 +27,7 @@ pub use hwaddr::{HwAddr, HwAddrError};
 pub use image_list::ImageList;
 pub use layout::{
     DiskLoader, DiskMarker, DiskPlan, ESP_AT, ESP_LENGTH, ESP_PARTITION, EspImage, FileSystem, Layout, LayoutEsp,
-    MOST_ESP_IMAGE, Partition, PartitionTable, SeenDisk, Size, SizeError, Wipe,
+    MOST_ESP_IMAGE, Partition, PartitionTable, RootOf, SeenDisk, Size, SizeError, Wipe,
 };
 pub use plan::{ImageRef, ImageRefError, NetPlan, Overlay, OverlayContent, OverlayFile, Plan};
 pub use report::{

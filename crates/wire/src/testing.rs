@@ -111,6 +111,7 @@ pub fn disk() -> DiskPlan {
         device: "auto".to_owned(),
         wipe: Wipe::Ours,
         wipe_known: false,
+        roots: Vec::new(),
         seen: None,
         again: false,
         loader: None,

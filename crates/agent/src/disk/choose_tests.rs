@@ -48,6 +48,7 @@ fn plan(device: &str, seen: Option<(&str, &str, &str)>) -> DiskPlan {
         // The rule is the same whatever the plan allows to overwrite.
         wipe: Wipe::Always,
         wipe_known: false,
+        roots: Vec::new(),
         seen: seen.map(|(device, serial, marker)| SeenDisk {
             device: device.to_owned(),
             serial: serial.to_owned(),

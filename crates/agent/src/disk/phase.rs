@@ -9,7 +9,7 @@ use super::{
     inspect::{self, Action, Finding},
     machine::{self, RealMachine},
     marker::Record,
-    prepare, signature,
+    options, prepare, signature,
 };
 use crate::fail::{Doing, Failure, Res};
 use rackstrap_wire::{
@@ -349,6 +349,12 @@ fn mount_all(
         let range = geometry.and_then(|g| g.partitions.get(index)).copied();
         match mount_one(disk, number, range, partition, &mut context) {
             Ok(mounted) => {
+                let root = plan.roots.iter().find(|root| root.partition == partition.name);
+                if let (Some(mount), Some(root)) = (&mounted.mount, root) {
+                    let target = context.mounts.join(&partition.name);
+                    let set = machine::set_root(&target, root).doing(|| format!("setting owner and mode of {mount}"));
+                    troubles.extend(set.err().map(|failure| failure.to_string()));
+                }
                 mounts.push(mounted);
                 if follow && let Err(failure) = refresh(plan, partition, &mut context) {
                     troubles.push(failure.to_string());
@@ -397,7 +403,8 @@ fn mount_one(
         (context.on_line)(&format!("{shown} was not unmounted cleanly: {found}"));
     }
     match want {
-        FileSystem::Swap => crate::sys::swap_on(&node).doing(|| format!("swapping on {shown}"))?,
+        FileSystem::Swap => crate::sys::swap_on(&node, options::swap_flags(&partition.options))
+            .doing(|| format!("swapping on {shown}"))?,
         _ if partition.mount.is_some() => {
             machine::mount_partition(&node, partition, context.mounts, false)?;
         }

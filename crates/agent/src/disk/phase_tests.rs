@@ -125,6 +125,7 @@ fn plan(table: PartitionTable, version: u32) -> DiskPlan {
         device: String::new(),
         wipe: Wipe::Ours,
         wipe_known: false,
+        roots: Vec::new(),
         seen: None,
         again: false,
         loader: None,

@@ -86,6 +86,7 @@ fn plan(table: PartitionTable, version: u32, wipe: Wipe) -> DiskPlan {
         device: "auto".into(),
         wipe,
         wipe_known: false,
+        roots: Vec::new(),
         seen: None,
         again: false,
         loader: None,

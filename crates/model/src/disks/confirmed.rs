@@ -52,6 +52,7 @@ impl Confirmed {
                 digest: plan.digest.clone(),
                 wipe: if plan.wipe_known { Wipe::Known } else { plan.wipe },
                 esp: plan.layout_esp.is_some(),
+                roots: plan.roots.clone(),
             };
             confirmed.layouts.insert(policy.layout.name.clone(), policy);
         }

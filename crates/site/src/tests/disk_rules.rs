@@ -81,3 +81,70 @@ fn a_node_has_a_rule_of_its_own_from_the_command_line() {
     assert_eq!(settings.problems(&site(SMALL)).len(), 1);
     assert_eq!(settings.set().disk, None);
 }
+
+fn partition(lines: &str) -> String {
+    format!(
+        "{SMALL}[layout.s]\nversion = 1\n[[layout.s.partition]]\nname = \"a\"\nsize = \"1GiB\"\n{lines}\n[profile.default]\nlayout = \"s\"\n"
+    )
+}
+
+#[test]
+fn owner_and_mode_of_a_mounted_directory_are_not_on_the_disk() {
+    let plain = "fs = \"ext4\"\nmount = \"/scratch\"";
+    let policy = |lines: &str| site(&partition(lines)).layouts["s"].clone();
+    let with = policy(&format!("{plain}\nowner = \"1000:100\"\nmode = \"2775\""));
+    let root = with.roots.first().unwrap();
+    assert_eq!(
+        (root.partition.as_str(), root.owner, root.mode),
+        ("a", Some((1000, 100)), Some(0o2775))
+    );
+    // A change of these must not prepare disks again.
+    assert_eq!(with.digest, policy(plain).digest);
+    assert!(policy(plain).roots.is_empty());
+    assert_eq!(
+        policy("fs = \"swap\"\noptions = \"pri=10,discard=once\"")
+            .layout
+            .partitions[0]
+            .options,
+        "pri=10,discard=once"
+    );
+}
+
+#[test]
+fn wrong_owners_modes_and_options_of_swap_are_refused() {
+    let mounted = "fs = \"ext4\"\nmount = \"/scratch\"\n";
+    for (lines, part) in [
+        ("owner = \"root\"", "'root' is not an owner"),
+        ("owner = \"1000\"", "owner = \"1000:100\""),
+        ("owner = \"4294967295:0\"", "is not an owner"),
+        ("owner = \"+1:0\"", "is not an owner"),
+        ("mode = \"rwx\"", "three or four octal digits"),
+        ("mode = \"17777\"", "three or four octal digits"),
+        ("mode = \"888\"", "three or four octal digits"),
+        ("mode = 755", "mode = \"755\""),
+    ] {
+        let said = said(&partition(&format!("{mounted}{lines}")));
+        assert!(said.contains(part), "{lines}: {said}");
+    }
+    for (lines, part) in [
+        (
+            "fs = \"raw\"\nmode = \"755\"",
+            "'mode' is for partitions that are mounted",
+        ),
+        (
+            "fs = \"swap\"\nowner = \"0:0\"",
+            "'owner' is for partitions that are mounted",
+        ),
+        (
+            "fs = \"swap\"\noptions = \"pri=32768\"",
+            "'pri=32768' is not an option of swap",
+        ),
+        (
+            "fs = \"swap\"\noptions = \"noatime\"",
+            "'noatime' is not an option of swap",
+        ),
+    ] {
+        let said = said(&partition(lines));
+        assert!(said.contains(part), "{lines}: {said}");
+    }
+}
