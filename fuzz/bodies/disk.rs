@@ -96,7 +96,7 @@ pub fn run(input: &[u8]) -> bool {
                 assert!(!record.name.is_empty() && record.name.len() <= 16);
             }
         }
-        Finding::Foreign(what) => assert!(!what.is_empty() && what.len() < 1000, "{what}"),
+        Finding::Leftover(what) | Finding::Foreign(what) => assert!(!what.is_empty() && what.len() < 1000, "{what}"),
     }
     assert!(!zero || finding == Finding::Blank, "an empty disk holds {finding:?}");
     // Data within the first or last MiB is never overlooked, unless it is what wipefs leaves of a known format.

@@ -331,6 +331,7 @@ async fn explain(
         Decision::Node(mut decided) => {
             let disk = context.boots.disks().get(&decided.node.name);
             decided.hold_disk(world.disk_rules(), disk.as_ref());
+            let disks = disk.map(|disk| api::FoundDisk::of(&disk.state)).unwrap_or_default();
             let asked = (context.clone(), world.clone(), decided.clone());
             warnings = blocking(move || asked.0.overlays.warnings(&asked.1, &asked.2)).await?;
             let checks = decided.all_checks();
@@ -376,6 +377,7 @@ async fn explain(
                     .collect(),
                 checks,
                 settings: api::SettingRow::of(&world, &decided.node),
+                disks,
             };
             (Some(decision), pinned.map(|boot| api::PinnedBoot::from(&*boot)))
         }
@@ -414,6 +416,7 @@ async fn layouts(State(context): State<Shared>) -> Json<Vec<api::LayoutRow>> {
         layout: policy.layout.clone(),
         digest: policy.digest.clone(),
         wipe: policy.wipe,
+        roots: policy.roots.clone(),
         profiles: world
             .site
             .profiles

@@ -97,10 +97,10 @@ pub fn set_watchdog_timeout(watchdog: &File, seconds: u16) -> io::Result<()> {
 }
 
 /// Uses a device as swap space.
-pub fn swap_on(device: &Path) -> io::Result<()> {
+pub fn swap_on(device: &Path, flags: libc::c_int) -> io::Result<()> {
     let path = CString::new(device.as_os_str().as_bytes())?;
     // SAFETY: `path` is a C string that lives across the call, and the kernel only reads it.
-    match unsafe { libc::swapon(path.as_ptr(), 0) } {
+    match unsafe { libc::swapon(path.as_ptr(), flags) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

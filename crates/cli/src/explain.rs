@@ -59,6 +59,11 @@ fn describe(answer: &api::ExplainAnswer) -> String {
             "\n\nsettings, where each is from, and what it hides:\n{table}\n"
         ));
     }
+    let disks = answer.decision.iter().map(|decision| &decision.disks);
+    for disks in disks.filter(|disks| !disks.is_empty()) {
+        let table = disks_table(disks);
+        text.push_str(&format!("\n\ndisks that its last boot found:\n{table}\n"));
+    }
     for rollout in &answer.rollouts {
         text.push_str(&format!("\n{rollout}"));
     }
@@ -122,6 +127,21 @@ fn decided(decision: &api::ExplainDecision) -> String {
     output::facts(&facts)
 }
 
+/// One row for each disk.
+fn disks_table(disks: &[api::FoundDisk]) -> String {
+    let mut table = output::table(["disk", "size", "used", "holds", "properties"]);
+    for disk in disks {
+        table.add_row([
+            disk.device.as_str(),
+            &rackstrap_model::disks::disk_size(disk.size),
+            if disk.chosen { "yes" } else { "no" },
+            &output::dash(&disk.holds),
+            &output::dash(&disk.properties),
+        ]);
+    }
+    output::render(&table)
+}
+
 /// One row for each check.
 pub fn checks_table(checks: &[api::CheckRow]) -> String {
     let mut table = output::table(["check", "state", "seen"]);
@@ -155,4 +175,40 @@ fn unknown(answer: &api::ExplainAnswer) -> String {
         ));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::screen;
+
+    #[test]
+    fn the_disks_of_a_node_fit_the_terminal_with_all_that_a_rule_can_name() {
+        let disk = |device: &str, chosen, holds: &str| {
+            api::FoundDisk {
+            device: device.to_owned(),
+            size: 1_000_204_886_016,
+            chosen,
+            holds: holds.to_owned(),
+            properties: "serial=S4EMNX0R, model=Samsung SSD 980 PRO 1TB, by-path=pci-0000:3b:00.0-nvme-1, transport=nvme, rotational=no"
+                .to_owned(),
+        }
+        };
+        let disks = [
+            disk("nvme0n1", true, "scratch v1"),
+            disk("nvme1n1", false, "GPT with 3 partitions (LVM physical volume)"),
+        ];
+        let shown = screen::on_terminal(100, || disks_table(&disks));
+        assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
+        for part in [
+            "nvme0n1",
+            "1 TB",
+            "yes",
+            "scratch v1",
+            "serial=S4EMNX0R",
+            "transport=nvme",
+        ] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+    }
 }

@@ -84,6 +84,7 @@ fn list(layouts: &[api::LayoutRow]) -> String {
 fn wipe(wipe: Wipe) -> &'static str {
     match wipe {
         Wipe::Ours => "ours",
+        Wipe::Known => "known",
         Wipe::Always => "always",
     }
 }
@@ -96,14 +97,21 @@ fn describe(row: &api::LayoutRow) -> String {
         ("wipe", wipe(row.wipe).to_owned()),
         ("profiles", output::list(&row.profiles)),
     ]);
-    let mut table = output::table(["partition", "size", "fs", "mount", "options"]);
+    let mut table = output::table(["partition", "size", "fs", "mount", "options", "owner", "mode"]);
     for partition in &row.layout.partitions {
+        let root = row.roots.iter().find(|root| root.partition == partition.name);
+        let owner = root.and_then(|root| root.owner);
+        let mode = root.and_then(|root| root.mode);
         table.add_row(vec![
             partition.name.as_str().into(),
             output::right(partition.size),
             partition.fs.as_str().into(),
             output::dash(partition.mount.as_deref().unwrap_or_default()).into(),
             output::dash(&partition.options).into(),
+            owner
+                .map_or_else(|| "-".to_owned(), |(user, group)| format!("{user}:{group}"))
+                .into(),
+            mode.map_or_else(|| "-".to_owned(), |mode| format!("{mode:04o}")).into(),
         ]);
     }
     format!("{facts}\n\n{}", output::render(&table))

@@ -22,7 +22,7 @@
 use rackstrap_base::clock::Timestamp;
 use rackstrap_overlay::ListedTree;
 use rackstrap_store::{BadRow, Look};
-use rackstrap_wire::{DiskPlan, ImageRef, Layout, NetworkPlan, Wipe};
+use rackstrap_wire::{DiskPlan, ImageRef, Layout, NetworkPlan, RootOf, Wipe};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -215,6 +215,24 @@ pub struct ExplainDecision {
     /// Where its settings come from, and what they hide.
     #[serde(default)]
     pub settings: Vec<SettingRow>,
+    /// The disks that the node's last boot found, its own one first; empty before its first boot with a layout.
+    #[serde(default)]
+    pub disks: Vec<FoundDisk>,
+}
+
+/// A disk that a node's last boot found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundDisk {
+    /// Kernel name.
+    pub device: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// Whether the boot chose it.
+    pub chosen: bool,
+    /// What it held, for people; of the chosen disk its layout.
+    pub holds: String,
+    /// Its properties as the text of a rule; empty from an older agent.
+    pub properties: String,
 }
 
 /// A pinned boot, without its token.
@@ -243,6 +261,9 @@ pub struct LayoutRow {
     pub digest: String,
     /// Which data may be overwritten for it.
     pub wipe: Wipe,
+    /// Owners and modes of the partitions' root directories.
+    #[serde(default)]
+    pub roots: Vec<RootOf>,
     /// Profiles that use it.
     pub profiles: Vec<String>,
 }

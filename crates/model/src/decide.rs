@@ -24,7 +24,7 @@ use rackstrap_catalog::{Catalog, ImageVersion};
 use rackstrap_site::Site;
 use rackstrap_wire::{
     Check, DiskPlan, ESP_PARTITION, Health, HwAddr, LOGIN, LayoutEsp, NetPlan, NetworkPlan, NfsRoot, Plan, Root,
-    WIRE_VERSION, network_check,
+    WIRE_VERSION, Wipe, network_check,
 };
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -480,7 +480,12 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
         layout: policy.layout.clone(),
         digest: policy.digest.clone(),
         device,
-        wipe: policy.wipe,
+        wipe: match policy.wipe {
+            Wipe::Known => Wipe::Ours,
+            wipe => wipe,
+        },
+        wipe_known: policy.wipe == Wipe::Known,
+        roots: policy.roots.clone(),
         // Facts of the node, which the registry of disks adds.
         seen: None,
         again: false,

@@ -6,7 +6,7 @@ use super::{
     section::Section,
 };
 use rackstrap_base::words::closest;
-use rackstrap_wire::{ESP_PARTITION, FileSystem, Layout, Partition, PartitionTable, Size, Wipe};
+use rackstrap_wire::{ESP_PARTITION, FileSystem, Layout, Partition, PartitionTable, RootOf, Size, Wipe};
 use std::ops::Range;
 use toml::Spanned;
 
@@ -23,6 +23,8 @@ const MOST_MBR: usize = 3;
 const MOST_GPT: usize = 32;
 /// Firmware reads a FAT file system with clusters of 32 KiB up to 2 GiB; nobody needs as much.
 const LARGEST_ESP: u64 = 1 << 30;
+/// The greatest priority of swap (swapon(2)).
+const MOST_PRIORITY: u32 = 32767;
 /// Where a file system of the local disk may be mounted, in the words of the help, the example and
 /// docs/reference/site-file.md. [`system_path`] is the rule.
 pub(super) const MAY_BE_MOUNTED: &str = "any directory except / itself, and except /bin, /dev, /etc, /lib, /lib32, /lib64, /libx32, \
@@ -31,6 +33,8 @@ pub(super) const MAY_BE_MOUNTED: &str = "any directory except / itself, and exce
 /// A partition, with the places of its values.
 struct Read {
     value: Partition,
+    /// Owner and mode of its root directory; none if it has neither.
+    root: Option<RootOf>,
     name_at: Range<usize>,
     size_at: Range<usize>,
     mount_at: Range<usize>,
@@ -54,14 +58,17 @@ pub(super) fn read(report: &mut Report<'_>, name: &str, section: &Section<'_>) -
         Some(_) => section.parsed(report, "table", "\"gpt\"", |text| choose("table", text, &kinds)),
         None => Some(Spanned::new(section.at.clone(), PartitionTable::Gpt)),
     };
-    let when = [("ours", Wipe::Ours), ("always", Wipe::Always)];
+    let when = [("ours", Wipe::Ours), ("known", Wipe::Known), ("always", Wipe::Always)];
     let wipe = match section.get("wipe") {
         Some(_) => section.parsed(report, "wipe", "\"ours\"", |text| choose("wipe", text, &when)),
         None => Some(Spanned::new(section.at.clone(), Wipe::Ours)),
     };
-    if let Some(wipe) = wipe.as_ref().filter(|w| *w.get_ref() == Wipe::Always) {
-        let message =
-            format!("nodes with the layout '{name}' overwrite their disk, even data that rackstrap did not write");
+    if let Some(wipe) = wipe.as_ref().filter(|w| *w.get_ref() != Wipe::Ours) {
+        let what = match wipe.get_ref() {
+            Wipe::Known => "what earlier installations left on it",
+            _ => "data that rackstrap did not write",
+        };
+        let message = format!("nodes with the layout '{name}' overwrite their disk, even {what}");
         report.warn(
             wipe.span(),
             message,
@@ -81,6 +88,7 @@ pub(super) fn read(report: &mut Report<'_>, name: &str, section: &Section<'_>) -
     if !complete {
         return None;
     }
+    let roots = partitions.iter().filter_map(|p| p.root.clone()).collect();
     let layout = Layout {
         name: name.to_owned(),
         version: u32::try_from(version?.into_inner()).ok()?,
@@ -92,6 +100,7 @@ pub(super) fn read(report: &mut Report<'_>, name: &str, section: &Section<'_>) -
         layout,
         wipe: wipe?.into_inner(),
         esp: has_esp,
+        roots,
     })
 }
 
@@ -130,6 +139,7 @@ fn read_esp(
         name_at: at.clone(),
         size_at: size.span(),
         mount_at: at,
+        root: None,
         value: Partition {
             name: ESP_PARTITION.to_owned(),
             size: size.into_inner(),
@@ -226,6 +236,8 @@ fn partition(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
             )),
         }
     });
+    let owner = section.parsed(report, "owner", "\"1000:100\"", read_owner);
+    let mode = section.parsed(report, "mode", "\"1777\"", read_mode);
     let (name, size, fs) = (name?, size?, fs?);
     let mounted = matches!(fs.get_ref(), FileSystem::Ext4 | FileSystem::Xfs);
     let kind = fs.get_ref().as_str();
@@ -237,6 +249,28 @@ fn partition(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
             section.key_at("mount"),
             message,
             "remove 'mount', or choose fs = \"ext4\" or \"xfs\"",
+        );
+        sound = false;
+    }
+    for key in ["owner", "mode"] {
+        if section.get(key).is_some() && (!mounted || section.get("mount").is_none()) {
+            let message = format!("'{key}' is for partitions that are mounted");
+            report.error(
+                section.key_at(key),
+                message,
+                format!("remove '{key}', or write mount = \"/scratch\""),
+            );
+            sound = false;
+        }
+    }
+    if let Some(options) = options.as_ref().filter(|_| *fs.get_ref() == FileSystem::Swap)
+        && let Some(wrong) = options.get_ref().split(',').find(|option| !is_swap_option(option))
+    {
+        let message = format!("{} is not an option of swap", quote(wrong));
+        report.error(
+            options.span(),
+            message,
+            "write pri=0 to pri=32767, discard, discard=once or discard=pages, with commas between them",
         );
         sound = false;
     }
@@ -273,12 +307,22 @@ fn partition(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
         );
         sound = false;
     }
-    let unread =
-        section.get("mount").is_some() && mount.is_none() || section.get("options").is_some() && options.is_none();
+    let missing = |key: &str, is_read: bool| section.get(key).is_some() && !is_read;
+    let unread = missing("mount", mount.is_some())
+        || missing("options", options.is_some())
+        || missing("owner", owner.is_some())
+        || missing("mode", mode.is_some());
     if unread || !sound {
         return None;
     }
+    let (owner, mode) = (owner.map(Spanned::into_inner), mode.map(Spanned::into_inner));
+    let root = (owner.is_some() || mode.is_some()).then(|| RootOf {
+        partition: name.get_ref().clone(),
+        owner,
+        mode,
+    });
     Some(Read {
+        root,
         name_at: name.span(),
         size_at: size.span(),
         mount_at: mount.as_ref().map_or(section.at.clone(), Spanned::span),
@@ -290,6 +334,46 @@ fn partition(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
             options: options.map(Spanned::into_inner).unwrap_or_default(),
         },
     })
+}
+
+/// `1000:100`
+fn read_owner(text: &str) -> Result<(u32, u32), (String, String)> {
+    // The kernel uses the greatest number for "no one" (chown(2)).
+    let number = |text: &str| match text.bytes().all(|b| b.is_ascii_digit()) {
+        true => text.parse().ok().filter(|id| *id < u32::MAX),
+        false => None,
+    };
+    let ids = text.split_once(':');
+    let ids = ids.and_then(|(user, group)| Some((number(user)?, number(group)?)));
+    ids.ok_or_else(|| {
+        let help = "write the numbers of a user and a group, such as owner = \"1000:100\": names can have other numbers in another image";
+        (format!("{} is not an owner", quote(text)), help.to_owned())
+    })
+}
+
+/// `1777`
+fn read_mode(text: &str) -> Result<u32, (String, String)> {
+    let is_octal = (3..=4).contains(&text.len()) && text.bytes().all(|b| (b'0'..=b'7').contains(&b));
+    let mode = u32::from_str_radix(text, 8).ok().filter(|_| is_octal);
+    mode.ok_or_else(|| {
+        let help =
+            "write three or four octal digits, such as mode = \"1777\" for a directory in which all users may write";
+        (format!("{} is not a mode", quote(text)), help.to_owned())
+    })
+}
+
+/// Whether swapon(8) knows the option in fstab.
+fn is_swap_option(option: &str) -> bool {
+    match option.split_once('=') {
+        Some(("pri", number)) => {
+            !number.is_empty()
+                && number.bytes().all(|b| b.is_ascii_digit())
+                && number.parse::<u32>().is_ok_and(|priority| priority <= MOST_PRIORITY)
+        }
+        Some(("discard", how)) => matches!(how, "once" | "pages"),
+        None => matches!(option, "defaults" | "discard"),
+        Some(_) => false,
+    }
 }
 
 /// The mount point in `text`; an error if it cannot be one.

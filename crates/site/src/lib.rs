@@ -8,6 +8,7 @@ mod backup;
 mod cluster;
 mod dhcp_options;
 mod diagnostic;
+mod disk;
 mod dns;
 mod hooks;
 pub mod kernel_args;

@@ -250,6 +250,10 @@ pub fn meant(key: &str, text: &str) -> Value {
         Some(Form::List) if text.is_empty() => Value::Array(Vec::new()),
         Some(Form::List) => listed().unwrap_or_else(|| Value::Array(vec![string()])),
         Some(Form::TextOrList) => listed().unwrap_or_else(string),
+        Some(Form::TextOrTable) => {
+            let table = value::parse(text).filter(|value| text.starts_with('{') && value.is_object());
+            table.unwrap_or_else(|| Value::from(text))
+        }
         // Kernel arguments may begin with a quote that is theirs.
         Some(Form::Text) | None => Value::from(text),
     }

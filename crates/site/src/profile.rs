@@ -3,6 +3,7 @@
 use super::{
     Profile, dhcp_options,
     diagnostic::{Report, quote, shown},
+    disk,
     kernel_args::{self, words},
     section::Section,
     vars,
@@ -40,6 +41,8 @@ pub enum Form {
     Text,
     /// A string, or a list of strings.
     TextOrList,
+    /// A string, or a table.
+    TextOrTable,
     /// A list of strings.
     List,
     /// True or false.
@@ -69,8 +72,8 @@ pub static SETTINGS: [Descriptor; 14] = [
     },
     Descriptor {
         key: "disk",
-        form: Form::Text,
-        read: |reader, key| reader.profile.disk = reader.text(key, "\"auto\"", &read_disk),
+        form: Form::TextOrTable,
+        read: |reader, key| reader.profile.disk = disk::read(reader.report, reader.section, key),
         shown: |profile| profile.disk.clone(),
         add: None,
     },
@@ -350,44 +353,6 @@ fn read_layout(text: &str, layouts: Option<&[&str]>) -> Result<String, Problem> 
         (None, all) => format!("write one of {}, or \"\" to leave disks alone", all.join(", ")),
     };
     Err((format!("layout {} does not exist", quote(text)), help))
-}
-
-fn read_disk(text: &str) -> Result<String, Problem> {
-    let help =
-        || "write disk = \"auto\" for the first fixed disk, or a kernel name such as \"vda\" or \"nvme0n1\"".to_owned();
-    if let Some(name) = text.strip_prefix("/dev/") {
-        let help = if name.contains('/') {
-            help()
-        } else {
-            format!("write disk = \"{}\"", shown(name))
-        };
-        return Err((
-            format!("{} is a path, and there are no device links this early", quote(text)),
-            help,
-        ));
-    }
-    let plain = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    if !plain || !text.starts_with(|c: char| c.is_ascii_lowercase()) || text.len() > 31 {
-        return Err((format!("{} is not a disk", quote(text)), help()));
-    }
-    // Partitions: sda1 on disks whose name ends in a letter, nvme0n1p1 on those whose name ends in a digit.
-    let stem = text.trim_end_matches(|c: char| c.is_ascii_digit());
-    let lettered = ["sd", "vd", "hd", "xvd"].iter().any(|kind| {
-        stem.strip_prefix(kind)
-            .is_some_and(|l| !l.is_empty() && l.bytes().all(|b| b.is_ascii_lowercase()))
-    });
-    let numbered = stem
-        .strip_suffix('p')
-        .filter(|disk| disk.ends_with(|c: char| c.is_ascii_digit()));
-    let whole = match (stem.len() < text.len(), lettered, numbered) {
-        (true, true, _) => stem,
-        (true, _, Some(disk)) => disk,
-        _ => return Ok(text.to_owned()),
-    };
-    Err((
-        format!("'{text}' is a partition, and a layout is for a whole disk"),
-        format!("write disk = \"{whole}\""),
-    ))
 }
 
 /// The value of `firmware` with which the agent puts the network first in the boot order of UEFI firmware.

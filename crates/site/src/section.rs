@@ -65,7 +65,10 @@ pub(super) const KEYS: [(&str, &[&str]); 15] = [
     ),
     ("[profile.NAME]", &profile::SECTION),
     ("[layout.NAME]", &["version", "table", "wipe", "esp", "partition"]),
-    ("[[layout.NAME.partition]]", &["name", "size", "fs", "mount", "options"]),
+    (
+        "[[layout.NAME.partition]]",
+        &["name", "size", "fs", "mount", "options", "owner", "mode"],
+    ),
     (
         "[[mount]]",
         &["what", "where", "type", "options", "profiles", "required"],

@@ -4,7 +4,7 @@ use super::vars::Vars;
 use ipnet::Ipv4Net;
 use rackstrap_base::{dhcp_option::DhcpOption, subnet::Subnet};
 use rackstrap_hostlist::naming::{Naming, NamingError};
-use rackstrap_wire::{Layout, NetworkKind, NetworkPlan, NetworkRoute, Size, Wipe};
+use rackstrap_wire::{Layout, NetworkKind, NetworkPlan, NetworkRoute, RootOf, Size, Wipe};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -139,6 +139,9 @@ pub struct LayoutPolicy {
     /// [`rackstrap_wire::ESP_PARTITION`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub esp: bool,
+    /// Owners and modes of the partitions' root directories, of those that have one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roots: Vec<RootOf>,
 }
 
 impl LayoutPolicy {

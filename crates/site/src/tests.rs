@@ -1,4 +1,5 @@
 mod dhcp_options;
+mod disk_rules;
 mod esp;
 mod loaders;
 mod mounts;

@@ -81,6 +81,9 @@ pub enum Wipe {
     /// Blank disks and disks that rackstrap prepared; all others are left alone. The default.
     #[default]
     Ours,
+    /// The same, and disks whose content has known formats only. In plans it is [`DiskPlan::wipe_known`], because older agents do not
+    /// know it.
+    Known,
     /// Any disk, whatever its content.
     Always,
 }
@@ -93,15 +96,22 @@ pub struct DiskPlan {
     /// Digest of the layout's canonical form, 32 hex digits, computed by the server. The agent only stores and compares it.
     pub digest: String,
     /// The disk. Paths such as `/dev/vda` or `/dev/disk/by-path/…` do not exist this early, so this is `auto` (NVMe before SATA, SAS and
-    /// virtio, these before eMMC and SD cards, USB last) or a kernel name (`vda`, `nvme0n1`). A disk with a rackstrap marker precedes
-    /// both, because kernel names change.
+    /// virtio, these before eMMC and SD cards, USB last), a kernel name (`vda`, `nvme0n1`), or a [`DiskRule`](crate::DiskRule). A disk
+    /// with a rackstrap marker precedes the first two, because kernel names change; among the disks that fit a rule, it is the first.
     pub device: String,
-    /// The content of the chosen disk that may be overwritten.
+    /// The content of the chosen disk that may be overwritten; never [`Wipe::Known`].
     pub wipe: Wipe,
+    /// Whether what an earlier installation left may be overwritten, if all of it has known formats. Older agents leave it alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub wipe_known: bool,
     /// The prepared disk of the node's last boot: if a boot does not find it, it writes to no other disk. None if there was none, or
     /// from a server that does not send it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<SeenDisk>,
+    /// Owners and modes of the partitions' root directories. [`Partition`] cannot have them, because older agents refuse a partition with fields
+    /// that they do not know; they ignore this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roots: Vec<RootOf>,
     /// Whether the disk is prepared even if its marker is equal, by order of an administrator for this boot.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub again: bool,
@@ -115,6 +125,19 @@ pub struct DiskPlan {
     /// The EFI system partition that is a partition of the layout; none if the layout has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout_esp: Option<LayoutEsp>,
+}
+
+/// Who owns the root directory of a partition's file system, and its mode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootOf {
+    /// Name of the partition.
+    pub partition: String,
+    /// User and group; none to leave them as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<(u32, u32)>,
+    /// Mode, at most 0o7777; none to leave it as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
 }
 
 /// An EFI system partition of a layout. In the layout it is a raw partition like any other, so agents that do not know this field place all

@@ -5,6 +5,7 @@
 //! the daemon. So fields are only added, never reused, and [`WIRE_VERSION`] names breaking changes.
 
 pub mod backoff;
+pub mod disk_rule;
 mod health;
 mod hwaddr;
 pub mod image_list;
@@ -18,6 +19,7 @@ pub mod testing;
 pub mod text;
 pub mod users;
 
+pub use disk_rule::{DiskRule, Pick, Transport};
 pub use health::{
     Check, CheckError, CheckResult, Health, HeartbeatAnswer, LOGIN, MOST_RESULTS, Restart, RestartReport, failures,
     waits,
@@ -26,7 +28,7 @@ pub use hwaddr::{HwAddr, HwAddrError};
 pub use image_list::ImageList;
 pub use layout::{
     DiskLoader, DiskMarker, DiskPlan, ESP_AT, ESP_LENGTH, ESP_PARTITION, EspImage, FileSystem, Layout, LayoutEsp,
-    MOST_ESP_IMAGE, Partition, PartitionTable, SeenDisk, Size, SizeError, Wipe,
+    MOST_ESP_IMAGE, Partition, PartitionTable, RootOf, SeenDisk, Size, SizeError, Wipe,
 };
 pub use network::{BOOT_NETWORK, CardMatch, NetworkKind, NetworkPlan, NetworkRoute, network_check};
 pub use plan::{ImageRef, ImageRefError, NetPlan, Overlay, OverlayContent, OverlayFile, Plan};

@@ -200,6 +200,8 @@ const LONGEST_MODULE: usize = 64;
 
 /// Most bytes of a name or number that a node reports.
 const TEXT: usize = 128;
+/// Most bytes of a reason, which may name several disks.
+const REASON: usize = 500;
 
 /// Cuts a text of a node, and removes control characters that would act on a terminal.
 fn cut(text: &mut String, most: usize) {
@@ -264,8 +266,6 @@ impl DiskState {
     /// The same state with limits on the length of texts and on the number of partitions and disks. Root on a node can report anything, and
     /// all of this is shown to administrators.
     pub fn bounded(mut self) -> Self {
-        /// Most bytes of a reason, which may name several disks.
-        const REASON: usize = 500;
         match &mut self.status {
             DiskStatus::NotWanted => {}
             DiskStatus::Kept { layout } => cut(layout, TEXT),
@@ -297,6 +297,9 @@ pub struct DiskFacts {
     /// The device's own identity (WWID, serial number), at most 128 bytes; empty if it has none.
     #[serde(default)]
     pub serial: String,
+    /// Its properties, as in [`UnusedDisk::about`]; empty without a disk, and from an older agent.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub about: String,
     /// Its marker after the phase.
     #[serde(default)]
     pub marker: Option<DiskMarker>,
@@ -306,6 +309,10 @@ pub struct DiskFacts {
     /// Foreign data on the disk, described for people; empty if there is none.
     #[serde(default)]
     pub foreign: String,
+    /// Whether that data has known formats only, so that `wipe = "known"` overwrites it. False from an older agent, which overwrites it in
+    /// no case.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leftover: bool,
     /// Further fixed disks, at most [`MOST_UNUSED`].
     #[serde(default)]
     pub unused: Vec<UnusedDisk>,
@@ -317,6 +324,7 @@ impl DiskFacts {
         for text in [&mut self.serial, &mut self.foreign] {
             cut(text, TEXT);
         }
+        cut(&mut self.about, REASON);
         if let Some(marker) = &mut self.marker {
             for text in [&mut marker.id, &mut marker.layout, &mut marker.digest] {
                 cut(text, TEXT);
@@ -326,6 +334,7 @@ impl DiskFacts {
         for disk in &mut self.unused {
             cut_name(&mut disk.device);
             cut(&mut disk.what, TEXT);
+            cut(&mut disk.about, REASON);
         }
         self
     }
@@ -348,6 +357,14 @@ pub enum DiskProblem {
     SeveralMarkers,
     /// The profile names one disk, and another one carries the marker.
     OtherName,
+    /// No disk fits the rule of the profile.
+    NoFit,
+    /// Several disks fit the rule of the profile, and it does not say which one to take.
+    SeveralFit,
+    /// The disk of the last boot does not fit the rule of the profile.
+    OtherRule,
+    /// Several disks have the serial number of the last boot's disk, and none has its marker.
+    OneSerial,
     /// A problem that only a newer agent knows.
     #[serde(other)]
     Unknown,
@@ -362,6 +379,9 @@ pub struct UnusedDisk {
     pub size: u64,
     /// `blank`, `scratch v1`, `xfs`, for people.
     pub what: String,
+    /// The properties that a rule can name, as the text of a rule (`serial=S4EMNX0R, transport=nvme`); empty from an older agent.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub about: String,
 }
 
 /// The used space of a file system of the disk.
@@ -490,6 +510,7 @@ mod tests {
             device: evil.clone(),
             size: 1,
             what: evil.clone(),
+            about: evil.clone(),
         };
         let state = DiskState {
             status: DiskStatus::Degraded { reason: evil.clone() },
@@ -499,6 +520,7 @@ mod tests {
             facts: DiskFacts {
                 serial: evil.clone(),
                 foreign: evil.clone(),
+                about: evil.clone(),
                 unused: vec![unused; 5000],
                 ..DiskFacts::default()
             },

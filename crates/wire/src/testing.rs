@@ -82,6 +82,8 @@ pub fn disk() -> DiskPlan {
         digest: "0".repeat(32),
         device: "auto".to_owned(),
         wipe: Wipe::Ours,
+        wipe_known: false,
+        roots: Vec::new(),
         seen: None,
         again: false,
         loader: None,

@@ -1,4 +1,4 @@
-//! Chooses the node's disk (pure, apart from reading sysfs).
+//! Chooses the node's disk (pure).
 //!
 //! Kernel names change from boot to boot, so they decide only where nothing better is known:
 //!
@@ -10,30 +10,13 @@
 //!    these before eMMC and SD cards (slow, and worn out by /tmp and swap), and USB last (it may be unplugged).
 //!
 //! The disk of the last boot is known by the number of its marker or by its serial number. So a disk that an administrator wiped
-//! on purpose is still the node's disk, whatever marker another disk carries.
+//! on purpose is still the node's disk, whatever marker another disk carries. A serial number that several disks have identifies none.
+//!
+//! With a [`DiskRule`] only disks that fit it are chosen. Markers of other disks do not count, unless it is the disk of the last
+//! boot that does not fit: then nothing is chosen, and an administrator decides.
 
-use super::inspect::Finding;
-use rackstrap_wire::{DiskPlan, DiskProblem, SeenDisk};
-use std::{fs, path::Path};
-
-/// A block device, as the kernel describes it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Candidate {
-    /// Kernel name, `nvme0n1`.
-    pub name: String,
-    /// Size in bytes.
-    pub size: u64,
-    /// Removable medium (CD drives, many USB sticks).
-    pub removable: bool,
-    /// Whether the device is write-protected.
-    pub read_only: bool,
-    /// Whether it is one path of a multipath NVMe device.
-    pub hidden: bool,
-    /// Connected by USB.
-    pub usb: bool,
-    /// World-wide name or serial number; empty if the device has none.
-    pub serial: String,
-}
+use super::{candidate::Candidate, inspect::Finding};
+use rackstrap_wire::{DiskPlan, DiskProblem, DiskRule, Pick, SeenDisk};
 
 /// A disk and what it holds.
 #[derive(Clone, Debug)]
@@ -61,44 +44,6 @@ pub struct NoChoice {
 const VIRTUAL: &[&str] = &[
     "loop", "ram", "zram", "sr", "fd", "nbd", "dm-", "md", "mtdblock", "drbd", "rbd", "bcache",
 ];
-
-/// Files in sysfs that identify a device: NVMe and SCSI have a world-wide name, virtio a serial number, eMMC and SD a card
-/// identification. The serial number of an NVMe controller comes last, because its namespaces share it.
-const SERIALS: &[&str] = &["wwid", "device/wwid", "serial", "device/cid", "device/serial"];
-
-/// Reads `/sys/block`.
-pub fn candidates(sys_block: &Path) -> Vec<Candidate> {
-    let names = fs::read_dir(sys_block).into_iter().flatten().flatten();
-    names
-        .filter_map(|e| e.file_name().into_string().ok())
-        .map(|name| {
-            let dir = sys_block.join(&name);
-            let text = |file: &str| fs::read_to_string(dir.join(file)).unwrap_or_default();
-            let read = |file: &str| text(file).trim().parse::<u64>().unwrap_or(0);
-            let serials = SERIALS.iter().map(|file| plain(&text(file)));
-            Candidate {
-                // sysfs counts in units of 512 bytes, whatever the disk's own blocks are.
-                size: read("size").saturating_mul(512),
-                removable: read("removable") != 0,
-                read_only: read("ro") != 0,
-                hidden: read("hidden") != 0,
-                usb: fs::read_link(&dir).is_ok_and(|path| path.to_string_lossy().contains("/usb")),
-                serial: serials.into_iter().find(|text| !text.is_empty()).unwrap_or_default(),
-                name,
-            }
-        })
-        .collect()
-}
-
-/// Cuts a text to 128 characters with single blanks.
-fn plain(text: &str) -> String {
-    let words: Vec<&str> = text.split_ascii_whitespace().collect();
-    let text = words.join(" ");
-    text.chars()
-        .filter(|c| *c == ' ' || c.is_ascii_graphic())
-        .take(128)
-        .collect()
-}
 
 /// True for devices that can be a node's disk.
 pub fn is_fixed(disk: &Candidate) -> bool {
@@ -128,6 +73,21 @@ fn rank(disk: &Candidate) -> u8 {
     }
 }
 
+/// The rule of a plan; none if its disk is `auto` or a kernel name.
+fn rule_of(plan: &DiskPlan) -> Result<Option<DiskRule>, NoChoice> {
+    if !DiskRule::is_rule(&plan.device) {
+        return Ok(None);
+    }
+    plan.device.parse().map(Some).map_err(|error| NoChoice {
+        problem: DiskProblem::NoFit,
+        text: format!(
+            "the image's agent cannot read the rule '{}' ({error}); clone and seal the image again for a newer agent",
+            plan.device
+        ),
+        may_pass: false,
+    })
+}
+
 /// Finds the node's disk in `looked`, which is in the order of [`of_interest`]. Returns its index, or none without any disk.
 pub fn choose(looked: &[InspectedDisk], plan: &DiskPlan) -> Result<Option<usize>, NoChoice> {
     let refuse = |problem, text, may_pass| {
@@ -137,23 +97,47 @@ pub fn choose(looked: &[InspectedDisk], plan: &DiskPlan) -> Result<Option<usize>
             may_pass,
         })
     };
-    let marked: Vec<usize> = (0..looked.len())
-        .filter(|i| looked[*i].finding.as_ref().is_ok_and(Finding::is_ours))
-        .collect();
+    let rule = rule_of(plan)?;
+    let fits = |index: &usize| rule.as_ref().is_none_or(|rule| looked[*index].disk.fits(rule));
+    let is_marked = |i: &usize| looked[*i].finding.as_ref().is_ok_and(Finding::is_ours);
     let seen = plan.seen.as_ref();
-    let last_boots: Vec<usize> = marked
-        .iter()
-        .copied()
-        .filter(|i| seen.is_some_and(|seen| is_last_boot(&looked[*i], seen) == Some(true)))
-        .collect();
+    let last_boots = seen.map_or_else(Vec::new, |seen| last_boots(looked, seen));
+    let marked: Vec<usize> = (0..looked.len()).filter(is_marked).filter(fits).collect();
+    let misfit = |index: usize| {
+        let text = format!(
+            "{} is the disk of the last boot, and does not fit the rule {}",
+            named(&looked[index]),
+            plan.device
+        );
+        refuse(DiskProblem::OtherRule, text, false)
+    };
     // The disk was wiped on purpose, or overwritten. It is still the node's disk, and the rule for its content applies. A disk that was
     // prepared for another node does not replace it.
-    let is_last_boots =
-        |disk: &InspectedDisk| seen.is_some_and(|seen| !seen.serial.is_empty() && disk.disk.serial == seen.serial);
-    if last_boots.is_empty()
-        && let Some(index) = looked.iter().position(is_last_boots)
-    {
-        return Ok(Some(index));
+    if let (true, Some(seen)) = (last_boots.is_empty(), seen) {
+        let has_serial = |index: &usize| !seen.serial.is_empty() && looked[*index].disk.serial == seen.serial;
+        let same: Vec<usize> = (0..looked.len()).filter(has_serial).collect();
+        match same.as_slice() {
+            [] => {}
+            [first, rest @ ..]
+                if rest
+                    .iter()
+                    .all(|other| looked[*first].disk.is_same_device(&looked[*other].disk)) =>
+            {
+                return if fits(first) { Ok(Some(*first)) } else { misfit(*first) };
+            }
+            several => {
+                let names: Vec<String> = several.iter().map(|index| named(&looked[*index])).collect();
+                let text = format!(
+                    "{} have the serial number {} of the disk of the last boot, and none of them has its marker",
+                    names.join(", "),
+                    seen.serial
+                );
+                return refuse(DiskProblem::OneSerial, text, true);
+            }
+        }
+    }
+    if let Some(index) = last_boots.iter().find(|index| !fits(index)) {
+        return misfit(*index);
     }
     match if last_boots.is_empty() { &marked } else { &last_boots }.as_slice() {
         [first, rest @ ..] if rest.iter().all(|other| one_disk(&looked[*first], &looked[*other])) => {
@@ -164,7 +148,7 @@ pub fn choose(looked: &[InspectedDisk], plan: &DiskPlan) -> Result<Option<usize>
                 return refuse(DiskProblem::OtherMarker, text, true);
             }
             let wanted = &plan.device;
-            if wanted != "auto" && *wanted != disk.disk.name && known != Some(true) {
+            if rule.is_none() && wanted != "auto" && *wanted != disk.disk.name && known != Some(true) {
                 let text = format!("{wanted} is the profile's disk, but {} carries the marker", named(disk));
                 return refuse(DiskProblem::OtherName, text, true);
             }
@@ -179,10 +163,107 @@ pub fn choose(looked: &[InspectedDisk], plan: &DiskPlan) -> Result<Option<usize>
             if let Some(seen) = seen {
                 return refuse(DiskProblem::Missing, format!("{} is missing", shown(seen)), true);
             }
-            let wanted = |disk: &InspectedDisk| plan.device == "auto" || disk.disk.name == plan.device;
-            Ok(looked.iter().position(wanted))
+            match &rule {
+                Some(rule) => pick(looked, rule).map(Some),
+                None => {
+                    let wanted = |disk: &InspectedDisk| plan.device == "auto" || disk.disk.name == plan.device;
+                    Ok(looked.iter().position(wanted))
+                }
+            }
         }
     }
+}
+
+/// The marked disks that are the last boot's. If one has both its marker and its serial number, then another marker on a disk with the
+/// same serial number shows that this number is not unique.
+fn last_boots(looked: &[InspectedDisk], seen: &SeenDisk) -> Vec<usize> {
+    let is_ours = |disk: &InspectedDisk| disk.finding.as_ref().is_ok_and(Finding::is_ours);
+    let mut all: Vec<usize> = (0..looked.len())
+        .filter(|i| is_ours(&looked[*i]) && is_last_boot(&looked[*i], seen) == Some(true))
+        .collect();
+    let has_marker = |index: &usize| !seen.marker.is_empty() && looked[*index].marker == seen.marker;
+    let has_both = |index: &usize| has_marker(index) && looked[*index].disk.serial == seen.serial;
+    if all.iter().any(has_both) {
+        all.retain(|index| has_marker(index) || looked[*index].marker.is_empty());
+    }
+    all
+}
+
+/// The one disk without a marker that the rule chooses.
+fn pick(looked: &[InspectedDisk], rule: &DiskRule) -> Result<usize, NoChoice> {
+    let refuse = |problem, text| {
+        Err(NoChoice {
+            problem,
+            text,
+            may_pass: true,
+        })
+    };
+    let mut fitting: Vec<usize> = (0..looked.len())
+        .filter(|index| looked[*index].disk.fits(rule))
+        .collect();
+    let sizes = || fitting.iter().map(|index| looked[*index].disk.size);
+    let size = match rule.pick {
+        Some(Pick::Smallest) => sizes().min(),
+        Some(Pick::Largest) => sizes().max(),
+        Some(Pick::First) | None => None,
+    };
+    fitting.retain(|index| size.is_none_or(|size| looked[*index].disk.size == size));
+    if rule.pick == Some(Pick::First) {
+        fitting.truncate(1);
+    }
+    match fitting.as_slice() {
+        [] => {
+            let here = match looked.is_empty() {
+                true => "the node has no disk".to_owned(),
+                false => format!("the node has {}", listed(looked.iter())),
+            };
+            refuse(DiskProblem::NoFit, format!("no disk fits the rule {rule}; {here}"))
+        }
+        [first, rest @ ..]
+            if rest
+                .iter()
+                .all(|other| looked[*first].disk.is_same_device(&looked[*other].disk)) =>
+        {
+            Ok(*first)
+        }
+        several => {
+            let text = format!(
+                "{} disks fit the rule {rule}: {}",
+                several.len(),
+                listed(several.iter().map(|index| &looked[*index]))
+            );
+            refuse(DiskProblem::SeveralFit, text)
+        }
+    }
+}
+
+/// `nvme0n1 (500 GB, nvme, S4EMNX0R), sda (1 TB, sata, Z1W0)`: as many as a message has room for.
+fn listed<'a>(disks: impl Iterator<Item = &'a InspectedDisk>) -> String {
+    const MOST: usize = 6;
+    let one = |disk: &InspectedDisk| {
+        let properties = &disk.disk.properties;
+        let mut parts = vec![decimal(disk.disk.size)];
+        parts.extend(properties.transport.map(|transport| transport.as_str().to_owned()));
+        parts.extend(
+            Some(rackstrap_wire::text::cut(&properties.serial, 32).to_owned()).filter(|serial| !serial.is_empty()),
+        );
+        format!("{} ({})", disk.disk.name, parts.join(", "))
+    };
+    let all: Vec<String> = disks.map(one).collect();
+    match all.len().checked_sub(MOST) {
+        None | Some(0) => all.join(", "),
+        Some(more) => format!("{} and {more} more", all[..MOST].join(", ")),
+    }
+}
+
+/// `500 GB`, in powers of ten, as disks are sold.
+fn decimal(bytes: u64) -> String {
+    let units = [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB")];
+    let (unit, name) = units
+        .into_iter()
+        .find(|(unit, _)| bytes >= *unit)
+        .unwrap_or((1, "bytes"));
+    format!("{} {name}", bytes / unit)
 }
 
 /// True if no disk that appears later can change the choice: this disk matches all that is known of the last boot's disk.

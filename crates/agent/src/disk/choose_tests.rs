@@ -1,7 +1,7 @@
 use super::*;
 use crate::disk::marker::{MarkerState, Record};
 use proptest::prelude::*;
-use rackstrap_wire::{Layout, PartitionTable, Wipe};
+use rackstrap_wire::{Layout, PartitionTable, Transport, Wipe};
 
 fn disk(name: &str) -> Candidate {
     Candidate {
@@ -47,6 +47,8 @@ fn plan(device: &str, seen: Option<(&str, &str, &str)>) -> DiskPlan {
         device: device.to_owned(),
         // The rule is the same whatever the plan allows to overwrite.
         wipe: Wipe::Always,
+        wipe_known: false,
+        roots: Vec::new(),
         seen: seen.map(|(device, serial, marker)| SeenDisk {
             device: device.to_owned(),
             serial: serial.to_owned(),
@@ -87,32 +89,6 @@ fn fast_disks_come_before_slow_ones() {
     all[3].removable = true;
     let names: Vec<String> = of_interest(all, "auto").into_iter().map(|disk| disk.name).collect();
     assert_eq!(names, ["sdb", "mmcblk0", "sda"]);
-}
-
-#[test]
-fn serial_numbers_are_read_where_each_kind_of_device_has_them() {
-    let dir = tempfile::tempdir().unwrap();
-    for (path, text) in [
-        ("nvme0n1/wwid", "eui.0025385b11b2a4c1\n"),
-        ("nvme0n1/device/serial", "S4EMNX0R   \n"),
-        ("sda/device/wwid", "t10.ATA     QEMU HARDDISK    QM00001 \n"),
-        ("vda/serial", "disk-1"),
-        ("mmcblk0/device/cid", "aa5859514d552100\n"),
-        ("vdb/size", "8\n"),
-    ] {
-        let path = dir.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-    let found = |name: &str| {
-        let all = candidates(dir.path());
-        all.into_iter().find(|disk| disk.name == name).unwrap()
-    };
-    assert_eq!(found("nvme0n1").serial, "eui.0025385b11b2a4c1");
-    assert_eq!(found("sda").serial, "t10.ATA QEMU HARDDISK QM00001");
-    assert_eq!(found("vda").serial, "disk-1");
-    assert_eq!(found("mmcblk0").serial, "aa5859514d552100");
-    assert_eq!((found("vdb").serial.as_str(), found("vdb").size), ("", 4096));
 }
 
 #[test]
@@ -302,4 +278,161 @@ fn the_agent_waits_for_later_disks_unless_the_last_boots_disk_is_present() {
         &looked("sda", "", Finding::Blank, ""),
         Some(("sda", "", "01"))
     ));
+}
+
+fn nvme(name: &str, serial: &str, gb: u64) -> InspectedDisk {
+    let mut disk = looked(name, serial, Finding::Blank, "");
+    disk.disk.size = gb * 1_000_000_000;
+    disk.disk.properties.serial = serial.to_owned();
+    disk.disk.properties.transport = Some(Transport::Nvme);
+    disk
+}
+
+fn marked(mut disk: InspectedDisk, marker: &str) -> InspectedDisk {
+    disk.finding = Ok(ours());
+    disk.marker = marker.to_owned();
+    disk
+}
+
+#[test]
+fn a_rule_chooses_the_disk_that_fits_it() {
+    let all = [
+        nvme("nvme0n1", "A", 1000),
+        nvme("nvme1n1", "B", 500),
+        nvme("nvme2n1", "C", 2000),
+    ];
+    for (rule, index) in [
+        ("serial=B", 1),
+        ("pick=smallest", 1),
+        ("pick=largest", 2),
+        ("pick=first", 0),
+        ("size=800GB..1500GB, transport=nvme", 0),
+        ("size=800GB.., pick=smallest", 0),
+    ] {
+        assert_eq!(choose(&all, &plan(rule, None)), Ok(Some(index)), "{rule}");
+    }
+    // Whatever their order, the rule chooses the same disk.
+    let turned = [all[2].clone(), all[1].clone(), all[0].clone()];
+    assert_eq!(choose(&turned, &plan("serial=A", None)), Ok(Some(2)));
+}
+
+#[test]
+fn a_rule_that_fits_no_disk_or_several_is_refused_with_what_the_node_has() {
+    let all = [nvme("nvme0n1", "A", 1000), nvme("nvme1n1", "B", 1000)];
+    let refused = |all: &[InspectedDisk], rule: &str| {
+        let refused = choose(all, &plan(rule, None)).unwrap_err();
+        (refused.problem, refused.text)
+    };
+    assert_eq!(
+        refused(&all, "transport=sata"),
+        (
+            DiskProblem::NoFit,
+            "no disk fits the rule transport=sata; the node has nvme0n1 (1 TB, nvme, A), nvme1n1 (1 TB, nvme, B)"
+                .to_owned()
+        )
+    );
+    assert_eq!(
+        refused(&[], "serial=A").1,
+        "no disk fits the rule serial=A; the node has no disk"
+    );
+    for rule in ["transport=nvme", "pick=smallest", "pick=largest"] {
+        let (problem, text) = refused(&all, rule);
+        assert_eq!(problem, DiskProblem::SeveralFit);
+        assert_eq!(
+            text,
+            format!("2 disks fit the rule {rule}: nvme0n1 (1 TB, nvme, A), nvme1n1 (1 TB, nvme, B)")
+        );
+    }
+    // Adapters with one serial number for all disks behind them.
+    let twins = [nvme("sda", "0123", 1000), nvme("sdb", "0123", 1000)];
+    assert_eq!(refused(&twins, "serial=0123").0, DiskProblem::SeveralFit);
+    // A world-wide name says that both are one disk.
+    let paths = twins.map(|mut disk| {
+        disk.disk.properties.wwn = "5000c500a1b2c3d4".to_owned();
+        disk
+    });
+    assert_eq!(choose(&paths, &plan("serial=0123", None)), Ok(Some(0)));
+    // A newer daemon's rule.
+    let (problem, text) = refused(&all, "colour=red");
+    assert_eq!(problem, DiskProblem::NoFit);
+    assert!(text.contains("cannot read the rule 'colour=red'"), "{text}");
+    let many: Vec<InspectedDisk> = (0..200)
+        .map(|n| nvme(&format!("nvme{n}n1"), &"S".repeat(128), 1000))
+        .collect();
+    assert!(refused(&many, "transport=nvme").1.len() < 500);
+}
+
+#[test]
+fn among_the_disks_that_fit_a_rule_the_marked_one_is_the_nodes() {
+    let all = [nvme("nvme0n1", "A", 500), marked(nvme("nvme1n1", "B", 1000), "01")];
+    // The rule alone would choose the other one.
+    assert_eq!(choose(&all, &plan("pick=smallest", None)), Ok(Some(1)));
+    assert_eq!(
+        choose(&all, &plan("pick=smallest", Some(("nvme0n1", "B", "01")))),
+        Ok(Some(1))
+    );
+    // A marked disk that does not fit belongs to another rule.
+    assert_eq!(choose(&all, &plan("serial=A", None)), Ok(Some(0)));
+    // If that is the disk of the last boot, an administrator decides. Its marker may be lost.
+    let wiped = [all[0].clone(), nvme("nvme1n1", "B", 1000)];
+    for all in [&all, &wiped] {
+        let refused = choose(all, &plan("serial=A", Some(("nvme0n1", "B", "01")))).unwrap_err();
+        assert_eq!(refused.problem, DiskProblem::OtherRule);
+        assert!(
+            refused
+                .text
+                .contains("is the disk of the last boot, and does not fit the rule serial=A"),
+            "{}",
+            refused.text
+        );
+    }
+    // No other disk that fits replaces a missing one.
+    let refused = choose(&all[..1], &plan("pick=smallest", Some(("nvme0n1", "B", "01")))).unwrap_err();
+    assert_eq!(refused.problem, DiskProblem::Missing);
+}
+
+#[test]
+fn a_serial_number_that_two_disks_have_identifies_neither() {
+    let seen = Some(("sda", "0123", "01"));
+    let own = marked(nvme("sda", "0123", 1000), "01");
+    let other = marked(nvme("sdb", "0123", 1000), "02");
+    for device in ["auto", "serial=0123"] {
+        assert_eq!(choose(&[own.clone(), other.clone()], &plan(device, seen)), Ok(Some(0)));
+        assert_eq!(choose(&[other.clone(), own.clone()], &plan(device, seen)), Ok(Some(1)));
+        // The node's disk lost its marker, so it is not known which of the two it is.
+        let wiped = [nvme("sda", "0123", 1000), nvme("sdb", "0123", 1000)];
+        let refused = choose(&wiped, &plan(device, seen)).unwrap_err();
+        assert_eq!(refused.problem, DiskProblem::OneSerial);
+        assert_eq!(
+            refused.text,
+            "sda (blank), sdb (blank) have the serial number 0123 of the disk of the last boot, and none of them has its marker"
+        );
+    }
+}
+
+proptest! {
+    /// Whatever disks there are, and whatever is known of the last boot, a disk that does not fit the rule is never chosen.
+    #[test]
+    fn a_disk_that_does_not_fit_the_rule_is_never_chosen(
+        mut all in proptest::collection::vec(any_disk(), 0..5),
+        transports in proptest::collection::vec(0..7usize, 5),
+        sizes in proptest::collection::vec(1..4u64, 5),
+        seen in proptest::option::of((0..4u8, 0..4u8)),
+        rule in 0..7usize,
+    ) {
+        for ((disk, transport), size) in all.iter_mut().zip(transports).zip(sizes) {
+            disk.disk.properties.transport = Transport::ALL.get(transport).copied();
+            disk.disk.properties.serial = disk.disk.serial.clone();
+            disk.disk.usb = disk.disk.properties.transport == Some(Transport::Usb);
+            disk.disk.size = size * 1_000_000_000;
+        }
+        let rule = ["transport=nvme", "transport=usb", "serial=1", "size=2GB..", "size=..2GB, pick=largest", "pick=smallest", "pick=first"][rule];
+        let text = |n: u8| if n == 0 { String::new() } else { n.to_string() };
+        let seen = seen.map(|(serial, marker)| (text(serial), text(marker)));
+        let plan = plan(rule, seen.as_ref().map(|(serial, marker)| ("nvme0n1", serial.as_str(), marker.as_str())));
+        if let Ok(chosen) = choose(&all, &plan) {
+            let disk = &all[chosen.unwrap()];
+            prop_assert!(disk.disk.fits(&rule.parse().unwrap()), "{disk:?}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use super::{
     device::BlockDevice,
     gptread::{self, Entry, Gpt},
     marker::{self, MarkerState, Record, Sector0},
-    signature::Ends,
+    signature::{Ends, is_unclear},
     wiped,
 };
 use rackstrap_wire::{DiskPlan, PartitionTable, Wipe};
@@ -29,7 +29,10 @@ pub enum Finding {
         /// The lost part, for people: `its partition table is lost or unreadable`.
         lost: &'static str,
     },
-    /// Any other content, described for people: `ext2/3/4`, `GPT with 3 partitions (xfs, swap)`.
+    /// What an earlier installation left: a format that the agent recognises, or a table whose partitions all hold such formats. Described
+    /// for people: `ext2/3/4`, `GPT with 3 partitions (xfs, swap)`.
+    Leftover(String),
+    /// Any other content: data of no known format, contradictory data, and formats that several machines use at the same time.
     Foreign(String),
 }
 
@@ -109,19 +112,35 @@ pub fn inspect(device: &mut dyn BlockDevice) -> io::Result<Finding> {
         _ => {}
     }
     if !matches!(gpt, Gpt::None) {
-        return Ok(Finding::Foreign(gpt_text(device, &gpt)?));
+        return table_finding(device, &gpt);
     }
     if !formats.is_empty() {
-        return Ok(Finding::Foreign(formats.join(", ")));
+        return Ok(found(formats.join(", "), !is_unclear(&formats)));
     }
     if let Some(sector) = ends.sector0().filter(|s| s[510..] == [0x55, 0xaa]) {
-        let table = mbr_text(device, sector)?;
-        return Ok(Finding::Foreign(table));
+        let (text, is_known) = mbr_text(device, sector)?;
+        return Ok(found(text, is_known));
     }
     if !ends.all_zero() && !wiped::is_wiped(device, &ends)? {
         return Ok(Finding::Foreign("unknown data".into()));
     }
     Ok(Finding::Blank)
+}
+
+/// The finding for foreign data. `is_known` is whether all of it has a known format that only one machine uses.
+fn found(what: String, is_known: bool) -> Finding {
+    match is_known {
+        true => Finding::Leftover(what),
+        false => Finding::Foreign(what),
+    }
+}
+
+fn table_finding(device: &mut dyn BlockDevice, gpt: &Gpt) -> io::Result<Finding> {
+    let Gpt::Valid(entries) = gpt else {
+        return Ok(Finding::Foreign(gpt_text(device, gpt)?));
+    };
+    let (text, is_known) = entries_text(device, entries)?;
+    Ok(found(text, is_known))
 }
 
 impl Finding {
@@ -144,7 +163,7 @@ impl Finding {
                 Some(record) => format!("{record}, {lost}"),
                 None => format!("rackstrap disk, {lost}"),
             },
-            Finding::Foreign(what) => what.clone(),
+            Finding::Leftover(what) | Finding::Foreign(what) => what.clone(),
         }
     }
 
@@ -157,7 +176,7 @@ impl Finding {
     pub fn record(&self) -> Option<&Record> {
         match self {
             Finding::Ours { record, .. } | Finding::Unclear { record, .. } => record.as_ref(),
-            Finding::Blank | Finding::Foreign(_) => None,
+            Finding::Blank | Finding::Leftover(_) | Finding::Foreign(_) => None,
         }
     }
 }
@@ -198,29 +217,48 @@ fn gpt_text(device: &mut dyn BlockDevice, gpt: &Gpt) -> io::Result<String> {
     match gpt {
         Gpt::None => Ok("MBR".into()),
         Gpt::Damaged => Ok("damaged GPT".into()),
-        Gpt::Valid(entries) => {
-            let ranges = entries.iter().map(|e| (e.start, e.len));
-            table_text(device, "GPT", ranges.collect())
-        }
+        Gpt::Valid(entries) => Ok(entries_text(device, entries)?.0),
     }
 }
 
-fn mbr_text(device: &mut dyn BlockDevice, sector: &[u8; 512]) -> io::Result<String> {
+/// Types of partitions that hold code or nothing, in no format: BIOS boot (GRUB), Microsoft reserved, PReP boot.
+const FORMATLESS: &[&str] = &[
+    "21686148-6449-6E6F-744E-656564454649",
+    "E3C9E316-0B5C-4DB8-817D-F92DF00215AE",
+    "9E1A2D38-C612-4316-AA26-8B49521E5A8B",
+];
+
+fn entries_text(device: &mut dyn BlockDevice, entries: &[Entry]) -> io::Result<(String, bool)> {
+    let ranges = entries.iter().map(|e| {
+        let has_format = !FORMATLESS.iter().any(|kind| kind.eq_ignore_ascii_case(&e.kind));
+        (e.start, e.len, has_format)
+    });
+    table_text(device, "GPT", ranges.collect())
+}
+
+fn mbr_text(device: &mut dyn BlockDevice, sector: &[u8; 512]) -> io::Result<(String, bool)> {
     let block = u64::from(device.sector());
     let size = device.size();
     let ranges = sector[446..510].chunks_exact(16).filter(|e| e[4] != 0).map(|e| {
         let u32_at = |at: usize| u64::from(u32::from_le_bytes(std::array::from_fn(|i| e[at + i])));
         let start = (u32_at(8) * block).min(size);
-        (start, (u32_at(12) * block).min(size - start))
+        (start, (u32_at(12) * block).min(size - start), true)
     });
     table_text(device, "MBR", ranges.collect())
 }
 
-fn table_text(device: &mut dyn BlockDevice, kind: &str, ranges: Vec<(u64, u64)>) -> io::Result<String> {
+/// Describes a table by the start, the length, and whether it should hold a format, of each partition. Returns also whether each of them has a
+/// known format that only one machine uses, or is blank.
+fn table_text(device: &mut dyn BlockDevice, kind: &str, ranges: Vec<(u64, u64, bool)>) -> io::Result<(String, bool)> {
+    /// A few partitions are enough for people, and a table of a thousand must not cost minutes.
+    const LOOKED_AT: usize = 16;
     let mut inside: Vec<&str> = Vec::new();
-    // A few partitions are enough for people, and a table of a thousand must not cost minutes.
-    for (start, len) in ranges.iter().take(16).filter(|(_, len)| *len >= 4096) {
-        inside.extend(Ends::read(device, *start, *len)?.formats());
+    let mut is_known = ranges.len() <= LOOKED_AT;
+    for (start, len, has_format) in ranges.iter().take(LOOKED_AT).filter(|(_, len, _)| *len >= 4096) {
+        let ends = Ends::read(device, *start, *len)?;
+        let formats = ends.formats();
+        is_known &= !is_unclear(&formats) && (!formats.is_empty() || !has_format || ends.all_zero());
+        inside.extend(formats);
     }
     let mut unique: Vec<&str> = Vec::new();
     for name in inside {
@@ -238,7 +276,7 @@ fn table_text(device: &mut dyn BlockDevice, kind: &str, ranges: Vec<(u64, u64)>)
     } else {
         format!(" ({})", unique.join(", "))
     };
-    Ok(format!("{kind} with {count}{inside}"))
+    Ok((format!("{kind} with {count}{inside}"), is_known))
 }
 
 /// Decides what to do with a disk (pure). `digest` is the plan's digest as bytes.
@@ -268,7 +306,12 @@ pub fn decide(finding: &Finding, plan: &DiskPlan, digest: [u8; 16]) -> Action {
                 false => Action::Leave(format!("was prepared by rackstrap, but {lost}; left untouched")),
             }
         }
-        Finding::Foreign(what) if plan.wipe == Wipe::Always => Action::Prepare(format!("foreign ({what})")),
-        Finding::Foreign(what) => Action::Leave(format!("holds foreign data ({what}); left untouched")),
+        Finding::Leftover(what) if plan.wipe_known => Action::Prepare(format!("foreign ({what})")),
+        Finding::Leftover(what) | Finding::Foreign(what) if plan.wipe == Wipe::Always => {
+            Action::Prepare(format!("foreign ({what})"))
+        }
+        Finding::Leftover(what) | Finding::Foreign(what) => {
+            Action::Leave(format!("holds foreign data ({what}); left untouched"))
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     network::wait_for,
     sys,
 };
-use rackstrap_wire::{FileSystem, ImageList, Layout, Partition};
+use rackstrap_wire::{FileSystem, ImageList, Layout, Partition, RootOf};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::{
     fs,
@@ -349,6 +349,23 @@ pub fn mount_partition(node: &Path, partition: &Partition, mounts: &Path, plain:
     Ok(target)
 }
 
+/// Gives the root directory of a mounted file system its owner and mode. Writes nothing if it has them.
+pub fn set_root(target: &Path, root: &RootOf) -> std::io::Result<()> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(target, flags, Mode::empty())?;
+    let now = rustix::fs::fstat(&directory)?;
+    if let Some((user, group)) = root.owner.filter(|owner| *owner != (now.st_uid, now.st_gid)) {
+        let (user, group) = (rustix::fs::Uid::from_raw(user), rustix::fs::Gid::from_raw(group));
+        rustix::fs::fchown(&directory, Some(user), Some(group))?;
+    }
+    // chown(2) may clear the bits for set-user-ID and set-group-ID.
+    let now = rustix::fs::fstat(&directory)?.st_mode & 0o7777;
+    if let Some(mode) = root.mode.map(|mode| mode & 0o7777).filter(|mode| *mode != now) {
+        rustix::fs::fchmod(&directory, Mode::from_raw_mode(mode))?;
+    }
+    Ok(())
+}
+
 /// Unmounts. A process that was just forked may hold a descriptor for a moment, so EBUSY is retried for a while.
 pub fn unmount(target: &Path) -> Res<()> {
     let mut last = rustix::io::Errno::BUSY;
@@ -364,5 +381,36 @@ pub fn unmount(target: &Path) -> Res<()> {
     match done {
         Some(Ok(())) => Ok(()),
         _ => Err(Failure::new(format!("unmounting {}: {last}", target.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_directory_of_a_file_system_gets_its_owner_and_mode_and_no_link_is_followed() {
+        let of = |path: &Path| {
+            let now = rustix::fs::stat(path).unwrap();
+            (now.st_uid, now.st_gid, now.st_mode & 0o7777)
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let mounted = crate::testdisk::Mounted::tmpfs(dir.path(), "mode=755");
+        let mut root = RootOf {
+            partition: "scratch".to_owned(),
+            owner: Some((1000, 100)),
+            mode: Some(0o2775),
+        };
+        set_root(dir.path(), &root).unwrap();
+        assert_eq!(of(dir.path()), (1000, 100, 0o2775));
+        // Nothing is written if it has them.
+        mounted.read_only();
+        set_root(dir.path(), &root).unwrap();
+        root.mode = Some(0o1777);
+        assert!(set_root(dir.path(), &root).is_err());
+        let link = dir.path().with_extension("link");
+        std::os::unix::fs::symlink(dir.path(), &link).unwrap();
+        assert!(set_root(&link, &root).is_err());
+        fs::remove_file(&link).unwrap();
     }
 }

@@ -1,6 +1,7 @@
 //! The node's disk: choose it, find out what it holds, keep or prepare it, mount its file systems.
 
 pub mod bootcode;
+pub mod candidate;
 pub mod choose;
 pub mod device;
 pub mod esp;

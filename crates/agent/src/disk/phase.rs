@@ -2,17 +2,18 @@
 //! reports why.
 
 use super::{
-    choose::{self, Candidate, InspectedDisk, NoChoice},
+    candidate::{self, Candidate},
+    choose::{self, InspectedDisk, NoChoice},
     device::{BlockDevice, FileDevice},
     geometry::{self, partition_number},
     inspect::{self, Action, Finding},
     machine::{self, RealMachine},
     marker::Record,
-    prepare, signature,
+    options, prepare, signature,
 };
 use crate::fail::{Doing, Failure, Res};
 use rackstrap_wire::{
-    DiskFacts, DiskMarker, DiskPlan, DiskProblem, DiskState, DiskStatus, FileSystem, ImageList, MOST_UNUSED,
+    DiskFacts, DiskMarker, DiskPlan, DiskProblem, DiskRule, DiskState, DiskStatus, FileSystem, ImageList, MOST_UNUSED,
     MountedPartition, UnusedDisk,
 };
 use std::{
@@ -52,7 +53,7 @@ pub fn run(plan: Option<&DiskPlan>, context: Context<'_>) -> Outcome {
     let Some(plan) = plan else {
         return (DiskState::default(), "left alone: the plan has no layout".to_owned());
     };
-    run_among(plan, &|| choose::candidates(Path::new("/sys/block")), context)
+    run_among(plan, &|| candidate::candidates(Path::new("/sys/block")), context)
 }
 
 /// Like [`run`], but among the disks that `present` lists.
@@ -77,6 +78,7 @@ fn run_among(plan: &DiskPlan, present: &dyn Fn() -> Vec<Candidate>, context: Con
         return degraded(in_ram(&what, plan, &[]), facts);
     };
     facts.serial.clone_from(&disk.disk.serial);
+    facts.about = disk.disk.about();
     let worked = work(plan, disk, context, &mut facts);
     let (mut state, text) = match worked {
         Ok((status, mounts, text)) => {
@@ -126,6 +128,8 @@ fn find_disk(
         let longest = match &choice {
             // This is the last boot's disk.
             Ok(Some(index)) if choose::is_certain(&looked[*index], plan) => Duration::ZERO,
+            // A disk that appears later may fit the rule better, or as well. Only a disk without a marker is chosen by its properties.
+            Ok(Some(index)) if DiskRule::is_rule(&plan.device) && looked[*index].marker.is_empty() => AUTO_WAIT,
             Ok(Some(_)) => QUIET,
             Ok(None) if plan.device == "auto" => AUTO_WAIT,
             Err(refused) if !refused.may_pass => Duration::ZERO,
@@ -169,6 +173,7 @@ fn unused(looked: &[InspectedDisk], chosen: Option<usize>) -> Vec<UnusedDisk> {
         device: disk.disk.name.clone(),
         size: disk.disk.size,
         what: choose::what(disk),
+        about: disk.disk.about(),
     });
     others.take(MOST_UNUSED).collect()
 }
@@ -214,8 +219,9 @@ fn work(plan: &DiskPlan, looked: &InspectedDisk, context: Context<'_>, facts: &m
     let geometry = geometry::place(layout, size, sector);
     match inspect::decide(finding, plan, record.digest) {
         Action::Leave(why) => {
-            if let Finding::Foreign(what) = finding {
+            if let Finding::Leftover(what) | Finding::Foreign(what) = finding {
                 facts.foreign.clone_from(what);
+                facts.leftover = matches!(finding, Finding::Leftover(_));
                 facts.problem = Some(DiskProblem::Foreign);
             }
             let help = match finding {
@@ -343,6 +349,12 @@ fn mount_all(
         let range = geometry.and_then(|g| g.partitions.get(index)).copied();
         match mount_one(disk, number, range, partition, &mut context) {
             Ok(mounted) => {
+                let root = plan.roots.iter().find(|root| root.partition == partition.name);
+                if let (Some(mount), Some(root)) = (&mounted.mount, root) {
+                    let target = context.mounts.join(&partition.name);
+                    let set = machine::set_root(&target, root).doing(|| format!("setting owner and mode of {mount}"));
+                    troubles.extend(set.err().map(|failure| failure.to_string()));
+                }
                 mounts.push(mounted);
                 if follow && let Err(failure) = refresh(plan, partition, &mut context) {
                     troubles.push(failure.to_string());
@@ -391,7 +403,8 @@ fn mount_one(
         (context.on_line)(&format!("{shown} was not unmounted cleanly: {found}"));
     }
     match want {
-        FileSystem::Swap => crate::sys::swap_on(&node).doing(|| format!("swapping on {shown}"))?,
+        FileSystem::Swap => crate::sys::swap_on(&node, options::swap_flags(&partition.options))
+            .doing(|| format!("swapping on {shown}"))?,
         _ if partition.mount.is_some() => {
             machine::mount_partition(&node, partition, context.mounts, false)?;
         }

@@ -124,6 +124,8 @@ fn plan(table: PartitionTable, version: u32) -> DiskPlan {
         digest: format!("{version:032x}"),
         device: String::new(),
         wipe: Wipe::Ours,
+        wipe_known: false,
+        roots: Vec::new(),
         seen: None,
         again: false,
         loader: None,
@@ -336,7 +338,7 @@ fn a_disk_that_lost_its_table_is_kept_until_an_order_to_prepare_it() {
 /// Runs the phase among several loop devices, in the order of `disks`.
 fn boot_among(disks: &[&Loop], plan: &DiskPlan) -> DiskState {
     let present = || {
-        let all = choose::candidates(Path::new("/sys/block"));
+        let all = candidate::candidates(Path::new("/sys/block"));
         let named = |disk: &&Loop| {
             let found = all.iter().find(|candidate| candidate.name == disk.name);
             found.cloned().unwrap()
@@ -381,7 +383,7 @@ fn no_disk_replaces_the_one_with_the_marker() {
     let looked: Vec<InspectedDisk> = both
         .iter()
         .map(|disk| {
-            let all = choose::candidates(Path::new("/sys/block"));
+            let all = candidate::candidates(Path::new("/sys/block"));
             inspect_disk(all.into_iter().find(|candidate| candidate.name == disk.name).unwrap())
         })
         .collect();

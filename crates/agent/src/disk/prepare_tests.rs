@@ -85,6 +85,8 @@ fn plan(table: PartitionTable, version: u32, wipe: Wipe) -> DiskPlan {
         digest: String::new(),
         device: "auto".into(),
         wipe,
+        wipe_known: false,
+        roots: Vec::new(),
         seen: None,
         again: false,
         loader: None,

@@ -169,6 +169,23 @@ impl Ends {
     }
 }
 
+/// Formats that do not show whose data a disk holds: those of disks that several machines use at the same time, and tables whose
+/// partitions are not read here.
+const UNCLEAR: &[&str] = &[
+    "GFS2",
+    "ocfs2",
+    "VMFS volume",
+    "DRBD",
+    "Oracle ASM",
+    "BSD disk label",
+    "Apple partition map",
+];
+
+/// Whether one of these formats does not show whose data it is.
+pub fn is_unclear(formats: &[&str]) -> bool {
+    formats.iter().any(|format| UNCLEAR.contains(format))
+}
+
 /// Offset from the start, bytes, format.
 const FIXED: &[(u64, &[u8], &str)] = &[
     (0x438, b"\x53\xef", "ext2/3/4"),

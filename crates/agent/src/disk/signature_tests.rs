@@ -33,7 +33,8 @@ fn real_tools_are_recognised() {
     let mut tried = 0;
     for (program, arguments, want) in tools {
         if let Some((finding, _)) = formatted(program, arguments) {
-            assert_eq!(finding, Finding::Foreign((*want).into()), "{program}");
+            // sgdisk leaves the content of its partition, which is zero here.
+            assert_eq!(finding, Finding::Leftover((*want).into()), "{program}");
             tried += 1;
         }
     }
@@ -58,7 +59,7 @@ fn a_disk_after_wipefs_is_blank_and_unknown_data_is_not() {
         let Some((before, file)) = formatted(program, arguments) else {
             continue;
         };
-        assert!(matches!(before, Finding::Foreign(_)), "{program}: {before:?}");
+        assert!(matches!(before, Finding::Leftover(_)), "{program}: {before:?}");
         let status = Command::new("wipefs")
             .args(["-a", "-q", "-f"])
             .arg(file.path())
@@ -94,7 +95,69 @@ fn file_systems_inside_a_foreign_table_are_named() {
     let mut device = FileDevice::open(file.path(), false).unwrap();
     assert_eq!(
         inspect(&mut device).unwrap(),
-        Finding::Foreign("GPT with 2 partitions (xfs, swap)".into())
+        Finding::Leftover("GPT with 2 partitions (xfs, swap)".into())
+    );
+}
+
+#[test]
+fn a_table_is_a_leftover_only_if_all_of_it_has_known_formats() {
+    use std::os::unix::fs::FileExt;
+    let second = (1 << 20) + (64 << 20);
+    for (kinds, bytes, is_leftover) in [
+        // Blank; LVM; GRUB's own partition has no format; data of a database on a partition; a shared disk.
+        ("2:8300", &b""[..], true),
+        ("2:8e00", &b"LABELONE................LVM2 001"[..], true),
+        ("2:ef02", &b"\x52\xe8\x28\x01"[..], true),
+        ("2:8300", &b"not a format"[..], false),
+        ("2:8300", &b"\x0d\xd0\x01\xc0"[..], false),
+    ] {
+        let (_, file) = formatted("sgdisk", &["-n", "1:2048:+64M", "-n", "2:0:+64M", "-t", kinds]).unwrap();
+        file.as_file().write_all_at(b"XFSB", 1 << 20).unwrap();
+        let at = if bytes.starts_with(b"\x0d") {
+            second + (1 << 20)
+        } else {
+            second
+        };
+        file.as_file().write_all_at(bytes, at).unwrap();
+        let mut device = FileDevice::open(file.path(), false).unwrap();
+        let finding = inspect(&mut device).unwrap();
+        assert_eq!(matches!(finding, Finding::Leftover(_)), is_leftover, "{finding:?}");
+    }
+    // An MBR with a partition that holds data of no known format, and one with more partitions inside of it.
+    for kind in [0x83, 0x05] {
+        let mut disk = vec![0; 5 << 20];
+        disk[446 + 4] = kind;
+        disk[446 + 8..446 + 12].copy_from_slice(&2048u32.to_le_bytes());
+        disk[446 + 12..446 + 16].copy_from_slice(&4096u32.to_le_bytes());
+        disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+        disk[(1 << 20) + 510..(1 << 20) + 512].copy_from_slice(&[0x55, 0xaa]);
+        let finding = inspect(&mut Memory(disk, 512)).unwrap();
+        assert_eq!(finding, Finding::Foreign("MBR with 1 partition".into()), "{kind}");
+    }
+}
+
+#[test]
+fn what_wipe_allows_is_overwritten_and_nothing_else() {
+    use crate::disk::inspect::{Action, decide};
+    use rackstrap_wire::Wipe;
+    let leftover = Finding::Leftover("LVM physical volume".to_owned());
+    let foreign = Finding::Foreign("unknown data".to_owned());
+    let mut plan = rackstrap_wire::testing::disk();
+    for (wipe, wipe_known, overwritten) in [
+        (Wipe::Ours, false, [false, false]),
+        (Wipe::Ours, true, [true, false]),
+        (Wipe::Always, false, [true, true]),
+        (Wipe::Always, true, [true, true]),
+    ] {
+        (plan.wipe, plan.wipe_known) = (wipe, wipe_known);
+        let found = [&leftover, &foreign].map(|finding| matches!(decide(finding, &plan, [0; 16]), Action::Prepare(_)));
+        assert_eq!(found, overwritten, "{wipe:?} {wipe_known}");
+    }
+    plan.wipe = Wipe::Ours;
+    plan.wipe_known = false;
+    assert_eq!(
+        decide(&leftover, &plan, [0; 16]),
+        Action::Leave("holds foreign data (LVM physical volume); left untouched".to_owned())
     );
 }
 
@@ -211,7 +274,10 @@ fn every_signature_of_the_lists_is_found_at_its_offset() {
         for sector in [512, 4096] {
             assert_eq!(
                 inspect(&mut Memory(disk.clone(), sector)).unwrap(),
-                Finding::Foreign((*name).into()),
+                match UNCLEAR.contains(name) {
+                    true => Finding::Foreign((*name).into()),
+                    false => Finding::Leftover((*name).into()),
+                },
                 "{name} at {at}"
             );
         }
@@ -233,7 +299,7 @@ fn raid_members_are_found_at_the_end() {
         disk[at..at + 4].copy_from_slice(&0xa92b_4efcu32.to_le_bytes());
         assert_eq!(
             inspect(&mut Memory(disk, 512)).unwrap(),
-            Finding::Foreign("mdraid member".into())
+            Finding::Leftover("mdraid member".into())
         );
     }
 }
@@ -272,7 +338,7 @@ proptest! {
         let crc = crc32fast::hash(&header[..92]);
         header[16..20].copy_from_slice(&crc.to_le_bytes());
         let finding = inspect(&mut Memory(disk, 512)).unwrap();
-        prop_assert!(matches!(finding, Finding::Foreign(_)));
+        prop_assert!(matches!(finding, Finding::Leftover(_) | Finding::Foreign(_)));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::api::{self, DiskOrderRow, NodeDiskRow};
 use rackstrap_model::disks::{DiskOrder, DiskWish, NodeDisk};
+use rackstrap_wire::DiskState;
 
 impl From<NodeDisk> for NodeDiskRow {
     fn from(disk: NodeDisk) -> Self {
@@ -17,6 +18,32 @@ impl From<NodeDisk> for NodeDiskRow {
                 at: order.at,
             }),
         }
+    }
+}
+
+impl api::FoundDisk {
+    /// The disks that a boot found which left them in `state`, the chosen one first.
+    pub fn of(state: &DiskState) -> Vec<api::FoundDisk> {
+        let facts = &state.facts;
+        let holds = match (&facts.marker, facts.foreign.as_str()) {
+            (Some(marker), _) => format!("{} v{}", marker.layout, marker.version),
+            (None, foreign) => foreign.to_owned(),
+        };
+        let chosen = (!state.device.is_empty()).then(|| api::FoundDisk {
+            device: state.device.clone(),
+            size: state.size,
+            chosen: true,
+            holds,
+            properties: facts.about.clone(),
+        });
+        let unused = facts.unused.iter().map(|disk| api::FoundDisk {
+            device: disk.device.clone(),
+            size: disk.size,
+            chosen: false,
+            holds: disk.what.clone(),
+            properties: disk.about.clone(),
+        });
+        chosen.into_iter().chain(unused).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{DiskEffect, EffectKind, NodeDisk, disk_effect, effects::policy_of};
 use crate::inventory::Node;
 use rackstrap_site::{LayoutPolicy, Profile, Site};
-use rackstrap_wire::DiskPlan;
+use rackstrap_wire::{DiskPlan, Wipe};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -50,8 +50,9 @@ impl Confirmed {
             let policy = LayoutPolicy {
                 layout: plan.layout.clone(),
                 digest: plan.digest.clone(),
-                wipe: plan.wipe,
+                wipe: if plan.wipe_known { Wipe::Known } else { plan.wipe },
                 esp: plan.layout_esp.is_some(),
+                roots: plan.roots.clone(),
             };
             confirmed.layouts.insert(policy.layout.name.clone(), policy);
         }

@@ -33,7 +33,7 @@ pub enum EffectKind {
     Ordered,
     /// The disk is prepared again by an order, and no known data is lost.
     Standing,
-    /// Foreign data is overwritten, because the layout says `wipe = "always"`.
+    /// Foreign data is overwritten, because the layout says `wipe = "always"`, or `"known"` and the data has known formats only.
     Wipe,
     /// The disk is kept, and the node is degraded: the layout changed under the same version.
     Changed,
@@ -75,7 +75,7 @@ impl std::fmt::Display for DiskEffect {
             ),
             EffectKind::Wipe => write!(
                 f,
-                "the next boot overwrites {now} with layout {layout}: wipe = \"always\""
+                "the next boot overwrites {now} with layout {layout}, as its 'wipe' says"
             ),
             EffectKind::Held => write!(
                 f,
@@ -133,7 +133,9 @@ pub(super) fn disk_effect(site: &Site, node: &Node, disk: Option<&NodeDisk>) -> 
         let now = format!("{} on {}", facts.foreign, disk.state.device);
         return match order.is_some_and(|order| order.wipe_foreign) {
             true => effect(EffectKind::Ordered, name, now),
-            false if policy.wipe == Wipe::Always => effect(EffectKind::Wipe, name, now),
+            false if policy.wipe == Wipe::Always || policy.wipe == Wipe::Known && may_be_leftover(facts) => {
+                effect(EffectKind::Wipe, name, now)
+            }
             false => standing(
                 name,
                 format!("{now} is data that rackstrap did not write, and is kept without --wipe-foreign"),
@@ -143,7 +145,8 @@ pub(super) fn disk_effect(site: &Site, node: &Node, disk: Option<&NodeDisk>) -> 
     let Some(marker) = &disk.marker else {
         return match unknown_content(disk) {
             Some(now) if order.is_some_and(|order| order.wipe_foreign) => effect(EffectKind::Ordered, name, now),
-            Some(now) if policy.wipe == Wipe::Always => effect(EffectKind::Wipe, name, now),
+            // What was not inspected yet may have a known format.
+            Some(now) if policy.wipe != Wipe::Ours => effect(EffectKind::Wipe, name, now),
             Some(now) => standing(
                 name,
                 format!("it loses {now}, unless rackstrap did not write that data"),
@@ -161,6 +164,12 @@ pub(super) fn disk_effect(site: &Site, node: &Node, disk: Option<&NodeDisk>) -> 
         true => None,
         false => effect(EffectKind::Changed, name, now(disk)),
     }
+}
+
+/// Whether `wipe = "known"` may apply to foreign data. An older agent does not report that, nor the properties of its disk, and the node's next
+/// agent may be newer.
+fn may_be_leftover(facts: &DiskFacts) -> bool {
+    facts.leftover || facts.about.is_empty()
 }
 
 /// What may be on a disk without a marker, as far as is known; none if no data is lost there.
@@ -310,6 +319,18 @@ impl DiskTrouble {
             DiskProblem::OtherName => "write `disk = \"auto\"` into the profile to use the disk with the marker, or make that disk \
                                        blank (it loses its data): `wipefs -a /dev/DISK` on the node; then restart the node"
                 .to_owned(),
+            DiskProblem::NoFit | DiskProblem::SeveralFit => format!(
+                "`rackstrap explain NODE` lists the disks with their properties; change `disk` of the profile, or of the node: \
+                 `rackstrap node set {nodes} disk=serial=SERIAL`; then restart the node"
+            ),
+            DiskProblem::OtherRule => format!(
+                "change `disk` of the profile so that it fits the disk that the node has; or, to leave that disk and use another one: \
+                 `rackstrap node reprep {nodes} --new-disk`, then restart the node"
+            ),
+            DiskProblem::OneSerial => format!(
+                "take one of the disks out, or name the place of the right one: `rackstrap node set {nodes} disk=by-path=NAME` and \
+                 `rackstrap node reprep {nodes} --new-disk`; then restart the node"
+            ),
             DiskProblem::Unknown => "update the daemon, which is older than the node's agent".to_owned(),
         }
     }

@@ -40,6 +40,14 @@ fn foreign() -> NodeDisk {
     }
 }
 
+/// The same, from an agent that says whether the data has known formats only.
+fn reported(leftover: bool) -> NodeDisk {
+    let mut disk = foreign();
+    disk.state.facts.about = "transport=virtio, rotational=no".to_owned();
+    disk.state.facts.leftover = leftover;
+    disk
+}
+
 fn order() -> DiskOrder {
     DiskOrder {
         id: 7,
@@ -187,7 +195,7 @@ fn sizes_are_short() {
 #[test]
 fn an_order_is_shown_for_every_record_of_the_disk() {
     let site_of = |wipe: &str| example(|text| text.replace("wipe = \"ours\"", &format!("wipe = \"{wipe}\"")));
-    let (ours, always) = (site_of("ours"), site_of("always"));
+    let (ours, known, always) = (site_of("ours"), site_of("known"), site_of("always"));
     let without = example(|text| text.replace("\nlayout = \"scratch\"\n", "\n"));
     assert_eq!(policy_of(&without, &node("r01n01")), None);
     let ordered = |wipe_foreign, disk: NodeDisk| NodeDisk {
@@ -230,6 +238,10 @@ fn an_order_is_shown_for_every_record_of_the_disk() {
             "layout scratch v1: nothing is known to be lost",
         ),
         (&always, foreign(), EffectKind::Wipe, "overwrites xfs on vda"),
+        (&known, reported(true), EffectKind::Wipe, "overwrites xfs on vda"),
+        (&known, reported(false), EffectKind::Standing, "and is kept"),
+        // The node's next agent may be newer than the one that reported it.
+        (&known, foreign(), EffectKind::Wipe, "overwrites xfs on vda"),
         (
             &without,
             marked(&ours),
