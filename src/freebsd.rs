@@ -4,7 +4,7 @@
 //! disk before the first byte of the loader is sent. The loader then asks DHCP for its root path ([`FreeBsd::root_of`]) and mounts it.
 
 use crate::pinning::Pinning;
-use rackstrap_base::{clock::Timestamp, sync::lock};
+use rackstrap_base::{clock::Timestamp, firmware::Firmwares, sync::lock};
 use rackstrap_catalog::ImageVersion;
 use rackstrap_model::decide::{Decision, NodeDecision, Requester, SharedWorld, World, decide, freebsd_file};
 use rackstrap_registries::{
@@ -13,7 +13,7 @@ use rackstrap_registries::{
     rollout::Rollouts,
     timeline::{Event, EventKind, Level, Recorder, Subject},
 };
-use rackstrap_wire::FIRST_USER_PORT;
+use rackstrap_wire::{FIRST_USER_PORT, HwAddr};
 use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
@@ -41,6 +41,8 @@ pub struct FreeBsd {
     pub recorder: Recorder,
     pub rollouts: Rollouts,
     pub discovery: Discovery,
+    /// What firmware said of itself, from which the variant of the image follows.
+    pub firmware: Arc<Firmwares>,
     /// See [`Mounted`].
     pub mounted: Mounted,
 }
@@ -71,13 +73,16 @@ impl FreeBsd {
         }
         self.pinning().wait_for_last_boot(&node.name).await;
         let world = self.world.load_full();
+        let card = self.firmware.booted(&node.hwaddrs, address);
         let requester = Requester {
+            hwaddr: card,
             ipaddr: Some(address),
+            arch: card.and_then(|card| self.firmware.of(card)),
             ..Requester::default()
         };
         match decide(&world, &requester) {
             Decision::Node(decision) => {
-                let boot = self.pin(&world, &decision, file).await?;
+                let boot = self.pin(&world, &decision, card, file).await?;
                 path_of(&world, &boot, file)
             }
             Decision::Unknown { .. } => Err(format!("{address} is not a node in a subnet of the site file")),
@@ -99,7 +104,13 @@ impl FreeBsd {
         (world.images.of_plan(&boot.plan)).is_some_and(|version| version.is_freebsd())
     }
 
-    async fn pin(&self, world: &World, decision: &NodeDecision, file: &str) -> Result<Arc<Boot>, String> {
+    async fn pin(
+        &self,
+        world: &World,
+        decision: &NodeDecision,
+        card: Option<HwAddr>,
+        file: &str,
+    ) -> Result<Arc<Boot>, String> {
         let node = &decision.node;
         let pinning = self.pinning();
         let doubted = self.windows.is_doubted(&node.name);
@@ -107,10 +118,7 @@ impl FreeBsd {
             pinning.refuse(&node.name, &problem);
             problem
         };
-        let hwaddr = *node
-            .hwaddrs
-            .first()
-            .ok_or_else(|| refuse(format!("{} has no card", node.name)))?;
+        let hwaddr = card.ok_or_else(|| refuse(format!("{} has no card", node.name)))?;
         let plan = decision.plan(&world.site, hwaddr, "").map_err(refuse)?;
         let version = world.images.of_plan(&plan);
         if !version.is_some_and(|version| version.is_freebsd()) {

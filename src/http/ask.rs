@@ -215,11 +215,7 @@ impl Service {
         let world = self.world.load();
         match world.inventory.by_ipaddr(peer.ipv4()) {
             // The firmware of one of them has just asked for this address.
-            Some(node) => {
-                let cards = || node.hwaddrs.iter().copied();
-                let booted = cards().find(|card| self.firmware.address_of(*card) == Some(peer.ipv4()));
-                booted.or_else(|| cards().next())
-            }
+            Some(node) => self.firmware.booted(&node.hwaddrs, peer.ipv4()),
             None => (self.holder)(peer.ipv4()),
         }
     }

@@ -227,6 +227,7 @@ impl Shared {
             recorder: self.recorder.clone(),
             rollouts: self.rollouts.clone(),
             discovery: self.discovery.clone(),
+            firmware: self.firmware.clone(),
             mounted: self.mounted.clone(),
         }
     }

@@ -20,11 +20,15 @@ use testbed::{
 /// The limit of every wait, however loaded the machine is.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A kernel as the import recognises it: an ELF file for x86-64 with FreeBSD's OSABI and the release in its text.
-fn kernel() -> Vec<u8> {
+/// `e_machine` of x86-64 and of arm64 (sys/sys/elf_common.h).
+const X86_64: u8 = 62;
+const AARCH64: u8 = 183;
+
+/// A kernel as the import recognises it: an ELF file for that machine with FreeBSD's OSABI and the release in its text.
+fn kernel(machine: u8) -> Vec<u8> {
     let mut kernel = b"\x7fELF\x02\x01\x01\x09".to_vec();
     kernel.resize(64, 0);
-    kernel[18] = 62;
+    kernel[18] = machine;
     kernel.extend((0..100_000_u32).flat_map(u32::to_be_bytes));
     kernel.extend(b"@(#)FreeBSD 14.1-RELEASE-p5 releng/14.1-n267718 GENERIC\0");
     kernel
@@ -44,7 +48,7 @@ fn tree(dir: &Path) -> Result {
     ] {
         fs::create_dir_all(dir.join(sub))?;
     }
-    fs::write(dir.join("boot/kernel/kernel"), kernel())?;
+    fs::write(dir.join("boot/kernel/kernel"), kernel(X86_64))?;
     fs::write(dir.join("boot/pxeboot"), [0x5a; 3000])?;
     fs::write(dir.join("boot/loader.efi"), [b"MZ".to_vec(), vec![7; 5000]].concat())?;
     fs::write(dir.join("boot/loader.conf"), "beastie_disable=\"YES\"\n")?;
@@ -62,9 +66,14 @@ fn tree(dir: &Path) -> Result {
 
 /// Imports what is at `from` as the next version.
 fn import(cluster: &Cluster, from: &Path) -> Result<String> {
+    import_as(cluster, "freebsd", from)
+}
+
+/// Imports what is at `from` as the next version of `name`, or as a variant of it.
+fn import_as(cluster: &Cluster, name: &str, from: &Path) -> Result<String> {
     let agent = Binaries::get()?.agent.display().to_string();
     let from = from.display().to_string();
-    (cluster.daemon).cli(&["image", "import", "freebsd", "--from", &from, "--agent", &agent])
+    (cluster.daemon).cli(&["image", "import", name, "--from", &from, "--agent", &agent])
 }
 
 /// A cluster whose nodes boot FreeBSD, imported from a tar archive as administrators get it.
@@ -155,9 +164,12 @@ fn a_node_boots_freebsd_by_its_own_loader_and_reports_that_it_is_ready() -> Resu
     let conf = loader.open("/boot/loader.conf")?;
     assert_eq!(conf.content(1024)?, b"beastie_disable=\"YES\"\n");
     let file = loader.open("/boot/kernel/kernel")?;
-    assert_eq!(file.size, kernel().len() as u64);
-    assert!(file.content(1024)? == kernel(), "by the loader's default reads");
-    assert!(file.content(16_384)? == kernel(), "by the largest reads of the loader");
+    assert_eq!(file.size, kernel(X86_64).len() as u64);
+    assert!(file.content(1024)? == kernel(X86_64), "by the loader's default reads");
+    assert!(
+        file.content(16_384)? == kernel(X86_64),
+        "by the largest reads of the loader"
+    );
     assert_eq!(file.read(0, 1 << 20)?.len(), 16_384, "a reply fits into a datagram");
 
     let (status, root) = loader.mount()?;
@@ -311,5 +323,57 @@ fn what_freebsd_cannot_have_is_said_by_check() -> Result {
     );
     let verified = cluster.daemon.cli(&["image", "verify", "freebsd@2"])?;
     assert!(verified.contains("freebsd@2"), "{verified}");
+    Ok(())
+}
+
+#[test]
+fn each_machine_boots_the_variant_of_its_architecture_or_is_told_that_there_is_none() -> Result {
+    let cluster = cluster()?;
+    let arm = cluster.dir().join("arm");
+    tree(&arm)?;
+    fs::remove_file(arm.join("boot/pxeboot"))?;
+    fs::write(arm.join("boot/loader.efi"), [b"MZ".to_vec(), vec![8; 6000]].concat())?;
+    fs::write(arm.join("boot/kernel/kernel"), kernel(AARCH64))?;
+    let said = import_as(&cluster, "freebsd@1", &arm)?;
+    assert!(!said.contains("BIOS"), "a machine with arm64 has none: {said}");
+    cluster.daemon.cli(&["reload"])?;
+
+    for (name, arch, size, export, machine) in [
+        ("r01n01", 7, 5002, "freebsd@1", X86_64),
+        ("r01n02", 11, 6002, "freebsd@1/arm64", AARCH64),
+    ] {
+        let node = cluster.played(name)?;
+        let lease = bsd::firmware(&node, arch)?;
+        assert_eq!(
+            (lease.boot_file.as_str(), lease.root_path),
+            ("freebsd/loader.efi", format!("10.5.0.1:/{export}"))
+        );
+        assert_eq!(bsd::tftp(&node, &lease.boot_file)?.len(), size, "{name}");
+        let pinned = format!("boots {export} by its loader.efi");
+        let of_boot = events(&cluster, name)?;
+        assert!(of_boot.iter().any(|(_, detail)| *detail == pinned), "{of_boot:?}");
+        wait_for_portmapper(&node)?;
+        let mut loader = bsd::Loader::start(&node)?;
+        assert_eq!(loader.root, format!("/{export}"));
+        let file = loader.open("/boot/kernel/kernel")?;
+        assert!(file.content(16_384)? == kernel(machine), "{name}");
+        let explained = cluster.daemon.cli(&["explain", name])?;
+        assert!(
+            explained.contains(&format!("gets the root path 10.5.0.1:/{export},")),
+            "{explained}"
+        );
+    }
+
+    // riscv64 has no variant: no loader, and the reason with the command that adds one.
+    let node = cluster.played("r01n03")?;
+    let lease = bsd::firmware(&node, 27)?;
+    assert_eq!((lease.boot_file.as_str(), lease.root_path.as_str()), ("", ""));
+    let explained = cluster.daemon.cli(&["explain", "r01n03"])?;
+    for says in [
+        "image freebsd@1 has no variant for riscv64, and node r01n03 is an riscv64 machine; it has amd64, arm64",
+        "rackstrap image import freebsd@1 --arch riscv64 --from TREE",
+    ] {
+        assert!(explained.replace('\n', " ").contains(says), "{explained}");
+    }
     Ok(())
 }

@@ -6,6 +6,8 @@ use std::{fmt, net::Ipv4Addr};
 
 /// Longest value of one option in bytes: its length is one byte (RFC 2132 section 2).
 const MOST_BYTES: usize = 255;
+/// The default route in [`ROUTES`] in bytes: a prefix of 0, no octets of a network, and the router.
+const DEFAULT_ROUTE: usize = 5;
 /// Longest host name in bytes, and longest label (RFC 1035 section 2.3.4).
 const MOST_NAME: usize = 253;
 const MOST_LABEL: usize = 63;
@@ -100,6 +102,16 @@ impl DhcpOption {
             let message = format!("option {code} has {} bytes, at most {MOST_BYTES}", value.len());
             return Err((message, "leave some of its values out".to_owned()));
         }
+        if code == ROUTES && !has_default(&value) && value.len() + DEFAULT_ROUTE > MOST_BYTES {
+            let most = MOST_BYTES - DEFAULT_ROUTE;
+            let message = format!(
+                "routes have {} bytes, at most {most}: {DEFAULT_ROUTE} more are for the default route by 'router' of [[subnet]], which \
+                 clients take from this option only",
+                value.len()
+            );
+            let help = "leave some routes out, join neighbouring networks, or write the default route here: 0.0.0.0/0 via ROUTER";
+            return Err((message, help.to_owned()));
+        }
         Ok(DhcpOption {
             code,
             value,
@@ -110,13 +122,12 @@ impl DhcpOption {
     }
 
     /// The value for a subnet with this default router. A client that takes the routes ignores the router option (RFC 3442), so
-    /// the routes must contain the default route.
+    /// the routes must contain the default route. [`DhcpOption::parse`] leaves room for it.
     pub fn value_with_router(&self, router: Option<Ipv4Addr>) -> Vec<u8> {
         let mut value = self.value.clone();
         if let Some(router) = router
             && self.code == ROUTES
             && !has_default(&value)
-            && value.len() + 5 <= MOST_BYTES
         {
             value.push(0);
             value.extend(router.octets());
@@ -358,6 +369,31 @@ mod tests {
         assert_eq!(own.value_with_router(router), own.value);
         let other = DhcpOption::parse("150 address 10.5.0.1").unwrap();
         assert_eq!(other.value_with_router(router), other.value);
+    }
+
+    #[test]
+    fn routes_that_leave_no_room_for_the_default_route_are_refused_with_the_limit() {
+        let line = |long: usize, short: usize, more: &str| {
+            // 9 and 8 bytes each.
+            let long = (0..long).map(|n| format!("10.6.{n}.128/25 via 10.5.0.2"));
+            let short = (0..short).map(|n| format!("10.7.{n}.0/24 via 10.5.0.2"));
+            let all: Vec<String> = long.chain(short).collect();
+            format!("routes {} {more}", all.join(" ")).trim_end().to_owned()
+        };
+        // 250 bytes, and the default route.
+        let most = DhcpOption::parse(&line(26, 2, "")).unwrap();
+        assert_eq!(most.value.len(), 250);
+        let sent = most.value_with_router(Some(Ipv4Addr::new(10, 5, 0, 1)));
+        assert_eq!(sent[250..], [0, 10, 5, 0, 1]);
+        // 251.
+        let (message, help) = DhcpOption::parse(&line(27, 1, "")).unwrap_err();
+        assert!(message.starts_with("routes have 251 bytes, at most 250"), "{message}");
+        assert!(help.contains("0.0.0.0/0 via ROUTER"), "{help}");
+        // With a default route of its own it may have 255.
+        let own = DhcpOption::parse(&line(26, 2, "0.0.0.0/0 via 10.5.0.9")).unwrap();
+        assert_eq!(own.value_with_router(Some(Ipv4Addr::new(10, 5, 0, 1))), own.value);
+        let (message, _) = DhcpOption::parse(&line(27, 2, "0.0.0.0/0 via 10.5.0.9")).unwrap_err();
+        assert_eq!(message, "option 121 has 264 bytes, at most 255");
     }
 
     #[test]

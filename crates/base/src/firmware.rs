@@ -184,6 +184,12 @@ impl Firmwares {
         noted.max_by_key(|(at, _)| *at).map(|(_, address)| address)
     }
 
+    /// Which of a node's cards booted at `address`: the one whose firmware took that address, or else the first one. None if `cards` is empty.
+    pub fn booted(&self, cards: &[HwAddr], address: Ipv4Addr) -> Option<HwAddr> {
+        let took = |card: &&HwAddr| self.address_of(**card) == Some(address);
+        cards.iter().find(took).or(cards.first()).copied()
+    }
+
     fn change(&self, hwaddr: HwAddr, change: impl FnOnce(&mut Seen)) {
         let mut known = lock(&self.0);
         if known.len() < MOST || known.contains_key(&hwaddr) {

@@ -87,6 +87,14 @@ pub enum System {
 }
 
 impl System {
+    /// Its name, for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            System::Linux => "Linux",
+            System::FreeBsd => "FreeBSD",
+        }
+    }
+
     fn is_linux(&self) -> bool {
         *self == System::Linux
     }

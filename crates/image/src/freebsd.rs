@@ -9,7 +9,7 @@ use super::{
     initramfs::elf,
     root::RootDir,
 };
-use rackstrap_base::text::one_line;
+use rackstrap_base::{arch::Architecture, text::one_line};
 use rackstrap_catalog::{EFI_LOADER, FREEBSD_LOADERS, PXE_LOADER};
 use std::{
     io::{self, Read},
@@ -114,7 +114,7 @@ pub fn inspect(tree: &RootDir) -> Result<FreeBsd, Vec<String>> {
     Ok(FreeBsd {
         release: release(tree).unwrap_or_default(),
         arch: arch.to_owned(),
-        remarks: remarks(tree, &loaders),
+        remarks: remarks(tree, arch, &loaders),
         loaders,
     })
 }
@@ -154,10 +154,14 @@ fn word(bytes: &[u8]) -> Option<String> {
     (!word.is_empty()).then(|| one_line(&String::from_utf8_lossy(word), 100))
 }
 
-fn remarks(tree: &RootDir, loaders: &[&str]) -> Vec<String> {
+fn remarks(tree: &RootDir, arch: &str, loaders: &[&str]) -> Vec<String> {
     let mut remarks = Vec::new();
-    for (name, firmware) in [(PXE_LOADER, "a BIOS"), (EFI_LOADER, "UEFI")] {
-        if !loaders.contains(&name) {
+    let has_bios = matches!(
+        Architecture::of_machine(arch),
+        Some(Architecture::Amd64 | Architecture::I386)
+    );
+    for (name, firmware, exists) in [(PXE_LOADER, "a BIOS", has_bios), (EFI_LOADER, "UEFI", true)] {
+        if exists && !loaders.contains(&name) {
             remarks.push(format!(
                 "no /boot/{name}: machines with {firmware} cannot boot this image"
             ));
@@ -266,16 +270,23 @@ pub(crate) mod tests {
         assert_eq!(seen.arch, "x86_64");
         assert_eq!(seen.loaders, ["pxeboot", "loader.efi"]);
         assert!(seen.remarks.is_empty(), "{:?}", seen.remarks);
-        fs::write(tree.path().join("boot/kernel/kernel"), &kernel(183)[..64]).unwrap();
         fs::remove_file(tree.path().join("boot/pxeboot")).unwrap();
+        let seen = look(tree.path()).unwrap();
+        assert!(seen.remarks[0].contains("machines with a BIOS"), "{:?}", seen.remarks);
+        fs::write(tree.path().join("boot/kernel/kernel"), &kernel(183)[..64]).unwrap();
         fs::remove_dir_all(tree.path().join("conf")).unwrap();
         let seen = look(tree.path()).unwrap();
         assert_eq!(
             (seen.arch.as_str(), seen.release.as_str()),
             ("aarch64", "14.1-RELEASE-p6")
         );
-        assert!(seen.remarks[0].contains("machines with a BIOS"), "{:?}", seen.remarks);
-        assert!(seen.remarks[1].contains("/conf/base/etc"), "{:?}", seen.remarks);
+        assert_eq!(
+            seen.remarks.len(),
+            1,
+            "machines with arm64 have no BIOS: {:?}",
+            seen.remarks
+        );
+        assert!(seen.remarks[0].contains("/conf/base/etc"), "{:?}", seen.remarks);
     }
 
     #[test]

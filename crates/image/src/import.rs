@@ -18,6 +18,7 @@ use super::{
     versions::{Images, Incoming, Place, free_variant},
 };
 use rackstrap_base::{arch::Architecture, clock::Timestamp};
+use rackstrap_catalog::System;
 use rackstrap_wire::ImageRef;
 use rustix::fs as rfs;
 use std::{fs::File, io::Read, os::fd::AsFd, path::PathBuf};
@@ -70,8 +71,8 @@ pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<Im
         Place::Variant(image) => Some(Images::open(&request.images_dir)?.version(image)?),
         Place::Next(_) => None,
     };
-    let fits = |arch: &str| match &version {
-        Some(version) => free_variant(version, arch).map(drop),
+    let fits = |arch: &str, system| match &version {
+        Some(version) => free_variant(version, arch, system).map(drop),
         None => Ok(()),
     };
     let target = match &source {
@@ -93,7 +94,8 @@ pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<Im
                 }
             };
             expect_architecture(request, &arch)?;
-            fits(&arch)?;
+            let system = if is_freebsd { System::FreeBsd } else { System::Linux };
+            fits(&arch, Some(system))?;
             if !is_freebsd {
                 request.agents.read(&arch)?;
             }
@@ -106,7 +108,7 @@ pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<Im
         }
         // A container image may not exist for that architecture, which it says itself.
         (_, Some(target)) => {
-            fits(target.machine())?;
+            fits(target.machine(), None)?;
             request.agents.find(target.machine())?;
         }
         (_, None) => {}
@@ -119,7 +121,7 @@ pub fn import(request: &ImportRequest, progress: &mut dyn Progress) -> Result<Im
     let made = fill(request, &source, &incoming, &mut space, &mut remarks, progress);
     let prepared = made.map_err(|e| full(e, &space))?;
     expect_architecture(request, prepared.arch())?;
-    fits(prepared.arch())?;
+    fits(prepared.arch(), Some(prepared.system()))?;
     for remark in remarks.into_lines().iter().chain(&prepared.remarks) {
         progress.remark(remark);
     }

@@ -198,6 +198,11 @@ impl Prepared {
         &self.booted.arch
     }
 
+    /// Which system its tree is of.
+    pub fn system(&self) -> System {
+        self.booted.system
+    }
+
     /// The manifest of `image`.
     pub fn manifest(self, image: ImageRef, origin: Origin) -> Manifest {
         let Booted {

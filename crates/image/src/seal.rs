@@ -140,7 +140,9 @@ fn seal_held(
     }
     match place {
         // Refuse before the copy is written to disk.
-        Place::Variant(image) => drop(free_variant(&images.version(image)?, prepared.arch())?),
+        Place::Variant(image) => {
+            free_variant(&images.version(image)?, prepared.arch(), Some(prepared.system()))?;
+        }
         Place::Next(name) => remark_other_variants(images, &copy.info.parent, name, prepared.arch(), progress),
     }
     progress.begin(Step::Sync, None);

@@ -11,6 +11,7 @@ use super::{
     tree::remove_tree,
 };
 use rackstrap_base::arch::Architecture;
+use rackstrap_catalog::System;
 use rackstrap_wire::ImageRef;
 use rustix::{
     fs::{self as rfs, AtFlags, FlockOperation, Mode, OFlags, RenameFlags},
@@ -126,7 +127,7 @@ impl Images {
         let manifest = manifest(image.clone());
         let (parent, number) = match parent {
             Some(parent) => (parent, image.version.to_string()),
-            None => self.of_variant(&image, &manifest.arch)?,
+            None => self.of_variant(&image, &manifest)?,
         };
         let text = toml::to_string(&manifest)
             .map_err(|e| ImportError::Request(format!("the manifest of {image} cannot be written as TOML: {e}")))?;
@@ -144,10 +145,10 @@ impl Images {
         Ok(image)
     }
 
-    /// The open directory of `image`, and the name of a new variant for `arch` in it.
-    fn of_variant(&self, image: &ImageRef, arch: &str) -> Result<(OwnedFd, String)> {
+    /// The open directory of `image`, and the name of a new variant with this manifest in it.
+    fn of_variant(&self, image: &ImageRef, manifest: &Manifest) -> Result<(OwnedFd, String)> {
         let version = self.version(image)?;
-        let variant = free_variant(&version, arch)?;
+        let variant = free_variant(&version, &manifest.arch, Some(manifest.system))?;
         let dir = open_dir(&version.dir).doing(|| format!("opening {}", version.dir.display()))?;
         Ok((dir, variant.to_string()))
     }
@@ -210,9 +211,20 @@ impl Place {
     }
 }
 
-/// The architecture `arch` (as `uname -m` names it), if `version` has no variant for it.
-pub(crate) fn free_variant(version: &ImageVersion, arch: &str) -> Result<Architecture> {
+/// The architecture `arch` (as `uname -m` names it), if `version` has no variant for it. `system` is that of the tree; none if it is not
+/// known yet.
+///
+/// All variants of a version are of one system: rollouts, checks and disk layouts treat a version as a whole.
+pub(crate) fn free_variant(version: &ImageVersion, arch: &str, system: Option<System>) -> Result<Architecture> {
     let image = &version.manifest.image;
+    let own = version.manifest.system;
+    if let Some(system) = system.filter(|system| *system != own) {
+        return Err(ImportError::Request(format!(
+            "{image} is {}, and the tree is {}: all variants of a version are of one system; import the tree as an image of its own",
+            own.name(),
+            system.name()
+        )));
+    }
     let Some(architecture) = Architecture::of_machine(arch) else {
         return Err(ImportError::Request(format!(
             "the tree is for {arch}, an architecture of which {image} can have no further variant; import it as an image of its own"

@@ -1,8 +1,9 @@
-//! GRUB's scripts, by TFTP and HTTP: the same decision and pinning as iPXE's, also for a user of the node.
+//! GRUB's scripts, by TFTP and HTTP: the same decision and pinning as iPXE's, also for a user of the node. GRUB's language is nearly the
+//! shell's, so `grub/play.sh` runs the scripts as GRUB does, with GRUB's commands as functions.
 
 use super::{BASE, Lab, PATIENCE, fetch, user::up};
 use anyhow::{Context, ensure};
-use std::fs;
+use std::{fs, path::Path};
 use testbed::{Namespace, Result, process::output, timeline::poll};
 
 const TFTP: &str = "tftp://10.5.0.1";
@@ -136,5 +137,53 @@ fn by_grubs_names_also_a_user_gets_no_token_and_no_machine_speaks_for_another() 
         let (status, _, _) = fetch(&node.namespace, &format!("{BASE}/{name}"), &[])?;
         assert_eq!(status, 404, "{name}");
     }
+    lab.cluster.daemon.stop()
+}
+
+/// Runs GRUB's first script in the machine until it has paused `pauses` times, and returns what GRUB did. The firmware refuses each kernel.
+/// `http` is whether this GRUB has its module for HTTP.
+fn played(lab: &Lab, http: bool, pauses: u8) -> Result<Vec<String>> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/netns/http/grub/play.sh");
+    let mut command = lab.node.namespace.command("bash");
+    command.arg(script);
+    command.args([if http { "y" } else { "" }, &pauses.to_string()]);
+    command.args([lab.node.mac.replace('-', ":").as_str(), "10.5.0.1"]);
+    Ok(output(&mut command)?.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn after_a_refused_kernel_grub_asks_once_and_is_answered() -> Result {
+    let lab = Lab::start()?;
+    // Debian's signed GRUB of 2.06 lacks HTTP, and says that it loaded the module.
+    let done = played(&lab, false, 3)?;
+    ensure!(
+        !done
+            .iter()
+            .any(|line| line.contains("no script from") || line.starts_with("http ")),
+        "{done:#?}"
+    );
+    let count = |what: &str| done.iter().filter(|line| line.starts_with(what)).count();
+    // One script and one kernel for each pause.
+    assert_eq!(count("sleep"), 3, "{done:#?}");
+    assert_eq!(count("tftp /grub/script/"), 3, "{done:#?}");
+    assert_eq!(count("tftp /boot/"), 3, "{done:#?}");
+    assert_eq!(count("tftp "), 6, "{done:#?}");
+    let named = done
+        .iter()
+        .filter(|line| line.contains("/failed-kernel/lockdown-y/x86_64-efi"));
+    assert_eq!(named.count(), 2, "{done:#?}");
+    let row = lab.cluster.status("r01n01")?;
+    let why = row["last_error"].as_str().unwrap_or_default();
+    ensure!(why.contains("Secure Boot is on"), "{row}");
+
+    // A GRUB with both takes them in turn for kernels, and never pauses for want of an answer either.
+    let done = played(&lab, true, 4)?;
+    ensure!(!done.iter().any(|line| line.contains("no script from")), "{done:#?}");
+    let kernels: Vec<&str> = done
+        .iter()
+        .filter(|line| line.contains(" /boot/"))
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    assert_eq!(kernels, ["http", "tftp", "http", "tftp"], "{done:#?}");
     lab.cluster.daemon.stop()
 }

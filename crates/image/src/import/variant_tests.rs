@@ -310,3 +310,52 @@ fn a_variant_is_deleted_alone_and_the_one_with_which_the_version_was_made_is_not
     import(&second, &mut Quiet).unwrap();
     assert_eq!(names(), both);
 }
+
+#[test]
+fn a_version_has_variants_of_one_system() {
+    let (bench, first, second) = bench();
+    import(&first, &mut Quiet).unwrap();
+    // FreeBSD has no agent, so that its variants need none.
+    let (native_elf, foreign_elf) = match native() {
+        Architecture::Arm64 => (183, 62),
+        _ => (62, 183),
+    };
+    let bsd = crate::freebsd::tests::tree();
+    fs::write(
+        bsd.path().join("boot/kernel/kernel"),
+        crate::freebsd::tests::kernel(foreign_elf),
+    )
+    .unwrap();
+    let of = |name: &str, source: PathBuf| ImportRequest {
+        name: name.to_owned(),
+        source,
+        ..second.clone()
+    };
+    refused(
+        &of("test@1", bsd.path().to_owned()),
+        "test@1 is Linux, and the tree is FreeBSD: all variants of a version are of one system",
+    );
+    // An archive shows its system only when it is unpacked.
+    let archive = bench.path("bsd.tar");
+    let mut tar = std::process::Command::new("tar");
+    tar.arg("-cf").arg(&archive).arg("-C").arg(bsd.path()).arg(".");
+    assert!(tar.status().unwrap().success());
+    refused(&of("test@1", archive), "test@1 is Linux, and the tree is FreeBSD");
+
+    import(&of("bsd", bsd.path().to_owned()), &mut Quiet).unwrap();
+    let linux = ImportRequest {
+        name: "bsd@1".to_owned(),
+        ..first.clone()
+    };
+    refused(&linux, "bsd@1 is FreeBSD, and the tree is Linux");
+    fs::write(
+        bsd.path().join("boot/kernel/kernel"),
+        crate::freebsd::tests::kernel(native_elf),
+    )
+    .unwrap();
+    import(&of("bsd@1", bsd.path().to_owned()), &mut Quiet).unwrap();
+    assert_eq!(
+        catalog(&first).newest("bsd").unwrap().architectures(),
+        format!("{}, {}", foreign().0, native())
+    );
+}
