@@ -306,6 +306,10 @@ pub struct DiskFacts {
     /// Further fixed disks, at most [`MOST_UNUSED`].
     #[serde(default)]
     pub unused: Vec<UnusedDisk>,
+    /// Names of partitions whose file systems were made again by an order ([`DiskPlan::remake`](crate::DiskPlan::remake)), at most
+    /// [`MOST_UNUSED`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remade: Vec<String>,
 }
 
 impl DiskFacts {
@@ -320,6 +324,8 @@ impl DiskFacts {
             }
         }
         self.unused.truncate(MOST_UNUSED);
+        self.remade.truncate(MOST_UNUSED);
+        self.remade.iter_mut().for_each(cut_name);
         for disk in &mut self.unused {
             cut_name(&mut disk.device);
             cut(&mut disk.what, TEXT);

@@ -112,6 +112,7 @@ pub fn disk() -> DiskPlan {
         wipe: Wipe::Ours,
         seen: None,
         again: false,
+        remake: Vec::new(),
         loader: None,
         esp: Vec::new(),
         layout_esp: None,

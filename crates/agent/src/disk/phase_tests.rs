@@ -126,6 +126,7 @@ fn plan(table: PartitionTable, version: u32) -> DiskPlan {
         wipe: Wipe::Ours,
         seen: None,
         again: false,
+        remake: Vec::new(),
         loader: None,
         esp: Vec::new(),
         layout_esp: None,

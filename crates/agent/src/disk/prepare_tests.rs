@@ -87,6 +87,7 @@ fn plan(table: PartitionTable, version: u32, wipe: Wipe) -> DiskPlan {
         wipe,
         seen: None,
         again: false,
+        remake: Vec::new(),
         loader: None,
         esp: Vec::new(),
         layout_esp: None,

@@ -58,6 +58,17 @@ fn describe(answer: &api::NodeAnswer) -> String {
     if !status.last_error.is_empty() {
         facts.push(("last error", status.last_error.clone()));
     }
+    if let Some(order) = &status.order {
+        facts.push((
+            "order",
+            format!(
+                "{} (by {}, {})",
+                order.describe(),
+                order.by,
+                output::local_time(order.at)
+            ),
+        ));
+    }
     if !status.retries.is_empty() {
         facts.push(("retries", api::describe_retries(&status.retries)));
     }

@@ -13,6 +13,7 @@ impl From<NodeDisk> for NodeDiskRow {
             order: disk.order.map(|order| DiskOrderRow {
                 id: order.id,
                 wipe_foreign: order.wipe_foreign,
+                partitions: order.partitions,
                 by: order.by,
                 at: order.at,
             }),
@@ -31,6 +32,7 @@ impl From<NodeDiskRow> for NodeDisk {
             order: row.order.map(|order| DiskOrder {
                 id: order.id,
                 wipe_foreign: order.wipe_foreign,
+                partitions: order.partitions,
                 by: order.by,
                 at: order.at,
             }),

@@ -4,6 +4,7 @@ use super::{DiskEffect, NodeRow};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_wire::{DiskMarker, DiskState, SeenDisk, UsedSpace};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A node, and the record of its disk.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,6 +45,9 @@ pub struct DiskOrderRow {
     pub id: u64,
     /// Overwrite data that rackstrap did not write, too.
     pub wipe_foreign: bool,
+    /// Names of the only partitions to prepare; empty for the whole disk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<String>,
     /// The user who gave the order.
     pub by: String,
     /// When it was given.
@@ -57,6 +61,9 @@ pub struct WishDisks {
     pub nodes: Vec<String>,
     /// What to do with their disks.
     pub wish: DiskWish,
+    /// Names of the only partitions to prepare; empty for the whole disks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<String>,
 }
 
 /// An administrator's order about nodes' disks.

@@ -44,6 +44,7 @@ fn order() -> DiskOrder {
     DiskOrder {
         id: 7,
         wipe_foreign: true,
+        partitions: Vec::new(),
         by: "root".to_owned(),
         at: Timestamp(1),
     }
@@ -193,6 +194,7 @@ fn an_order_is_shown_for_every_record_of_the_disk() {
     let ordered = |wipe_foreign, disk: NodeDisk| NodeDisk {
         order: Some(DiskOrder {
             wipe_foreign,
+            partitions: Vec::new(),
             ..order()
         }),
         ..disk

@@ -44,6 +44,9 @@ pub struct DiskOrder {
     pub id: u64,
     /// Overwrite data that rackstrap did not write, too.
     pub wipe_foreign: bool,
+    /// Names of the partitions whose file systems are made again; empty for the whole disk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<String>,
     /// The user who gave the order.
     pub by: String,
     /// When the order was given, for people.
@@ -89,6 +92,7 @@ impl DiskWish {
         Some(DiskOrder {
             id,
             wipe_foreign,
+            partitions: Vec::new(),
             by: by.to_owned(),
             at,
         })

@@ -84,7 +84,8 @@ impl Disks {
         let Some(plan) = plan else { return ordered };
         plan.seen = row.seen;
         let order = row.order?;
-        plan.again = true;
+        plan.again = order.partitions.is_empty();
+        plan.remake = order.partitions;
         if order.wipe_foreign {
             plan.wipe = Wipe::Always;
             // The order is about the disk whose content was shown to the administrator, not about another disk that has its
@@ -113,6 +114,7 @@ impl Disks {
         }
         if let Some(plan) = &mut boot.plan.disk {
             (plan.again, plan.wipe, plan.seen) = (false, ordered.wipe, row.seen);
+            plan.remake.clear();
         }
     }
 
@@ -167,10 +169,29 @@ impl Disks {
         by: &str,
         at: Timestamp,
     ) -> Result<Vec<(String, DiskOrder)>, StoreError> {
-        let orders: Vec<_> = nodes
-            .iter()
-            .map(|node| (node, wish.order(rand::random(), by, at)))
-            .collect();
+        self.wish_of(nodes, wish, &[], by, at)
+    }
+
+    /// The same for some partitions of the disks only, by their names; for the whole disks if `partitions` is empty.
+    ///
+    /// # Errors
+    /// Those of [`Disks::wish`].
+    pub fn wish_of(
+        &self,
+        nodes: &[String],
+        wish: DiskWish,
+        partitions: &[String],
+        by: &str,
+        at: Timestamp,
+    ) -> Result<Vec<(String, DiskOrder)>, StoreError> {
+        let order = || {
+            let order = wish.order(rand::random(), by, at)?;
+            Some(DiskOrder {
+                partitions: partitions.to_vec(),
+                ..order
+            })
+        };
+        let orders: Vec<_> = nodes.iter().map(|node| (node, order())).collect();
         let draft = |(): &()| {
             let rows = self.read();
             let wished = orders.iter().map(|(node, order)| {
