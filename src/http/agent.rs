@@ -411,6 +411,9 @@ pub async fn heartbeat(
     };
     service.recorder.heartbeat(subject, now, id, &trouble);
     service.boots.disks().record_used(&boot.plan.node, beat.used);
+    if let Some(disks) = beat.disks.filter(|_| proven) {
+        service.boots.disks().record_health(&boot.plan.node, disks, now);
+    }
     if let Some(note) = &beat.restart {
         service.restarts.noted(&boot, note, now);
     }

@@ -1,6 +1,8 @@
 //! The agent's reports to the server.
 
-use crate::{CheckResult, DiskMarker, FileSystem, HwAddr, RestartReport, text::one_line, users::UsersReport};
+use crate::{
+    CheckResult, DiskHealth, DiskMarker, FileSystem, HwAddr, RestartReport, text::one_line, users::UsersReport,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -471,6 +473,9 @@ pub struct Heartbeat {
     /// The used space of the mounted file systems of its disk; empty without any, and from an older agent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used: Vec<UsedSpace>,
+    /// The health of its disks, at most [`crate::MOST_HEALTH`]; sent only when it has changed. Faults are in `trouble`, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disks: Option<Vec<DiskHealth>>,
 }
 
 #[cfg(test)]

@@ -68,6 +68,8 @@ fn the_json_of_disks_keeps_its_fields() {
     let disk = json!({
         "state": serde_json::to_value(rackstrap_wire::DiskState::default()).unwrap(),
         "order": {"id": 7, "wipe_foreign": true, "partitions": ["tmp"], "by": "root", "at": 3},
+        "health": [{"device": "sda", "serial": "S", "faults": [{"kind": "io-errors", "detail": "d"}], "celsius": 41, "used_percent": 3,
+                    "hours": 9, "media_errors": 1, "since": {"io-errors": 5}}],
     });
     keeps(&disk, |disk: NodeDisk| api::NodeDiskRow::from(disk));
     keeps(&disk, |row: api::NodeDiskRow| NodeDisk::from(row));

@@ -2,7 +2,7 @@
 
 use super::{DiskEffect, NodeRow};
 use rackstrap_base::clock::Timestamp;
-use rackstrap_wire::{DiskMarker, DiskState, SeenDisk, UsedSpace};
+use rackstrap_wire::{DiskHealth, DiskMarker, DiskState, FaultKind, SeenDisk, UsedSpace};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -35,6 +35,20 @@ pub struct NodeDiskRow {
     /// The order for the next boot, if an administrator gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<DiskOrderRow>,
+    /// The health of all disks of the node, as the running node last reported it; empty if it reported none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<DiskHealthRow>,
+}
+
+/// The health of one disk of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskHealthRow {
+    /// What the disk reports, and its faults.
+    #[serde(flatten)]
+    pub health: DiskHealth,
+    /// When each fault was reported first, by its kind; empty for a healthy disk.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub since: BTreeMap<FaultKind, Timestamp>,
 }
 
 /// The order to prepare a node's disk at its next boot.

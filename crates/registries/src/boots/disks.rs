@@ -6,11 +6,11 @@ use rackstrap_base::{
     sync::{read, write},
 };
 use rackstrap_model::{
-    disks::{DiskOrder, DiskWish, Followed, NodeDisk, Ordered},
+    disks::{DiskOrder, DiskWish, Followed, NodeDisk, Ordered, follow_health, is_news_of_health},
     inventory::Changed,
 };
 use rackstrap_store::{Batch, Keeper, Store, StoreError, Table};
-use rackstrap_wire::{DiskPlan, DiskProblem, DiskState, SeenDisk, UsedSpace, Wipe};
+use rackstrap_wire::{DiskHealth, DiskPlan, DiskProblem, DiskState, SeenDisk, UsedSpace, Wipe};
 use std::{
     collections::BTreeMap,
     sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -153,6 +153,22 @@ impl Disks {
         let mut rows = self.write();
         if let Some(row) = rows.get_mut(node).filter(|row| news(row, &mut used)) {
             row.used = used;
+            self.store.queue(Batch::new().put(Table::Disks, node.as_bytes(), row));
+        }
+    }
+
+    /// Records the health of a running node's disks. The write is not waited for, and made only if more changed than temperatures and hours.
+    pub fn record_health(&self, node: &str, report: Vec<DiskHealth>, now: Timestamp) {
+        let mut rows = self.write();
+        let known = rows.get(node).map(|row| row.health.as_slice()).unwrap_or_default();
+        let health = follow_health(known, report, now);
+        let news = is_news_of_health(known, &health);
+        if health.is_empty() && !news {
+            return;
+        }
+        let row = rows.entry(node.to_owned()).or_default();
+        row.health = health;
+        if news {
             self.store.queue(Batch::new().put(Table::Disks, node.as_bytes(), row));
         }
     }
