@@ -125,7 +125,7 @@ impl FreeBsd {
             return Err(refuse(format!("image {} is not FreeBSD", plan.image)));
         }
         // Its reporter asks from a port that only root can use. Its loader gets few of the settings, and no kernel arguments.
-        let boot = pinning.open(plan, true, doubted, None).await?;
+        let boot = pinning.open(plan, true, doubted, None, None).await?;
         pinning.announce(&boot, format!("boots {} by its {file}", boot.export_name()));
         Ok(boot)
     }

@@ -1,6 +1,7 @@
 //! Pins the boot of a node when its loader asks: for the scripts of all loaders, and for FreeBSD's own loader.
 
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::orders::Once;
 use rackstrap_registries::{
     boots::{Boot, BootWindows, Boots, Origin},
     discovery::Discovery,
@@ -46,7 +47,7 @@ impl Pinning<'_> {
 
     /// Pins a boot by `plan`, whose id it replaces. The boot is on disk when this returns. `privileged` is whether the node's agent or
     /// reporter asks from ports that only root can use, `doubted` whether a user of the node may have asked, `settings` the digest of the
-    /// node's settings ([`Boot::settings`]).
+    /// node's settings ([`Boot::settings`]), `once` the order that the boot carries out.
     ///
     /// # Errors
     /// The store failed.
@@ -56,12 +57,14 @@ impl Pinning<'_> {
         privileged: bool,
         doubted: bool,
         settings: Option<u64>,
+        once: Option<Once>,
     ) -> Result<Arc<Boot>, String> {
         let origin = Origin {
             uuid: self.discovery.uuid_of(plan.net.hwaddr),
             privileged,
             doubted,
             settings,
+            once,
         };
         let boot = self.boots.open_on(Timestamp::now(), origin, move |_| plan).await;
         boot.map_err(|error| error.to_string())
@@ -69,7 +72,7 @@ impl Pinning<'_> {
 
     /// Reports the boot to rollouts and records it on the timeline, once its loader can have it.
     pub fn announce(&self, boot: &Arc<Boot>, detail: String) {
-        if !boot.doubted {
+        if !boot.doubted && boot.is_usual() {
             self.rollouts.opened(boot, Timestamp::now());
         }
         let kind = EventKind::script(boot.doubted);

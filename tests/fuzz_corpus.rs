@@ -8,6 +8,8 @@ mod console;
 mod dhcp;
 #[path = "../fuzz/bodies/disk.rs"]
 mod disk;
+#[path = "../fuzz/bodies/disk_health.rs"]
+mod disk_health;
 #[cfg(feature = "dns")]
 #[path = "../fuzz/bodies/dns.rs"]
 mod dns;
@@ -76,6 +78,11 @@ fn dhcp_corpus() {
 #[test]
 fn disk_corpus() {
     replay("disk", 6, disk::run);
+}
+
+#[test]
+fn disk_health_corpus() {
+    replay("disk_health", 4, disk_health::run);
 }
 
 #[cfg(feature = "dns")]

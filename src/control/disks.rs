@@ -6,14 +6,16 @@ use super::{
     signed::Signed,
 };
 use axum::{Json, extract::State, http::StatusCode};
-use rackstrap_base::clock::Timestamp;
+use rackstrap_base::{clock::Timestamp, text::quoted};
 use rackstrap_hostlist::NodeSet;
 use rackstrap_model::{
     decide::World,
     disks::{DiskEffect, DiskTrouble, DiskWish, EffectKind},
-    inventory::{Changed, Node, find},
+    inventory::{Changed, Node, Settings, find},
 };
 use rackstrap_registries::timeline::{Event, EventKind, Level, Subject};
+use rackstrap_wire::FileSystem;
+use std::collections::BTreeMap;
 
 pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::DiskRow>> {
     let world = context.world.load_full();
@@ -68,8 +70,11 @@ pub(super) async fn wish(
             for node in &asked.nodes {
                 find(inventory, node)?;
             }
+            lacking_partitions(&context.world.load(), &asked.nodes, &asked.partitions)?;
             let disks = context.boots.disks();
-            disks.wish(&asked.nodes, wish, &by, now).map_err(broken)
+            disks
+                .wish_of(&asked.nodes, wish, &asked.partitions, &by, now)
+                .map_err(broken)
         })?;
         // A node that boots again gets a repeated order again.
         let late = withdrawn.iter().filter(|(node, order)| {
@@ -79,7 +84,11 @@ pub(super) async fn wish(
         let had: NodeSet = withdrawn.iter().map(|(node, _)| node.as_str()).collect();
         let said = match wish {
             DiskWish::Cancel => cancelled(&asked.nodes, &had),
-            wish => describe(wish).to_owned(),
+            wish if asked.partitions.is_empty() => describe(wish).to_owned(),
+            _ => format!(
+                "the next boot makes the file system of {} again",
+                asked.partitions.join(", ")
+            ),
         };
         // If there was no order, nothing was changed.
         let touched = |node: &&String| wish != DiskWish::Cancel || had.contains(node);
@@ -101,6 +110,45 @@ pub(super) async fn wish(
     })
     .await??;
     Ok(Json(api::Done { message }))
+}
+
+/// Refuses an order about partitions that the layouts of some of the nodes do not have, or that have no file system.
+fn lacking_partitions(world: &World, nodes: &[String], partitions: &[String]) -> Result<(), Refusal> {
+    let mut problems: BTreeMap<String, NodeSet> = BTreeMap::new();
+    for name in nodes.iter().filter(|_| !partitions.is_empty()) {
+        let node = find(&world.inventory, name)?;
+        let settings = Settings::of_node(&world.site, node, |_| ());
+        let layout = settings
+            .text(|p| &p.layout)
+            .and_then(|name| world.site.layouts.get(name));
+        let Some(layout) = layout.map(|policy| &policy.layout) else {
+            let text = "it has no disk layout, so its disk is left alone".to_owned();
+            problems.entry(text).or_default().insert(name.as_str());
+            continue;
+        };
+        let made = layout
+            .partitions
+            .iter()
+            .filter(|partition| partition.fs != FileSystem::Raw);
+        let made: Vec<&str> = made.map(|partition| partition.name.as_str()).collect();
+        if let Some(partition) = partitions.iter().find(|name| !made.contains(&name.as_str())) {
+            let text = format!(
+                "layout {} has no partition {} with a file system; it has {}",
+                layout.name,
+                quoted(partition, 40),
+                made.join(", ")
+            );
+            problems.entry(text).or_default().insert(name.as_str());
+        }
+    }
+    let lines: Vec<String> = problems
+        .into_iter()
+        .map(|(text, nodes)| format!("{nodes}: {text}"))
+        .collect();
+    match lines.is_empty() {
+        true => Ok(()),
+        false => Err(Refusal(StatusCode::UNPROCESSABLE_ENTITY, lines.join("\n"))),
+    }
 }
 
 /// The message if a node carries out the order that was cancelled.

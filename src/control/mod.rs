@@ -1,6 +1,6 @@
 //! The command line's access to the daemon: HTTP and JSON over a unix socket that only root may use.
 //!
-//! The package `rackstrap-control` defines requests and answers, and has the client. `routes.rs`, `nodes.rs`, `firmware.rs`, `overlays.rs`, `discover.rs`, `rollouts.rs`, `restarts.rs`, `disks.rs` and `backup.rs` have the
+//! The package `rackstrap-control` defines requests and answers, and has the client. `routes.rs`, `nodes.rs`, `firmware.rs`, `overlays.rs`, `discover.rs`, `rollouts.rs`, `restarts.rs`, `disks.rs`, `orders.rs` and `backup.rs` have the
 //! routes, and `refusal.rs` their refusals. `watched.rs` sends an answer again whenever it changes. `socket.rs` listens.
 
 mod backup;
@@ -10,6 +10,7 @@ mod firmware;
 mod leases;
 mod meant;
 mod nodes;
+mod orders;
 mod overlays;
 mod refusal;
 mod restarts;
@@ -26,6 +27,7 @@ mod tests;
 
 pub use socket::{bind, serve};
 
+use crate::http::script::Scripts;
 use arc_swap::ArcSwap;
 use rackstrap_base::{firmware::Firmwares, warnings::SiteWarnings};
 use rackstrap_control::api;
@@ -77,6 +79,8 @@ pub struct Context {
     pub firmware: Arc<Firmwares>,
     /// Boot loaders.
     pub loaders: Arc<ArcSwap<Loaders>>,
+    /// Boot scripts.
+    pub scripts: Arc<ArcSwap<Scripts>>,
     /// Reads the site file again.
     pub reload: Reload,
     /// Reads the images again.

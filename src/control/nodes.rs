@@ -205,6 +205,9 @@ pub(super) async fn show(
         }
         Decision::Unknown { .. } => Default::default(),
     };
+    let disk_health = (context.boots.disks().get(&name)).map_or_else(Vec::new, |disk| {
+        disk.health.into_iter().map(api::DiskHealthRow::from).collect()
+    });
     let row = row.ok_or_else(|| broken(format!("node {name} went away")))?;
     let boot = context.boots.get(&row.boot);
     if row.state.is_up() && boot.as_ref().is_some_and(|boot| is_stale(&world, &node, boot)) {
@@ -223,6 +226,7 @@ pub(super) async fn show(
         status: row,
         hardware,
         boot_order,
+        disks: disk_health,
         boots: (summarise(&context.recorder.of(&Subject::Node(name))).into_iter())
             .map(api::BootSummary::from)
             .collect(),

@@ -6,7 +6,7 @@ use super::{
     backup, discover, disks, firmware,
     leases::{self, all_leases, lease_of},
     meant::{Meant, meant},
-    nodes, overlays,
+    nodes, orders, overlays,
     refusal::{Refusal, Shared, blocking},
     restarts, rollouts,
     signed::Asked,
@@ -47,6 +47,7 @@ const STATUS_SOURCES: Sources = Sources {
         Table::Leases,
         Table::Boots,
         Table::Disks,
+        Table::Orders,
         Table::Events,
         Table::Standings,
         Table::Current,
@@ -118,6 +119,7 @@ pub fn router(context: Arc<Context>, ending: CancellationToken) -> Router {
         .route(paths::FIRMWARE, get(firmware::list))
         .route(paths::DISKS, get(disks::list))
         .route(paths::DISKS_WISH, post(disks::wish))
+        .route(paths::ORDERS, get(orders::list).post(orders::give))
         .route(paths::TREES, get(overlays::trees))
         .route("/v1/overlays/{node}", get(overlays::preview))
         .route(paths::USERS, get(overlays::users))
@@ -246,6 +248,7 @@ fn waiting_row(context: &Context, waiting: Waiting, ipaddr: Option<Ipv4Addr>) ->
         heard: Some(machine.last_seen),
         boot: String::new(),
         remark: String::new(),
+        order: None,
         retries: api::RetryCounts::new(),
     }
 }
@@ -334,8 +337,11 @@ async fn explain(
             let disks = disk.map(|disk| api::FoundDisk::of(&disk.state)).unwrap_or_default();
             let asked = (context.clone(), world.clone(), decided.clone());
             warnings = blocking(move || asked.0.overlays.warnings(&asked.1, &asked.2)).await?;
+            let (ordered, refused) = orders::explain(&context, &world, &requester, &mut decided);
+            warnings.extend(refused);
             let checks = decided.all_checks();
-            why.extend(decided.why);
+            why.extend(std::mem::take(&mut decided.why));
+            why.extend(ordered);
             warnings.extend(disks::warnings(&context, &world, &decided.node));
             warnings.extend(nodes::overdue(&context, &world, &decided.node.name));
             why.extend(nodes::dhcp_part(&decided.subnet));
@@ -394,7 +400,11 @@ async fn explain(
         let subject = Subject::Node(decision.node.name.clone());
         context.recorder.retries(&subject).into()
     });
+    let order = decision
+        .as_ref()
+        .and_then(|decision| context.boots.orders().get(&decision.node.name));
     Ok(Json(api::ExplainAnswer {
+        order: order.map(api::BootOrderRow::from),
         retries: retries.unwrap_or_default(),
         about,
         why,

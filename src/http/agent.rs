@@ -14,6 +14,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use rackstrap_base::clock::Timestamp;
+use rackstrap_model::orders::Once;
 use rackstrap_registries::{
     boots::{Boot, Refusal},
     timeline::{Event, EventKind, Level, Subject},
@@ -61,10 +62,12 @@ pub async fn plan(
     if !boot.redeemed {
         // Its kernel counted already, unless that was fetched from elsewhere or in pieces, or it was in doubt that firmware
         // boots.
-        if boot.doubted {
+        if boot.doubted && boot.is_usual() {
             service.rollouts.opened(&boot, Timestamp::now());
         }
-        service.rollouts.took(&boot, Timestamp::now());
+        if boot.is_usual() {
+            service.rollouts.took(&boot, Timestamp::now());
+        }
         service.loading.leave(&boot.plan.node, None);
         let detail = format!("{} for {}", boot.plan.image, boot.plan.node);
         service.record(&boot, EventKind::Plan, Level::Ok, detail, None);
@@ -209,11 +212,21 @@ pub async fn overlay(
         .unwrap_or_else(|panic| Err(format!("rendering panicked: {panic}")))
         .inspect_err(|problem| service.record(&boot, EventKind::Overlay, Level::Error, problem.clone(), None))
         .map_err(Problem::unavailable)?;
+    // An order that was taken back after the boot was pinned is in the pinned plan, and not in the one that was sent.
+    let in_force = service.boots.disks().get(&boot.plan.node).and_then(|disk| disk.order);
+    let ordered = boot
+        .ordered
+        .as_ref()
+        .filter(|ordered| in_force.is_some_and(|order| order.id == ordered.id));
+    let ordered = ordered.cloned();
     let boot = service
         .boots
         .redeem(&boot.plan.id, &request, rendered.proof(wire))
         .await?;
     service.windows.close(&boot.plan.node);
+    if let Some(problem) = ordered.and_then(|_| not_remade(&boot)) {
+        service.record(&boot, EventKind::Reprep, Level::Error, problem, None);
+    }
     if let Some(hardware) = &boot.hardware {
         service.discovery.node_reported(boot.plan.net.hwaddr, hardware);
     }
@@ -240,6 +253,28 @@ pub async fn overlay(
     };
     service.record(&boot, EventKind::Overlay, level, detail, None);
     Ok(Json(overlay))
+}
+
+/// The partitions that the boot was ordered to make again and did not, with the reason and the remedy; none if it made all of them.
+fn not_remade(boot: &Boot) -> Option<String> {
+    let wanted = &boot.plan.disk.as_ref()?.remake;
+    let disk = boot.disk.as_ref()?;
+    let missing: Vec<&str> = wanted
+        .iter()
+        .filter(|name| !disk.facts.remade.contains(name))
+        .map(String::as_str)
+        .collect();
+    let (names, image, node) = (missing.join(", "), boot.image(), &boot.plan.node);
+    match &disk.status {
+        _ if missing.is_empty() => None,
+        DiskStatus::Degraded { reason } => Some(format!("{names} was not made again: {reason}")),
+        // It has everything again.
+        DiskStatus::Prepared { .. } => None,
+        DiskStatus::Kept { .. } | DiskStatus::NotWanted => Some(format!(
+            "{names} was not made again: the agent of image {image} is of a release that cannot; {}, or prepare the whole disk: rackstrap node reprep {node}",
+            seal_anew(image)
+        )),
+    }
 }
 
 /// `POST /v1/report/{id}`
@@ -335,9 +370,11 @@ pub async fn ready(
     }
     let boot = service.boots.mark_ready(id, &ready.token, Timestamp::now()).await?;
     if !was_ready {
-        let (level, detail) = match failed.is_empty() {
-            true => (Level::Ok, ready.detail),
-            false => (Level::Degraded, failed),
+        let (level, detail) = match (failed.is_empty(), boot.shell()) {
+            // Its users and jobs find no system there.
+            (_, Some(once)) => (Level::Degraded, in_a_shell(once)),
+            (true, None) => (Level::Ok, ready.detail),
+            (false, None) => (Level::Degraded, failed),
         };
         if service.boots.runs(id) {
             service
@@ -345,7 +382,9 @@ pub async fn ready(
                 .record_running(&Subject::Node(boot.plan.node.clone()), Timestamp::now(), id);
         }
         service.record(&boot, EventKind::Ready, level, detail, Some(ready.uptime_ms));
-        service.rollouts.ready(&boot, Timestamp::now());
+        if boot.is_usual() {
+            service.rollouts.ready(&boot, Timestamp::now());
+        }
     }
     Ok(StatusCode::NO_CONTENT)
 }
@@ -373,8 +412,16 @@ pub async fn heartbeat(
     if proven {
         service.recorder.record_running(&subject, now, id);
     }
-    service.recorder.heartbeat(subject, now, id, &beat.trouble);
+    let trouble = match boot.shell() {
+        Some(once) if beat.trouble.is_empty() => in_a_shell(once),
+        Some(once) => format!("{}; {}", in_a_shell(once), beat.trouble),
+        None => beat.trouble,
+    };
+    service.recorder.heartbeat(subject, now, id, &trouble);
     service.boots.disks().record_used(&boot.plan.node, beat.used);
+    if let Some(disks) = beat.disks.filter(|_| proven) {
+        service.boots.disks().record_health(&boot.plan.node, disks, now);
+    }
     if let Some(note) = &beat.restart {
         service.restarts.noted(&boot, note, now);
     }
@@ -383,6 +430,14 @@ pub async fn heartbeat(
         true => Json(HeartbeatAnswer { restart, users }).into_response(),
         false => StatusCode::NO_CONTENT.into_response(),
     })
+}
+
+/// What a node lacks that runs a shell instead of its system. Its users and jobs find no system there.
+fn in_a_shell(once: &Once) -> String {
+    format!(
+        "runs {}, by the order of {}; rackstrap node restart ends it",
+        once.what, once.by
+    )
 }
 
 /// Records which users a node has. Returns the digest of the users that it should have, if they differ.

@@ -5,6 +5,7 @@ use super::{
     boards::has_device_trees,
     counters::{Reason, Total},
     failed::FailedAttempt,
+    once::script_file,
     script::{NodeScript, WaitScript},
     service::{Peer, Service, base_url},
 };
@@ -20,6 +21,7 @@ use rackstrap_image::{kernel_is_signed, permissive_args};
 use rackstrap_model::{
     decide::{Decision, NodeDecision, Requester, World, decide, freebsd_needs_ipxe},
     inventory::Settings,
+    orders::Once,
 };
 use rackstrap_registries::{
     boots::Turn,
@@ -149,7 +151,13 @@ impl Service {
                 if let Some(failed) = &failed {
                     self.note_failure(&decision.node.name, failed, asks.locked).await;
                 }
-                self.boot_script(&world, &decision, &asks, failed).await?
+                let once = self
+                    .take_order(&world, &requester, &mut decision, &asks, failed.is_some())
+                    .await?;
+                match self.unmanaged_script(&world, &decision, &asks, once.as_ref())? {
+                    Some(text) => text,
+                    None => self.boot_script(&world, &decision, &asks, failed, once).await?,
+                }
             }
             Decision::Unknown { .. } => {
                 if asks.again && asks.told != LoaderReport::default() && (self.waits)(hwaddr, peer.ipv4()) {
@@ -315,6 +323,7 @@ impl Service {
         decision: &NodeDecision,
         asks: &ScriptAsk,
         failed: Option<FailedAttempt>,
+        once: Option<Once>,
     ) -> Result<String, Problem> {
         let base = base_url(&world.site, decision.subnet.server);
         let pinning = self.pinning();
@@ -343,7 +352,9 @@ impl Service {
         let boot = match again {
             Some(boot) => boot,
             None => {
-                let boot = pinning.open(plan, privileged, doubted, Some(settings.digest())).await;
+                let boot = pinning
+                    .open(plan, privileged, doubted, Some(settings.digest()), once)
+                    .await;
                 boot.map_err(Problem::unavailable)?
             }
         };
@@ -385,6 +396,7 @@ impl Service {
                     pauses,
                     turn,
                     limited: !failed.is_some_and(|failed| failed.may_lack_options()),
+                    file: script_file(&boot),
                 };
                 self.scripts.load().node(asks.language, &script)
             }
@@ -401,8 +413,16 @@ impl Service {
                     }
                 };
                 let by = if asks.on_disk { " by GRUB on the disk" } else { "" };
-                let detail = format!("boots {}{by}{how}{wait}", boot.export_name());
+                let order = boot.once.as_ref();
+                let order = order.map_or_else(String::new, |once| {
+                    format!(" ({}, by the order of {})", once.what, once.by)
+                });
+                let detail = format!("boots {}{by}{how}{order}{wait}", boot.export_name());
                 pinning.announce(&boot, detail);
+                if let (Some(file), false) = (script_file(&boot), doubted) {
+                    let detail = format!("runs the boot script {file}, which may report nothing");
+                    self.record(&boot, EventKind::Unmanaged, Level::Ok, detail, None);
+                }
                 Ok(text)
             }
             Err(problem) => {
@@ -493,7 +513,13 @@ impl Service {
             .map_err(Problem::unavailable)
     }
 
-    fn wait(&self, asks: &ScriptAsk, base: &str, message: &[String], new_address: bool) -> Result<String, Problem> {
+    pub(super) fn wait(
+        &self,
+        asks: &ScriptAsk,
+        base: &str,
+        message: &[String],
+        new_address: bool,
+    ) -> Result<String, Problem> {
         if asks.language == ScriptLanguage::RaspberryPi {
             return Err(Problem::unavailable(message.join("; ")));
         }

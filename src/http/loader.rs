@@ -201,7 +201,9 @@ impl Service {
     pub(super) fn record_transfer(&self, boot: &Arc<Boot>, file: BootFile, left: u64, took: Duration) {
         if left == 0 && !boot.doubted {
             match file {
-                BootFile::Kernel => self.rollouts.took(boot, Timestamp::now()),
+                // A boot by an order says nothing about the version that the node boots usually.
+                BootFile::Kernel if boot.is_usual() => self.rollouts.took(boot, Timestamp::now()),
+                BootFile::Kernel => {}
                 BootFile::Initramfs => self.loading.leave(&boot.plan.node, Some(took.as_millis() as u64)),
                 // FreeBSD's loader is small: such a node takes no turn.
                 BootFile::PxeLoader | BootFile::EfiLoader => {}

@@ -4,13 +4,15 @@
 mod check;
 mod grub;
 mod limits;
+mod once;
 mod pxelinux;
 mod values;
 
 use include_dir::{Dir, include_dir};
 use limits::{Limit, fits};
 use minijinja::{Environment, UndefinedBehavior, context};
-use rackstrap_base::{bootname::ScriptLanguage, pauses::Pauses, words::closest};
+pub use once::UnmanagedScript;
+use rackstrap_base::{bootname::ScriptLanguage, pauses::Pauses};
 use rackstrap_registries::boots::Turn;
 use rackstrap_site::value::Value;
 use rackstrap_wire::{HwAddr, Plan, cmdline};
@@ -58,6 +60,18 @@ pub struct NodeScript<'a> {
     pub turn: Turn,
     /// Whether downloads have a limit of time ([`LIMIT_MS`]); false for an iPXE that refused the option.
     pub limited: bool,
+    /// The script of the site that an order names; none for the node's usual script.
+    pub file: Option<&'a str>,
+}
+
+impl NodeScript<'_> {
+    /// The name of the template for that language.
+    fn template(&self, language: ScriptLanguage) -> String {
+        match self.file {
+            Some(file) => file.to_owned(),
+            None => format!("node.{}.j2", language.suffix()),
+        }
+    }
 }
 
 /// The values in the script of a waiting machine.
@@ -93,17 +107,17 @@ impl Scripts {
             env.add_template_owned(name, text)
                 .map_err(|e| format!("boot script: {e:#}"))?;
         }
+        once::add_own(&mut env, site_dir)?;
         Ok(Scripts(env))
     }
 
     /// Files in the site's directory whose names are almost a script's, with that name. They are not used.
     pub fn misnamed(site_dir: &Path) -> Vec<(PathBuf, &'static str)> {
-        let names: Vec<&str> = BUILT_IN.files().filter_map(|file| file.path().to_str()).collect();
         let entries = std::fs::read_dir(site_dir).into_iter().flatten().flatten();
         let mut found: Vec<(PathBuf, &str)> = entries
             .filter_map(|entry| {
                 let name = entry.file_name().into_string().ok()?;
-                let near = closest(&name, names.iter().copied())?;
+                let near = once::near_built_in(&name)?;
                 (near != name).then(|| (entry.path(), near))
             })
             .collect();
@@ -129,7 +143,7 @@ impl Scripts {
         let plan = script.plan;
         fits(kernel_args.len(), Limit::Kernel)?;
         self.render(
-            "node.ipxe.j2",
+            &script.template(ScriptLanguage::Ipxe),
             context! {
                 node => plan.node.as_str(),
                 attributes => attributes(script, ScriptLanguage::Ipxe),
@@ -175,7 +189,7 @@ impl Scripts {
         let image = format!("BOOT_IMAGE=(http,{server})/boot/{}/kernel ", plan.id);
         fits(image.len() + line.len(), Limit::Kernel)?;
         self.render(
-            "node.grub.j2",
+            &script.template(ScriptLanguage::Grub),
             context! {
                 node => plan.node.as_str(),
                 attributes => attributes(script, ScriptLanguage::Grub),
@@ -369,6 +383,7 @@ mod tests {
             pauses: Pauses::spread(1),
             turn: Turn::default(),
             limited: true,
+            file: None,
         }
     }
 

@@ -186,6 +186,7 @@ impl Shared {
             warnings: self.warnings.clone(),
             firmware: self.firmware.clone(),
             loaders: self.loaders.clone(),
+            scripts: self.scripts.clone(),
             reload,
             rescan,
             release,

@@ -6,8 +6,10 @@ use rackstrap_dhcp::{AnswerKind, DhcpEvent, Kind};
 use rackstrap_model::{
     decide::World,
     inventory::{Node, Settings},
+    orders::OnceBoot,
 };
 use rackstrap_registries::timeline::{Event, EventKind, Level, NodeStatus, Subject};
+use rackstrap_site::BOOT_LOCAL;
 use rackstrap_wire::{Uefi, text::one_line};
 
 /// Longest host name in an event, in characters: one label of a domain name (RFC 1035, 2.3.4).
@@ -32,9 +34,16 @@ pub fn tell(shared: &Shared, world: &World, node: &str, event: &DhcpEvent) {
     let Some(known) = world.inventory.get(node) else {
         return;
     };
+    let name = event.host_name.as_deref();
+    if boots_locally(shared, world, known) {
+        let detail = format!("its own system is starting{}", with_name(known, name));
+        let told = Event::new(event.at, EventKind::Unmanaged, Level::Ok, detail);
+        shared.recorder.record(Subject::Node(node.to_owned()), told);
+        return;
+    }
     let uefi = status.hardware().and_then(|hardware| hardware.uefi.as_ref());
     let network_first = Settings::of_node(&world.site, known, |_| ()).network_first();
-    let detail = describe(known, event.host_name.as_deref(), uefi, network_first);
+    let detail = describe(known, name, uefi, network_first);
     let told = Event::new(event.at, EventKind::OwnSystem, Level::Error, detail);
     shared.recorder.record(Subject::Node(node.to_owned()), told);
 }
@@ -49,13 +58,25 @@ fn is_started_system(event: &DhcpEvent) -> bool {
     takes_address && event.answer == AnswerKind::Ack && !is_loader && !is_firmware && !event.boot_server
 }
 
-/// `runs a system that this server did not boot, with the host name "debian": probably from its own disk; ...`
-fn describe(node: &Node, host_name: Option<&str>, uefi: Option<&Uefi>, network_first: bool) -> String {
+/// Whether the node was told to start the system on its own disk: by its settings, or by the order that its last boot used.
+fn boots_locally(shared: &Shared, world: &World, node: &Node) -> bool {
+    let settings = Settings::of_node(&world.site, node, |_| ());
+    let ordered = shared.boots.orders().get(&node.name);
+    settings.text(|profile| &profile.boot) == Some(BOOT_LOCAL)
+        || ordered.is_some_and(|order| order.what == OnceBoot::Local && order.used.is_some())
+}
+
+/// `, with the host name "debian"`; empty if it is the node's own name, or unknown.
+fn with_name(node: &Node, host_name: Option<&str>) -> String {
     let name = host_name.map(|name| one_line(name, LONGEST_NAME));
     let name = name.filter(|name| !name.is_empty() && *name != node.name);
-    let name = name
-        .map(|name| format!(", with the host name \"{name}\""))
-        .unwrap_or_default();
+    name.map(|name| format!(", with the host name \"{name}\""))
+        .unwrap_or_default()
+}
+
+/// `runs a system that this server did not boot, with the host name "debian": probably from its own disk; ...`
+fn describe(node: &Node, host_name: Option<&str>, uefi: Option<&Uefi>, network_first: bool) -> String {
+    let name = with_name(node, host_name);
     let why = match uefi {
         Some(uefi) if !uefi.before_network.is_empty() => {
             format!(

@@ -56,6 +56,10 @@ pub enum Bus {
     Virtio,
     /// NVMe. Its identity belongs to the disk's file and not to its slot.
     Nvme,
+    /// NVMe whose health page says that the medium's errors degrade its reliability.
+    FailingNvme,
+    /// virtio-blk whose sector [`UNREADABLE_SECTOR`] cannot be read.
+    Unreadable,
     /// An SD card in an SDHCI reader. Its size is a power of two.
     SdCard,
     /// SATA, at the AHCI controller of the chipset.
@@ -64,24 +68,39 @@ pub enum Bus {
     Scsi,
 }
 
+/// The sector that cannot be read on a disk with [`Bus::Unreadable`]: it is at 40 MiB.
+pub const UNREADABLE_SECTOR: u64 = 81_920;
+
 /// The arguments for the disk with number `index`. `ordered` is whether QEMU tells the firmware when to boot from it.
 pub(crate) fn disk_arguments(index: usize, bus: Bus, disk: &Disk, ordered: bool) -> Vec<String> {
     let path = disk.path();
-    let drive = format!("file={},format=raw,if=none,id=disk{index}", path.display());
+    let drive = match bus {
+        Bus::Unreadable => format!(
+            "if=none,id=disk{index},format=raw,file.driver=blkdebug,file.image.driver=file,file.image.filename={},\
+             file.inject-error.0.event=read_aio,file.inject-error.0.sector={UNREADABLE_SECTOR},file.inject-error.0.errno=5",
+            path.display()
+        ),
+        _ => format!("file={},format=raw,if=none,id=disk{index}", path.display()),
+    };
     let boot = match ordered {
         true => format!(",bootindex={}", index + 2),
         false => String::new(),
     };
     let devices = match bus {
-        Bus::Virtio => vec![format!("virtio-blk-pci,drive=disk{index}{boot}")],
-        Bus::Nvme => {
+        Bus::Virtio | Bus::Unreadable => vec![format!("virtio-blk-pci,drive=disk{index}{boot}")],
+        Bus::Nvme | Bus::FailingNvme => {
             let serial = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             // QEMU's own EUI-64 depends on the slot.
             let eui = serial
                 .bytes()
                 .fold(0x5254_0000_u64, |eui, byte| (eui << 5 ^ eui >> 27) ^ u64::from(byte));
+            // Bit 2 of Critical Warning (NVM Express Base Specification 2.0c, 5.16.1.3).
+            let warning = match bus {
+                Bus::FailingNvme => ",smart_critical_warning=4",
+                _ => "",
+            };
             vec![
-                format!("nvme,id=nvme{index},serial={serial}"),
+                format!("nvme,id=nvme{index},serial={serial}{warning}"),
                 format!("nvme-ns,drive=disk{index},bus=nvme{index},nsid=1,eui64={eui:#x}{boot}"),
             ]
         }

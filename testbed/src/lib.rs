@@ -43,7 +43,7 @@ pub use cluster::Cluster;
 pub use console::{Console, Typed};
 pub use daemon::Daemon;
 pub use disk::Disk;
-pub use hardware::{BootOrder, Bus, Nic};
+pub use hardware::{BootOrder, Bus, Nic, UNREADABLE_SECTOR};
 pub use netns::Namespace;
 pub use node::{Firmware, Node};
 pub use site::{Layout, Partition, Profile, Site, Subnet};

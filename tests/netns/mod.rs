@@ -11,6 +11,7 @@ mod http;
 mod layouts;
 mod netconsole;
 mod nfs;
+mod orders;
 mod panics;
 mod promises;
 mod proxy;

@@ -6,6 +6,7 @@
 mod arm64;
 mod boards;
 mod degraded;
+mod disk_health;
 mod disk_loader;
 mod first_boot;
 mod foreign_disk;

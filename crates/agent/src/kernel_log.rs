@@ -53,21 +53,30 @@ impl KernelLog {
 
     /// The new messages that help to explain a failure: warnings, or if `last` is true and no attempt follows, the last ones of any level.
     pub fn news(&mut self, last: bool) -> Vec<String> {
-        let Some(file) = &mut self.file else { return Vec::new() };
         let mut records = Vec::new();
+        self.read(|record| records.push(record));
+        let lines = choose(records, last, self.left);
+        self.left -= lines.len();
+        lines
+    }
+
+    /// Calls `each` with the text of each new message of the kernel.
+    pub fn each_new(&mut self, mut each: impl FnMut(&str)) {
+        self.read(|record| each(&record.text));
+    }
+
+    fn read(&mut self, mut each: impl FnMut(Record)) {
+        let Some(file) = &mut self.file else { return };
         let mut buffer = [0; RECORD];
         for _ in 0..MOST_RECORDS {
             match file.read(&mut buffer) {
                 Ok(0) => break,
-                Ok(len) => records.extend(parse(&buffer[..len])),
+                Ok(len) => parse(&buffer[..len]).into_iter().for_each(&mut each),
                 // EPIPE: records were overwritten before they were read, and the next read continues after the gap.
                 Err(error) if error.raw_os_error() == Some(libc::EPIPE) => {}
                 Err(_) => break,
             }
         }
-        let lines = choose(records, last, self.left);
-        self.left -= lines.len();
-        lines
     }
 }
 

@@ -12,6 +12,7 @@ mod cmdline;
 mod command;
 mod console;
 mod disk;
+mod disk_health;
 mod facts;
 mod fail;
 mod firmware;
@@ -58,6 +59,9 @@ pub use disk::{
 
 /// Readers of the kernel's messages and of crashes, for fuzzers.
 pub use {kernel_log::text_of_record, pstore::around_the_panic};
+
+/// Readers of what disks say of their health, for fuzzers.
+pub use disk_health::{HealthPage, Smart, device_with_error};
 
 /// Readers of modules' indexes and configuration, for fuzzers.
 pub use {modalias::Index as ModuleIndex, modprobe::Config as ModuleConfig};

@@ -3,6 +3,7 @@
 use crate::{
     checks::{Checks, Machine, System, When},
     console::uptime_ms,
+    disk_health::{self, Watched},
     facts::{self, BootFacts},
     fail::Res,
     http::Server,
@@ -13,8 +14,8 @@ use crate::{
     users::Users,
 };
 use rackstrap_wire::{
-    CheckResult, FileSystem, Heartbeat, HeartbeatAnswer, MountedPartition, Ready, RestartReport, UsedSpace, Waiting,
-    backoff::Backoff, failures, paths, text::cut, users::UsersReport,
+    CheckResult, DiskHealth, FileSystem, Heartbeat, HeartbeatAnswer, MountedPartition, Ready, RestartReport, UsedSpace,
+    Waiting, backoff::Backoff, failures, paths, text::cut, users::UsersReport,
 };
 use std::{
     fs,
@@ -67,6 +68,7 @@ pub fn run(wait_for_init: bool) -> Res<()> {
     report_ready(&server, &detail, &checks.results(), seed);
     let found = Arc::new(Mutex::new(checks.results()));
     let (changed, changes) = channel();
+    let disks = Watched::start(changed.clone());
     // Keep one sender, so that the channel stays open if there are no checks.
     let _kept = changed.clone();
     if !checks.is_empty() {
@@ -77,6 +79,7 @@ pub fn run(wait_for_init: bool) -> Res<()> {
         &facts,
         &server,
         &found,
+        &disks,
         &changes,
         Backoff::new(period, period, seed.rotate_left(17)),
     )
@@ -124,6 +127,7 @@ fn send_heartbeats(
     facts: &BootFacts,
     server: &Server,
     found: &Mutex<Vec<CheckResult>>,
+    watched: &Watched,
     changes: &Receiver<()>,
     mut backoff: Backoff,
 ) -> ! {
@@ -132,37 +136,52 @@ fn send_heartbeats(
     // `ready` has reported these results.
     let mut reported = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let usage = Usage::default();
-    let heartbeat = |restart: Option<RestartReport>, users: Option<UsersReport>, reported: &[CheckResult]| {
-        let (used, hangs) = match usage.of(&facts.mounts, USAGE, used) {
-            Ok(used) => (used, String::new()),
-            Err(text) => (Vec::new(), text),
+    let mut told: Vec<DiskHealth> = Vec::new();
+    let heartbeat =
+        |restart: Option<RestartReport>, users: Option<UsersReport>, reported: &[CheckResult], told: &[DiskHealth]| {
+            let (used, hangs) = match usage.of(&facts.mounts, USAGE, used) {
+                Ok(used) => (used, String::new()),
+                Err(text) => (Vec::new(), text),
+            };
+            let disk = faults(&facts.mounts, &read("/proc/self/mounts"), &read("/proc/swaps"));
+            let results = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let disks = watched.now();
+            Heartbeat {
+                token: server.token.clone(),
+                uptime_ms: uptime_ms(),
+                trouble: join(&[
+                    failures(&results),
+                    facts.left_out.clone(),
+                    disk,
+                    hangs,
+                    disk_health::faults(&disks),
+                ]),
+                healthy: (!results.is_empty()).then(|| results.iter().all(|result| result.ok)),
+                restart,
+                checks: (results != reported).then_some(results),
+                users,
+                used,
+                disks: (disks != told).then_some(disks),
+            }
         };
-        let disk = faults(&facts.mounts, &read("/proc/self/mounts"), &read("/proc/swaps"));
-        let results = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Heartbeat {
-            token: server.token.clone(),
-            uptime_ms: uptime_ms(),
-            trouble: join(&[failures(&results), facts.left_out.clone(), disk, hangs]),
-            healthy: (!results.is_empty()).then(|| results.iter().all(|result| result.ok)),
-            restart,
-            checks: (results != reported).then_some(results),
-            users,
-            used,
-        }
-    };
     loop {
         // Wait between half and all of the period: the heartbeats of a rack spread, and none is late. A changed check is reported at once.
         let wait = backoff.next_wait().min(restarts.left().unwrap_or(Duration::MAX));
         let _ = changes.recv_timeout(wait);
         // If a heartbeat is lost, the next one repeats its content.
-        let sent = heartbeat(None, users.report(), &reported);
+        let sent = heartbeat(None, users.report(), &reported, &told);
         let mut answer = server.post_optional::<HeartbeatAnswer>(paths::HEARTBEAT, &sent, TIMEOUT);
         if answer.is_ok() {
             reported = sent.checks.unwrap_or(reported);
+            told = sent.disks.unwrap_or(told);
         }
         let wanted = answer.as_mut().ok().and_then(|answer| answer.as_mut()?.users.take());
         if let Some(changes) = wanted.and_then(|digest| users.get(&digest)) {
-            let _ = server.report(paths::HEARTBEAT, &heartbeat(None, Some(changes), &reported), TIMEOUT);
+            let _ = server.report(
+                paths::HEARTBEAT,
+                &heartbeat(None, Some(changes), &reported, &told),
+                TIMEOUT,
+            );
         }
         let order = answer.ok().flatten().and_then(|answer| answer.restart);
         if let Some(order) = order.filter(|order| restarts.is_new(&order.id)) {
@@ -173,7 +192,11 @@ fn send_heartbeats(
                     id: order.id.clone(),
                     detail: cut(text, 200).to_owned(),
                 };
-                let _ = server.report(paths::HEARTBEAT, &heartbeat(Some(progress), None, &reported), TIMEOUT);
+                let _ = server.report(
+                    paths::HEARTBEAT,
+                    &heartbeat(Some(progress), None, &reported, &told),
+                    TIMEOUT,
+                );
             };
             restarts.begin(restart::has_systemd(), report, restart::run);
         }

@@ -34,6 +34,7 @@ mod disks;
 mod firmware;
 mod leases;
 mod nodes;
+mod orders;
 pub mod paths;
 mod restarts;
 mod rollouts;
@@ -46,6 +47,7 @@ pub use disks::*;
 pub use firmware::*;
 pub use leases::*;
 pub use nodes::*;
+pub use orders::*;
 pub use restarts::*;
 pub use rollouts::*;
 pub use status::*;
@@ -155,6 +157,9 @@ impl CheckRow {
 /// `rackstrap explain`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExplainAnswer {
+    /// The order for one boot of the node that waits or is in use; none if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<BootOrderRow>,
     /// The text that was asked about.
     pub about: String,
     /// How the decision was made, one line for each step.

@@ -48,6 +48,9 @@ pub const FURTHER_DIRS: [&str; 13] = [
 /// The same for the default loaders that are not iPXE.
 pub const DEFAULT_DIRS: [&str; 1] = ["/usr/lib/grub/arm64-efi-signed"];
 
+/// The directory of memtest86+ in Debian. No other file of it is served.
+pub const MEMTEST_DIR: &str = "/boot";
+
 /// Why a file is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {

@@ -19,7 +19,7 @@ pub use packages::Family;
 pub use secure_esp::{LayoutEsps, TooSmall};
 
 use bytes::Bytes;
-use files::{DEFAULT_DIRS, FURTHER_DIRS, Trust};
+use files::{DEFAULT_DIRS, FURTHER_DIRS, MEMTEST_DIR, Trust};
 use rackstrap_base::{
     firmware::{Companion, DEFAULT_LOADERS, companions_of, name_and_number, or_bios},
     text::cut,
@@ -32,6 +32,9 @@ use std::{
     io,
     path::{Path, PathBuf},
 };
+
+/// memtest86+ since version 6, for a BIOS and for UEFI: the names of Debian's package.
+pub const MEMTEST: [&str; 2] = ["memtest86+x64.bin", "memtest86+x64.efi"];
 
 /// All boot loaders by name.
 #[derive(Debug, Default)]
@@ -114,6 +117,9 @@ impl Loaders {
         // Below a directory, as Enterprise Linux has them.
         for name in DEFAULT_LOADERS.iter().flat_map(|loader| loader.files) {
             loaders.search(trust, name, &DEFAULT_DIRS);
+        }
+        for name in MEMTEST {
+            loaders.search(trust, name, &[MEMTEST_DIR]);
         }
         let ipxe = loaders.files.get(disk_loader::IPXE);
         loaders.disk = ipxe.and_then(|ipxe| disk_loader::build(&ipxe.bytes));
@@ -230,7 +236,20 @@ impl Loaders {
             // A file of the site file that is missing or refused is not replaced by another one of its name.
             self.files.get(rest).filter(|_| of_rule && !self.own.contains(name))
         };
-        self.files.get(name).or_else(next_to_it)
+        // GRUB has one place for all files, by HTTP and by TFTP.
+        let by_path = || self.files.get(name.strip_prefix("loader/")?);
+        self.files.get(name).or_else(next_to_it).or_else(by_path)
+    }
+
+    /// Which of the files of memtest86+ is missing, with the remedy; none if machines with a BIOS and with UEFI both get it.
+    pub fn lacks_memtest(&self) -> Option<String> {
+        let missing = MEMTEST.iter().find(|name| self.find(name).is_none())?;
+        let family = Family::of_this_machine();
+        let remedy = match family.package(&[missing]) {
+            Some(package) => format!("{}, then: rackstrap reload", family.install(package)),
+            None => format!("put {missing} into one of {}, then: rackstrap reload", self.searched()),
+        };
+        Some(format!("{missing} is not on this server; {remedy}"))
     }
 
     /// Why a file that exists by that name is not served, with its path; none if there is no such file.

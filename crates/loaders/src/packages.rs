@@ -20,7 +20,7 @@ pub enum Family {
 /// Packages by the file that they have, for Debian, Fedora and Arch; empty where the distribution has none. Debian 12's ipxe has
 /// no loader for arm64, and Arch's has `ipxe.lkrn`, `ipxe.pxe` and `x86_64/ipxe.efi` only
 /// (https://archlinux.org/packages/extra/x86_64/ipxe/files/). A package of Debian that exists for one architecture only is named with it.
-const PACKAGES: [(&str, [&str; 3]); 18] = [
+const PACKAGES: [(&str, [&str; 3]); 20] = [
     ("undionly.kpxe", ["ipxe", "ipxe-bootimgs-x86", ""]),
     ("ipxe.lkrn", ["ipxe", "ipxe-bootimgs-x86", "ipxe"]),
     ("snponly.efi", ["ipxe", "", ""]),
@@ -38,6 +38,8 @@ const PACKAGES: [(&str, [&str; 3]); 18] = [
     ("ldlinux.c32", ["syslinux-common", "syslinux-nonlinux", "syslinux"]),
     ("libcom32.c32", ["syslinux-common", "syslinux-nonlinux", "syslinux"]),
     ("reboot.c32", ["syslinux-common", "syslinux-nonlinux", "syslinux"]),
+    ("memtest86+x64.bin", ["memtest86+", "", ""]),
+    ("memtest86+x64.efi", ["memtest86+", "", ""]),
     ("syslinux.efi", ["syslinux-efi", "syslinux-efi64", "syslinux"]),
 ];
 

@@ -8,6 +8,7 @@ mod freebsd;
 mod holds;
 mod loaders;
 mod networks;
+mod once;
 
 pub use assignments::{Assignments, Choice, Current, Given, RenameStep, Renaming, Restarting, Source, Trial};
 
@@ -21,7 +22,7 @@ use crate::{
 };
 use rackstrap_base::{arch::Architecture, dhcp_option::DhcpOption, firmware, subnet::Subnet};
 use rackstrap_catalog::{Catalog, ImageVersion};
-use rackstrap_site::Site;
+use rackstrap_site::{BOOT_LOCAL, Site};
 use rackstrap_wire::{
     Check, DiskPlan, ESP_PARTITION, Health, HwAddr, LOGIN, LayoutEsp, NetPlan, NetworkPlan, NfsRoot, Plan, Root,
     WIRE_VERSION, Wipe, network_check,
@@ -174,6 +175,8 @@ pub struct NodeDecision {
     pub checks: Vec<String>,
     /// Whether the agent also checks that users can log in.
     pub check_login: bool,
+    /// Whether the node boots from its own disk, not from the network.
+    pub local: bool,
     /// The mount points of required mounts: the agent mounts those that are missing.
     pub required_mounts: Vec<String>,
     /// How the decision was made, one line for each step, for `rackstrap explain`.
@@ -280,6 +283,10 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
         Some(_) => Vec::new(),
         None => world.site.required_mounts(&node.profiles),
     };
+    let local = settings.text(|p| &p.boot) == Some(BOOT_LOCAL);
+    if local {
+        why.push("boot = \"local\": its loader starts the system on its own disk".to_owned());
+    }
     let has_agent = freebsd.is_none();
     let checks = settings.get(|p| p.checks.as_ref()).filter(|_| has_agent);
     let mut checks = checks.cloned().unwrap_or_default();
@@ -302,6 +309,7 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
             .unwrap_or_default(),
         network_first: settings.network_first(),
         console: settings.text(|p| &p.console).unwrap_or_default().to_owned(),
+        local,
         init: settings.text(|p| &p.init).unwrap_or("/sbin/init").to_owned(),
         ram_size: settings.text(|p| &p.ram_size).unwrap_or("50%").to_owned(),
         mtu: settings.get(|p| p.mtu.as_ref()).copied(),
@@ -489,6 +497,7 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
         // Facts of the node, which the registry of disks adds.
         seen: None,
         again: false,
+        remake: Vec::new(),
         loader: None,
         esp: Vec::new(),
         layout_esp: policy.esp.then(|| LayoutEsp {

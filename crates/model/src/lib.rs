@@ -5,4 +5,5 @@
 pub mod decide;
 pub mod disks;
 pub mod inventory;
+pub mod orders;
 pub mod testing;

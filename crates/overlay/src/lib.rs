@@ -17,6 +17,7 @@ mod node_users;
 mod problem;
 mod render;
 mod renderer;
+mod rescue;
 mod task;
 mod tree;
 pub mod users;

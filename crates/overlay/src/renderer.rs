@@ -6,6 +6,7 @@ use super::{
     mounts,
     node_users::{Known, USERS_TREE},
     render::{KeyPair, MountFacts, Placed, SshKeys, render},
+    rescue,
     tree::Templates,
 };
 use crate::users::{Source, hide_hashes};
@@ -169,6 +170,7 @@ impl Renderer {
                 .map_err(|e| format!("cluster key: {e}"))?;
             rendered.secret = Some(secret);
         }
+        rendered.files.extend(boot.shell().map(rescue::init));
         let digest = rendered.users.as_ref().map(|users| users.digest.clone());
         self.users_given(boot, (!own).then(|| digest.unwrap_or_default()), !own && wire >= 2);
         Ok(rendered)

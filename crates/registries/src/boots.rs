@@ -6,6 +6,7 @@ mod disks;
 mod followed;
 mod kept;
 mod loading;
+mod orders;
 mod registry;
 mod roots;
 mod window;
@@ -17,11 +18,12 @@ pub use confirmed::trust_site_file;
 pub use disks::Disks;
 pub use kept::KEPT_PER_NODE;
 pub use loading::{LoadingNodes, Turn};
+pub use orders::{Orders, Taken};
 pub use registry::{Boots, Origin, Refusal, redeem_all};
 pub use window::BootWindows;
 
 use rackstrap_base::clock::Timestamp;
-use rackstrap_model::disks::Ordered;
+use rackstrap_model::{disks::Ordered, orders::Once};
 use rackstrap_wire::{CheckResult, DiskState, Hardware, ImageRef, Plan, failures};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -39,6 +41,9 @@ pub struct Boot {
     /// The order about the node's disk that was in force when the boot script was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordered: Option<Ordered>,
+    /// The order that this boot carries out instead of the node's usual boot; none in a usual boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub once: Option<Once>,
     /// Whether the agent of this boot asks from ports below [`rackstrap_wire::FIRST_USER_PORT`]: requests from other ports
     /// come from a user.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -89,17 +94,28 @@ impl Boot {
 
     /// Whether the node reported that its system is up and all its checks pass.
     pub fn healthy(&self) -> bool {
-        self.ready.is_some() && self.healthy != Some(false)
+        self.ready.is_some() && self.healthy != Some(false) && self.shell().is_none()
+    }
+
+    /// The order of a boot that runs a shell in RAM instead of the node's system; none in any other boot.
+    pub fn shell(&self) -> Option<&Once> {
+        self.once.as_ref().filter(|once| once.what.is_shell())
+    }
+
+    /// Whether the boot says something about its image version and the node: one by an order may run another version, or no system.
+    pub fn is_usual(&self) -> bool {
+        self.once.is_none()
     }
 
     /// The problem of a boot whose system is up, as text; empty if there is none.
     pub fn problem(&self) -> String {
         let failed = failures(&self.checks);
-        match self.healthy() {
-            true => String::new(),
+        match (self.healthy(), self.shell()) {
+            (true, _) => String::new(),
+            (false, Some(once)) if self.ready.is_some() => format!("runs {}, by the order of {}", once.what, once.by),
             // Older agents do not report which checks failed.
-            false if failed.is_empty() => "its checks failed".to_owned(),
-            false => failed,
+            (false, _) if failed.is_empty() => "its checks failed".to_owned(),
+            (false, _) => failed,
         }
     }
 

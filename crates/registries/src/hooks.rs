@@ -53,6 +53,7 @@ pub struct Watched {
 pub async fn serve(watched: Watched, cancel: CancellationToken) -> std::io::Result<()> {
     let mut nodes = watched.store.watch(Table::Nodes);
     let mut boots = watched.store.watch(Table::Boots);
+    let mut disks = watched.store.watch(Table::Disks);
     let mut overdue = watched.recorder.watch_overdue();
     // The program that was run last, and the nodes at that time.
     let mut told: Option<(Vec<String>, Known)> = None;
@@ -105,6 +106,7 @@ pub async fn serve(watched: Watched, cancel: CancellationToken) -> std::io::Resu
             () = watched.reloaded.notified() => {}
             _ = nodes.changed() => tokio::time::sleep(SETTLE).await,
             _ = boots.changed() => tokio::time::sleep(SETTLE).await,
+            _ = disks.changed() => tokio::time::sleep(SETTLE).await,
             _ = overdue.changed() => tokio::time::sleep(SETTLE).await,
         }
     }

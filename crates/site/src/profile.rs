@@ -52,7 +52,7 @@ pub enum Form {
 }
 
 /// All settings, in the order of the documentation.
-pub static SETTINGS: [Descriptor; 14] = [
+pub static SETTINGS: [Descriptor; 15] = [
     Descriptor {
         key: "image",
         form: Form::Text,
@@ -82,6 +82,13 @@ pub static SETTINGS: [Descriptor; 14] = [
         form: Form::Text,
         read: |reader, key| reader.profile.firmware = reader.text(key, "\"network-first\"", &read_firmware),
         shown: |profile| profile.firmware.clone(),
+        add: None,
+    },
+    Descriptor {
+        key: "boot",
+        form: Form::Text,
+        read: |reader, key| reader.profile.boot = reader.text(key, "\"network\"", &read_boot),
+        shown: |profile| profile.boot.clone(),
         add: None,
     },
     Descriptor {
@@ -365,6 +372,20 @@ fn read_firmware(text: &str) -> Result<String, Problem> {
         other => Err((
             format!("{} is nothing that rackstrap does to firmware", quote(other)),
             "write firmware = \"network-first\" to put the network first in the boot order of UEFI firmware, or \"\" to leave it".to_owned(),
+        )),
+    }
+}
+
+/// The value of `boot` with which the node's loader starts the system on the node's own disk.
+pub const BOOT_LOCAL: &str = "local";
+
+fn read_boot(text: &str) -> Result<String, Problem> {
+    match text {
+        "network" | BOOT_LOCAL => Ok(text.to_owned()),
+        other => Err((
+            format!("{} is not where a node boots from", quote(other)),
+            "write boot = \"network\" for an image, or boot = \"local\" for the system on the node's own disk"
+                .to_owned(),
         )),
     }
 }

@@ -108,6 +108,8 @@ pub struct Profile {
     pub authorized_keys: Option<Vec<String>>,
     /// What the agent does to the machine's firmware: `network-first`; an empty string is nothing.
     pub firmware: Option<String>,
+    /// Where the node boots from: `network` or `local`.
+    pub boot: Option<String>,
     /// Serial console, `ttyS0,115200`; an empty string is none.
     pub console: Option<String>,
     /// Program to run as PID 1.
@@ -383,6 +385,7 @@ impl Site {
             templates: own.templates.or(base.templates),
             authorized_keys: own.authorized_keys.or(base.authorized_keys),
             firmware: own.firmware.or(base.firmware),
+            boot: own.boot.or(base.boot),
             console: own.console.or(base.console),
             init: own.init.or(base.init),
             ram_size: own.ram_size.or(base.ram_size),

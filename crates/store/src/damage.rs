@@ -23,6 +23,7 @@ impl Table {
             | Table::Leases
             | Table::Boots
             | Table::Disks
+            | Table::Orders
             | Table::Restarts
             | Table::Current
             | Table::Rollouts

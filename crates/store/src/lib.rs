@@ -68,6 +68,8 @@ pub enum Table {
     Boots,
     /// `boots::NodeDisk` by node name.
     Disks,
+    /// `orders::BootOrder` by node name.
+    Orders,
     /// `restart::Request` by id, and its nodes by id, a slash and their number.
     Restarts,
     /// Timeline events by subject and sequence number.
@@ -98,7 +100,7 @@ pub const ALIVE: &[u8] = b"alive";
 
 impl Table {
     /// All tables.
-    pub const ALL: [Table; 17] = [
+    pub const ALL: [Table; 18] = [
         Table::Nodes,
         Table::History,
         Table::Machines,
@@ -106,6 +108,7 @@ impl Table {
         Table::Leases,
         Table::Boots,
         Table::Disks,
+        Table::Orders,
         Table::Restarts,
         Table::Events,
         Table::Standings,
@@ -128,6 +131,7 @@ impl Table {
             Table::Leases => "leases",
             Table::Boots => "boots",
             Table::Disks => "disks",
+            Table::Orders => "orders",
             Table::Restarts => "restarts",
             Table::Events => "events",
             Table::Standings => "standings",

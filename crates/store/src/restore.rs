@@ -18,7 +18,13 @@ use thiserror::Error;
 
 /// Tables with the present state of machines: they use these addresses and roots, which they would lose, and their disks hold what
 /// their last boots wrote. They are copied from the store that is replaced, if it can be read.
-const PRESENT: [Table; 4] = [Table::Leases, Table::Boots, Table::Disks, Table::Restarts];
+const PRESENT: [Table; 5] = [
+    Table::Leases,
+    Table::Boots,
+    Table::Disks,
+    Table::Orders,
+    Table::Restarts,
+];
 
 /// Rows of [`Table::Meta`] that are also copied: the confirmed rules for disks, and the time at which the daemon stopped.
 const PRESENT_META: [&[u8]; 2] = [DISK_RULES, ALIVE];

@@ -115,6 +115,10 @@ pub struct DiskPlan {
     /// Whether the disk is prepared even if its marker is equal, by order of an administrator for this boot.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub again: bool,
+    /// Names of partitions whose file systems are made again although the disk is kept, by order of an administrator for this boot. Agents that
+    /// do not know this field keep them, and report nothing in [`DiskFacts::remade`](crate::DiskFacts::remade).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remake: Vec<String>,
     /// The network loader for BIOS that the disk should have; none to leave it as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loader: Option<DiskLoader>,

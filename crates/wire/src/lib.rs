@@ -5,6 +5,7 @@
 //! the daemon. So fields are only added, never reused, and [`WIRE_VERSION`] names breaking changes.
 
 pub mod backoff;
+mod disk_health;
 pub mod disk_rule;
 mod health;
 mod hwaddr;
@@ -19,6 +20,7 @@ pub mod testing;
 pub mod text;
 pub mod users;
 
+pub use disk_health::{DiskFault, DiskHealth, FaultKind, MOST_HEALTH, bounded as bounded_health};
 pub use disk_rule::{DiskRule, Pick, Transport};
 pub use health::{
     Check, CheckError, CheckResult, Health, HeartbeatAnswer, LOGIN, MOST_RESULTS, Restart, RestartReport, failures,

@@ -1,6 +1,8 @@
 //! The agent's reports to the server.
 
-use crate::{CheckResult, DiskMarker, FileSystem, HwAddr, RestartReport, text::one_line, users::UsersReport};
+use crate::{
+    CheckResult, DiskHealth, DiskMarker, FileSystem, HwAddr, RestartReport, text::one_line, users::UsersReport,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -316,6 +318,10 @@ pub struct DiskFacts {
     /// Further fixed disks, at most [`MOST_UNUSED`].
     #[serde(default)]
     pub unused: Vec<UnusedDisk>,
+    /// Names of partitions whose file systems were made again by an order ([`DiskPlan::remake`](crate::DiskPlan::remake)), at most
+    /// [`MOST_UNUSED`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remade: Vec<String>,
 }
 
 impl DiskFacts {
@@ -331,6 +337,8 @@ impl DiskFacts {
             }
         }
         self.unused.truncate(MOST_UNUSED);
+        self.remade.truncate(MOST_UNUSED);
+        self.remade.iter_mut().for_each(cut_name);
         for disk in &mut self.unused {
             cut_name(&mut disk.device);
             cut(&mut disk.what, TEXT);
@@ -488,6 +496,9 @@ pub struct Heartbeat {
     /// The used space of the mounted file systems of its disk; empty without any, and from an older agent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used: Vec<UsedSpace>,
+    /// The health of its disks, at most [`crate::MOST_HEALTH`]; sent only when it has changed. Faults are in `trouble`, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disks: Option<Vec<DiskHealth>>,
 }
 
 #[cfg(test)]

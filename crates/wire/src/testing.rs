@@ -86,6 +86,7 @@ pub fn disk() -> DiskPlan {
         roots: Vec::new(),
         seen: None,
         again: false,
+        remake: Vec::new(),
         loader: None,
         esp: Vec::new(),
         layout_esp: None,

@@ -78,6 +78,7 @@ impl Scripts {
             pauses: Pauses::spread(1),
             turn: Turn::default(),
             limited: true,
+            file: None,
         };
         self.node(language, &script).map(drop)
     }

@@ -14,7 +14,7 @@ impl Scripts {
             fits(line.len(), Limit::UBoot)?;
         }
         self.render(
-            "node.pxelinux.j2",
+            &script.template(ScriptLanguage::Pxelinux),
             context! {
                 node => plan.node.as_str(),
                 attributes => attributes(script, ScriptLanguage::Pxelinux),

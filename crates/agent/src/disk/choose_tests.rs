@@ -55,6 +55,7 @@ fn plan(device: &str, seen: Option<(&str, &str, &str)>) -> DiskPlan {
             marker: marker.to_owned(),
         }),
         again: false,
+        remake: Vec::new(),
         loader: None,
         esp: Vec::new(),
         layout_esp: None,

@@ -39,6 +39,8 @@ pub struct RealMachine<'a> {
     pub image: PathBuf,
     /// The image's list of files.
     pub list: &'a ImageList<'a>,
+    /// Names of the only partitions that are filled from the image; empty for all of the layout.
+    pub only: Vec<String>,
     /// Directory below which the new file systems are mounted, one directory per partition name.
     pub mounts: PathBuf,
     /// Called after each step; may never return.
@@ -90,6 +92,9 @@ impl Machine for RealMachine<'_> {
     fn seed(&mut self, _: &mut dyn BlockDevice) -> Res<()> {
         for (index, partition) in self.layout.partitions.iter().enumerate() {
             let Some(mount) = &partition.mount else { continue };
+            if !self.only.is_empty() && !self.only.contains(&partition.name) {
+                continue;
+            }
             if !matches!(partition.fs, FileSystem::Ext4 | FileSystem::Xfs) {
                 continue;
             }

@@ -18,6 +18,7 @@ pub mod own;
 pub mod phase;
 pub mod prepare;
 pub mod refresh;
+pub mod remake;
 pub mod seed;
 pub mod signature;
 pub mod table;

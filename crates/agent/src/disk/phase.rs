@@ -9,7 +9,9 @@ use super::{
     inspect::{self, Action, Finding},
     machine::{self, RealMachine},
     marker::Record,
-    options, prepare, signature,
+    options, prepare,
+    remake::remake,
+    signature,
 };
 use crate::fail::{Doing, Failure, Res};
 use rackstrap_wire::{
@@ -198,7 +200,7 @@ fn in_ram(why: &str, plan: &DiskPlan, mounts: &[MountedPartition]) -> String {
 
 type Worked = (DiskStatus, Vec<MountedPartition>, String);
 
-fn work(plan: &DiskPlan, looked: &InspectedDisk, context: Context<'_>, facts: &mut DiskFacts) -> Res<Worked> {
+fn work(plan: &DiskPlan, looked: &InspectedDisk, mut context: Context<'_>, facts: &mut DiskFacts) -> Res<Worked> {
     let layout = &plan.layout;
     let name = &looked.disk.name;
     let node = disk_node(name)?;
@@ -236,10 +238,21 @@ fn work(plan: &DiskPlan, looked: &InspectedDisk, context: Context<'_>, facts: &m
         Action::Keep(note) => {
             // With another digest the table may differ from the plan's: a partition number may mean another partition.
             let geometry = geometry.ok().filter(|_| note.is_none());
+            let mut note = note;
+            if !plan.remake.is_empty() {
+                match remake_some(plan, name, &node, geometry.as_ref(), &mut context) {
+                    Ok(made) => facts.remade = made,
+                    Err(failure) => note = note.or_else(|| Some(failure.to_string())),
+                }
+            }
             let (mounts, troubles) = mount_all(plan, name, geometry.as_ref(), note.is_none(), context);
             let wrong: Vec<String> = note.into_iter().chain(troubles).collect();
             if wrong.is_empty() {
-                let text = format!("{name} kept: {record}");
+                let again = match facts.remade.as_slice() {
+                    [] => String::new(),
+                    made => format!(", {} made again", made.join(" and ")),
+                };
+                let text = format!("{name} kept: {record}{again}");
                 let layout = record.to_string();
                 return Ok((DiskStatus::Kept { layout }, mounts, text));
             }
@@ -267,6 +280,39 @@ fn work(plan: &DiskPlan, looked: &InspectedDisk, context: Context<'_>, facts: &m
             Ok((DiskStatus::Degraded { reason }, mounts, text))
         }
     }
+}
+
+/// Makes the file systems again that the plan names. Returns their names.
+fn remake_some(
+    plan: &DiskPlan,
+    name: &str,
+    node: &Path,
+    geometry: Option<&geometry::Geometry>,
+    context: &mut Context<'_>,
+) -> Res<Vec<String>> {
+    let names = plan.remake.join(", ");
+    let failed = |why: String| Failure::new(format!("{names} of {name} was not made again: {why}"));
+    let geometry = geometry.ok_or_else(|| failed("the disk does not have the plan's layout".to_owned()))?;
+    if let Some(what) = machine::missing_program(context.image, &plan.layout) {
+        return Err(failed(what));
+    }
+    (context.on_line)(&format!("making {names} of {name} again"));
+    wait_for_entropy();
+    let mut device = FileDevice::open(node, true)
+        .doing(|| format!("opening {}", node.display()))
+        .map_err(|failure| failed(failure.to_string()))?;
+    let mut machine = RealMachine {
+        disk: name.to_owned(),
+        layout: &plan.layout,
+        image: context.image.to_owned(),
+        list: context.list,
+        only: plan.remake.clone(),
+        mounts: context.mounts.to_owned(),
+        on_step: &mut *context.on_step,
+        on_line: &mut *context.on_line,
+    };
+    let made = remake(&mut device, &plan.layout, &plan.remake, geometry, &mut machine);
+    made.map_err(|failure| failed(failure.to_string()))
 }
 
 /// The marker as reported to the server.
@@ -297,6 +343,7 @@ fn prepare_disk(
         layout: &plan.layout,
         image: context.image.to_owned(),
         list: context.list,
+        only: Vec::new(),
         mounts: context.mounts.to_owned(),
         on_step: context.on_step,
         on_line: context.on_line,

@@ -128,6 +128,7 @@ fn plan(table: PartitionTable, version: u32) -> DiskPlan {
         roots: Vec::new(),
         seen: None,
         again: false,
+        remake: Vec::new(),
         loader: None,
         esp: Vec::new(),
         layout_esp: None,

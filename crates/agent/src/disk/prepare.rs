@@ -96,7 +96,7 @@ fn wipe_ends(device: &mut dyn BlockDevice) -> std::io::Result<()> {
 }
 
 /// Zeroes the first and the last MiB of a partition, and drops them from the disk's page cache.
-fn wipe_partition(device: &mut dyn BlockDevice, range: Range) -> std::io::Result<()> {
+pub(super) fn wipe_partition(device: &mut dyn BlockDevice, range: Range) -> std::io::Result<()> {
     let len = range.len.min(ALIGN);
     write_zeroes(device, range.start, len)?;
     write_zeroes(device, range.end() - len, len)?;

@@ -89,6 +89,7 @@ fn plan(table: PartitionTable, version: u32, wipe: Wipe) -> DiskPlan {
         roots: Vec::new(),
         seen: None,
         again: false,
+        remake: Vec::new(),
         loader: None,
         esp: Vec::new(),
         layout_esp: None,

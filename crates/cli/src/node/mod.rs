@@ -1,5 +1,6 @@
 //! `rackstrap node`: one file each for showing nodes, changing them, and importing and exporting them.
 
+mod boot;
 mod change;
 mod edit;
 mod history;
@@ -170,6 +171,24 @@ Examples:
   rackstrap node restart --list
   rackstrap node restart --cancel 'r01n[20-32]'"))]
     Restart(restart::RestartArgs),
+    /// Order what the next boot does, once: a rescue shell, memtest, the own disk, another image
+    #[command(after_help = format!("{HELP}\n\n\
+The boot after it is as usual. The order does not restart the node, and attempts of the same boot have it, too.
+
+rescue          a shell on the console and by ssh, with the image's programs; no disk is touched
+shell           a shell on the console only; no disk is touched
+local           the system on the node's own disk
+memtest         memtest86+, if the server has it
+script:FILE     a boot script in bootscripts-dir, such as script:flash.ipxe.j2
+image=NAME@N    another version of an image
+
+Examples:
+  rackstrap node boot r01n03 --once rescue && rackstrap node restart r01n03
+  rackstrap node boot 'r01n[01-04]' --once image=debian@2
+  rackstrap node boot r01n03 --once memtest
+  rackstrap node boot r01n03 --cancel
+  rackstrap node boot --list"))]
+    Boot(boot::BootArgs),
     /// Prepare disks again at the next boot, or accept a replaced disk
     #[command(after_help = format!("{HELP}\n\n\
 The order is for one boot and does not restart the node. If the disk of the last boot is missing, the node writes to
@@ -177,6 +196,7 @@ no other disk until you run this with --new-disk.
 
 Examples:
   rackstrap node reprep r01n07                     (erases its disk and prepares it again)
+  rackstrap node reprep r01n07 --partition tmp     (makes this file system again, and keeps the others)
   rackstrap node reprep r01n07 --new-disk          (after a broken disk was replaced)
   rackstrap node reprep r01n07 --wipe-foreign      (erases data of another system)
   rackstrap node reprep r01n07 --cancel"))]
@@ -207,6 +227,7 @@ pub fn run(config: &Path, args: NodeArgs) -> Result<ExitCode> {
         NodeCommand::Import(args) => transfer::import(config, &client, &args)?,
         NodeCommand::Export(args) => transfer::export(&client, &args)?,
         NodeCommand::Restart(args) => restart::run(&client, args)?,
+        NodeCommand::Boot(args) => boot::run(&client, args)?,
         NodeCommand::Reprep(args) => reprep::run(&client, args)?,
         NodeCommand::History(args) => history::run(&client, &args)?,
     }

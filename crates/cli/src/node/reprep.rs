@@ -21,6 +21,9 @@ pub struct ReprepArgs {
     /// Overwrite the disk even if it holds data that rackstrap did not write
     #[arg(long)]
     wipe_foreign: bool,
+    /// Make only this partition's file system again, such as tmp; repeat it for several
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["new_disk", "wipe_foreign", "cancel"])]
+    partition: Vec<String>,
     /// Cancel an earlier order that no boot has carried out yet
     #[arg(long, conflicts_with_all = ["new_disk", "wipe_foreign"])]
     cancel: bool,
@@ -50,8 +53,12 @@ pub fn run(client: &Client, args: ReprepArgs) -> Result<()> {
             let now = (row.disk.clone()).map_or("no known data".to_owned(), |disk| disk_now(&disk.into()));
             eprintln!("{}: {now}", row.node.name);
         }
+        let what = match args.partition.as_slice() {
+            [] => "the disks".to_owned(),
+            partitions => partitions.join(", "),
+        };
         let question = format!(
-            "erase the disks of {} at their next boots?",
+            "erase {what} of {} at their next boots?",
             output::count(nodes.len(), "node")
         );
         if !ask::yes(&question, false)? {
@@ -62,6 +69,7 @@ pub fn run(client: &Client, args: ReprepArgs) -> Result<()> {
     let asked = api::WishDisks {
         nodes,
         wish: args.wish(),
+        partitions: args.partition.clone(),
     };
     let done: api::Done = client.post(api::paths::DISKS_WISH, &asked)?;
     output::print(&format!("{folded}: {}", done.message))

@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::Args;
 use rackstrap_control::{
     Client,
-    api::{self, BootSummary, NodeRow, NodeState, SettingRow},
+    api::{self, BootSummary, DiskHealthRow, Level, NodeRow, NodeState, SettingRow},
     segment,
 };
 use rackstrap_model::decide::describe_network;
@@ -61,6 +61,17 @@ fn describe(answer: &api::NodeAnswer) -> String {
     if !status.last_error.is_empty() {
         facts.push(("last error", status.last_error.clone()));
     }
+    if let Some(order) = &status.order {
+        facts.push((
+            "order",
+            format!(
+                "{} (by {}, {})",
+                order.describe(),
+                order.by,
+                output::local_time(order.at)
+            ),
+        ));
+    }
     if !status.retries.is_empty() {
         facts.push(("retries", api::describe_retries(&status.retries)));
     }
@@ -89,6 +100,10 @@ fn describe(answer: &api::NodeAnswer) -> String {
     if !answer.settings.is_empty() {
         text.push_str("\n\nsettings, where each is from, and what it hides:\n");
         text.push_str(&settings_table(&answer.settings));
+    }
+    if !answer.disks.is_empty() {
+        text.push_str("\n\ndisks:\n");
+        text.push_str(&disks_table(&answer.disks));
     }
     if !answer.checks.is_empty() {
         text.push_str("\n\nchecks:\n");
@@ -139,6 +154,37 @@ pub fn settings_table(settings: &[SettingRow]) -> String {
     output::render(&table)
 }
 
+/// One row for each disk, with its faults and since when they are there.
+fn disks_table(disks: &[DiskHealthRow]) -> String {
+    let mut table = output::table(["disk", "serial", "health", "life used", "temperature", "hours"]);
+    for row in disks {
+        let disk = &row.health;
+        let faults = disk.faults.iter().map(|fault| {
+            let since = row.since.get(&fault.kind).map(|since| output::local_time(*since));
+            let since = since.map(|since| format!(", since {since}")).unwrap_or_default();
+            format!("{}: {}{since}", fault.kind.describe(), fault.detail)
+        });
+        let faults = faults.collect::<Vec<_>>().join("; ");
+        // A disk that reports nothing is not called healthy.
+        let says = disk.celsius.is_some() || disk.hours.is_some() || disk.used_percent.is_some();
+        let (level, health) = match (faults.is_empty(), says) {
+            (false, _) => (Level::Degraded, faults),
+            (true, true) => (Level::Ok, "good".to_owned()),
+            (true, false) => (Level::Ok, "no faults seen; it reports nothing".to_owned()),
+        };
+        let text = |value: Option<String>| output::dash(&value.unwrap_or_default());
+        table.add_row(vec![
+            disk.device.as_str().into(),
+            output::dash(&disk.serial).into(),
+            output::level_cell(level, health),
+            text(disk.used_percent.map(|percent| format!("{percent}%"))).into(),
+            text(disk.celsius.map(|celsius| format!("{celsius} °C"))).into(),
+            text(disk.hours.map(|hours| hours.to_string())).into(),
+        ]);
+    }
+    output::render(&table)
+}
+
 /// One row for each boot.
 pub fn boots_table(boots: &[BootSummary]) -> String {
     let mut table = output::table(["began", "boot", "result", "retries", "lacks"]);
@@ -171,4 +217,43 @@ fn steps_table(boot: &BootSummary) -> String {
         ]);
     }
     output::render(&table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rackstrap_wire::{DiskFault, DiskHealth, FaultKind};
+
+    #[test]
+    fn a_disk_with_a_fault_says_what_it_is_and_a_silent_one_is_not_called_good() {
+        let health = |device: &str| DiskHealth {
+            device: device.to_owned(),
+            ..DiskHealth::default()
+        };
+        let row = |health| DiskHealthRow {
+            health,
+            since: [].into(),
+        };
+        let failing = DiskHealth {
+            serial: "S1".to_owned(),
+            faults: vec![DiskFault {
+                kind: FaultKind::Failing,
+                detail: "SMART predicts a failure".to_owned(),
+            }],
+            celsius: Some(41),
+            used_percent: Some(7),
+            hours: Some(23_000),
+            ..health("sda")
+        };
+        let good = DiskHealth {
+            celsius: Some(30),
+            ..health("sdb")
+        };
+        insta::assert_snapshot!(disks_table(&[row(failing), row(good), row(health("vda"))]), @r"
+        DISK  SERIAL  HEALTH                                LIFE USED  TEMPERATURE  HOURS
+        sda   S1      is failing: SMART predicts a failure  7%         41 °C        23000
+        sdb   -       good                                  -          30 °C        -
+        vda   -       no faults seen; it reports nothing    -          -            -
+        ");
+    }
 }

@@ -18,6 +18,7 @@ fn row(node: &str, state: NodeState) -> StatusRow {
         heard: None,
         boot: String::new(),
         remark: String::new(),
+        order: None,
         retries: api::RetryCounts::new(),
     }
 }

@@ -1,7 +1,7 @@
 //! Answers about nodes' disks.
 
-use crate::api::{self, DiskOrderRow, NodeDiskRow};
-use rackstrap_model::disks::{DiskOrder, DiskWish, NodeDisk};
+use crate::api::{self, DiskHealthRow, DiskOrderRow, NodeDiskRow};
+use rackstrap_model::disks::{DiskOrder, DiskWish, KnownHealth, NodeDisk};
 use rackstrap_wire::DiskState;
 
 impl From<NodeDisk> for NodeDiskRow {
@@ -11,9 +11,11 @@ impl From<NodeDisk> for NodeDiskRow {
             seen: disk.seen,
             marker: disk.marker,
             used: disk.used,
+            health: disk.health.into_iter().map(DiskHealthRow::from).collect(),
             order: disk.order.map(|order| DiskOrderRow {
                 id: order.id,
                 wipe_foreign: order.wipe_foreign,
+                partitions: order.partitions,
                 by: order.by,
                 at: order.at,
             }),
@@ -47,6 +49,24 @@ impl api::FoundDisk {
     }
 }
 
+impl From<KnownHealth> for DiskHealthRow {
+    fn from(known: KnownHealth) -> Self {
+        DiskHealthRow {
+            health: known.health,
+            since: known.since,
+        }
+    }
+}
+
+impl From<DiskHealthRow> for KnownHealth {
+    fn from(row: DiskHealthRow) -> Self {
+        KnownHealth {
+            health: row.health,
+            since: row.since,
+        }
+    }
+}
+
 /// For `check`, which computes the effect of another site file on the disks.
 impl From<NodeDiskRow> for NodeDisk {
     fn from(row: NodeDiskRow) -> Self {
@@ -55,9 +75,11 @@ impl From<NodeDiskRow> for NodeDisk {
             seen: row.seen,
             marker: row.marker,
             used: row.used,
+            health: row.health.into_iter().map(KnownHealth::from).collect(),
             order: row.order.map(|order| DiskOrder {
                 id: order.id,
                 wipe_foreign: order.wipe_foreign,
+                partitions: order.partitions,
                 by: order.by,
                 at: order.at,
             }),

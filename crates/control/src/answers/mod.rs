@@ -5,6 +5,7 @@ mod boots;
 mod discovery;
 mod disks;
 mod nodes;
+mod orders;
 mod restarts;
 mod rollouts;
 mod status;

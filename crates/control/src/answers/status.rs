@@ -1,6 +1,6 @@
 //! The rows of `rackstrap status`: one for each node.
 
-use crate::api::StatusRow;
+use crate::api::{BootOrderRow, StatusRow};
 use rackstrap_base::clock::Timestamp;
 use rackstrap_catalog::ImageVersion;
 use rackstrap_image::permissive_args;
@@ -29,7 +29,9 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
             .hardware()
             .and_then(|hardware| boot_order(hardware.uefi.as_ref()?));
         let stale = status.state.is_up() && boot.as_ref().is_some_and(|boot| is_stale(world, node, boot));
+        let ordered = boots.orders().get(&node.name).map(BootOrderRow::from);
         let remarks = [
+            ordered.as_ref().map(BootOrderRow::describe),
             permissive.then(|| "SELinux permissive".to_owned()),
             order,
             stale.then(|| STALE.to_owned()),
@@ -48,6 +50,7 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
             heard: status.heard,
             boot: boot.map(|boot| boot.plan.id.clone()).unwrap_or_default(),
             remark,
+            order: ordered,
             retries: status.retries.current,
         }
     });

@@ -67,7 +67,9 @@ fn machines_and_racks_that_are_filled() {
 fn the_json_of_disks_keeps_its_fields() {
     let disk = json!({
         "state": serde_json::to_value(rackstrap_wire::DiskState::default()).unwrap(),
-        "order": {"id": 7, "wipe_foreign": true, "by": "root", "at": 3},
+        "order": {"id": 7, "wipe_foreign": true, "partitions": ["tmp"], "by": "root", "at": 3},
+        "health": [{"device": "sda", "serial": "S", "faults": [{"kind": "io-errors", "detail": "d"}], "celsius": 41, "used_percent": 3,
+                    "hours": 9, "media_errors": 1, "since": {"io-errors": 5}}],
     });
     keeps(&disk, |disk: NodeDisk| api::NodeDiskRow::from(disk));
     keeps(&disk, |row: api::NodeDiskRow| NodeDisk::from(row));
@@ -138,7 +140,16 @@ fn is<T: Serialize + DeserializeOwned>(text: Value) {
 #[test]
 fn the_json_of_states_and_status_keeps_its_fields() {
     for state in [
-        "absent", "loading", "agent", "starting", "ready", "degraded", "stalled", "lost", "waiting",
+        "absent",
+        "loading",
+        "agent",
+        "starting",
+        "ready",
+        "degraded",
+        "stalled",
+        "lost",
+        "waiting",
+        "unmanaged",
     ] {
         is::<api::NodeState>(state.into());
     }
@@ -263,6 +274,7 @@ fn what_is_used_of_other_modules_is_what_the_list_says() {
         ("api", include_str!("../api.rs")),
         ("discovery", include_str!("../api/discovery.rs")),
         ("disks", include_str!("../api/disks.rs")),
+        ("orders", include_str!("../api/orders.rs")),
         ("firmware", include_str!("../api/firmware.rs")),
         ("leases", include_str!("../api/leases.rs")),
         ("nodes", include_str!("../api/nodes.rs")),

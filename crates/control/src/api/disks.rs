@@ -2,8 +2,9 @@
 
 use super::{DiskEffect, NodeRow};
 use rackstrap_base::clock::Timestamp;
-use rackstrap_wire::{DiskMarker, DiskState, SeenDisk, UsedSpace};
+use rackstrap_wire::{DiskHealth, DiskMarker, DiskState, FaultKind, SeenDisk, UsedSpace};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A node, and the record of its disk.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,6 +35,20 @@ pub struct NodeDiskRow {
     /// The order for the next boot, if an administrator gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<DiskOrderRow>,
+    /// The health of all disks of the node, as the running node last reported it; empty if it reported none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<DiskHealthRow>,
+}
+
+/// The health of one disk of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskHealthRow {
+    /// What the disk reports, and its faults.
+    #[serde(flatten)]
+    pub health: DiskHealth,
+    /// When each fault was reported first, by its kind; empty for a healthy disk.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub since: BTreeMap<FaultKind, Timestamp>,
 }
 
 /// The order to prepare a node's disk at its next boot.
@@ -44,6 +59,9 @@ pub struct DiskOrderRow {
     pub id: u64,
     /// Overwrite data that rackstrap did not write, too.
     pub wipe_foreign: bool,
+    /// Names of the only partitions to prepare; empty for the whole disk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<String>,
     /// The user who gave the order.
     pub by: String,
     /// When it was given.
@@ -57,6 +75,9 @@ pub struct WishDisks {
     pub nodes: Vec<String>,
     /// What to do with their disks.
     pub wish: DiskWish,
+    /// Names of the only partitions to prepare; empty for the whole disks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<String>,
 }
 
 /// An administrator's order about nodes' disks.

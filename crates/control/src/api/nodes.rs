@@ -1,6 +1,6 @@
 //! Requests and answers about the inventory.
 
-use super::{CheckRow, DiskEffect, StatusRow};
+use super::{CheckRow, DiskEffect, DiskHealthRow, StatusRow};
 use ipnet::Ipv4Net;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_model::inventory::Change;
@@ -106,6 +106,9 @@ pub struct NodeAnswer {
     /// The boot order of its UEFI firmware, and what the agent does to it; empty on a BIOS, and before its first boot.
     #[serde(default)]
     pub boot_order: String,
+    /// The health of its disks, as the running node last reported it; empty if it reported none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskHealthRow>,
     /// Its boots on the timeline, oldest first.
     pub boots: Vec<super::BootSummary>,
 }

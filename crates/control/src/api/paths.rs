@@ -50,6 +50,8 @@ pub const FIRMWARE: &str = "/v1/firmware";
 pub const DISKS: &str = "/v1/disks";
 /// `POST` [`super::WishDisks`]: [`super::Done`].
 pub const DISKS_WISH: &str = "/v1/disks/wish";
+/// `GET`: [`super::OrdersAnswer`]; `POST` [`super::GiveOrders`]: [`super::OrdersGiven`].
+pub const ORDERS: &str = "/v1/orders";
 /// `GET`: all [`super::TreeRow`]s.
 pub const TREES: &str = "/v1/overlays";
 /// `GET /v1/overlays/{node, hwaddr or address}?secrets=true`: [`super::Preview`].

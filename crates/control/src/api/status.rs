@@ -1,6 +1,6 @@
 //! Requests and answers about the states of nodes.
 
-use super::{DiskTrouble, FullPool, NodeState, RetryCounts, Watchable};
+use super::{BootOrderRow, DiskTrouble, FullPool, NodeState, RetryCounts, Watchable};
 use rackstrap_base::{clock::Timestamp, warnings::SiteWarning};
 use rackstrap_wire::ImageRef;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,9 @@ pub struct StatusRow {
     /// The difference from what its image asks for, in a few words (`SELinux permissive`); empty if there is none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remark: String,
+    /// The order for one boot that waits or is in use; none if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<BootOrderRow>,
     /// The retries of the boot that it is in, or that brought it up; empty if nothing failed.
     #[serde(default, skip_serializing_if = "RetryCounts::is_empty")]
     pub retries: RetryCounts,

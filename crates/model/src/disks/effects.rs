@@ -21,6 +21,9 @@ pub struct DiskEffect {
     /// Whether there is an order of `node reprep`. It is shown in each case, because it can be cancelled.
     #[serde(default)]
     pub ordered: bool,
+    /// Names of the only partitions whose file systems are made again, by an order; empty for the whole disk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<String>,
 }
 
 /// What happens to a disk.
@@ -68,6 +71,12 @@ impl std::fmt::Display for DiskEffect {
                  reprep {node} --cancel"
             ),
             EffectKind::Prepare => write!(f, "the next boot prepares the disk for layout {layout} and loses {now}"),
+            EffectKind::Ordered if !self.partitions.is_empty() => write!(
+                f,
+                "the next boot makes the file system of {} again, as ordered, and loses what is on it ({now}); to keep it: rackstrap node reprep \
+                 {node} --cancel",
+                self.partitions.join(", ")
+            ),
             EffectKind::Ordered => write!(
                 f,
                 "the next boot prepares the disk for layout {layout}, as ordered, and loses {now}; to keep it: rackstrap node reprep \
@@ -119,6 +128,7 @@ pub(super) fn disk_effect(site: &Site, node: &Node, disk: Option<&NodeDisk>) -> 
             layout,
             now,
             ordered: order.is_some(),
+            partitions: Vec::new(),
         })
     };
     let standing = |layout: String, now: String| order.and_then(|_| effect(EffectKind::Standing, layout, now));
@@ -154,10 +164,13 @@ pub(super) fn disk_effect(site: &Site, node: &Node, disk: Option<&NodeDisk>) -> 
             None => standing(name, "nothing is known to be lost".to_owned()),
         };
     };
-    if order.is_some() {
-        return effect(EffectKind::Ordered, name, now(disk));
+    let same = marker.layout == layout.name && marker.version == layout.version;
+    if let Some(order) = order.filter(|order| order.partitions.is_empty() || same) {
+        let effect = effect(EffectKind::Ordered, name, now(disk));
+        let partitions = order.partitions.clone();
+        return effect.map(|effect| DiskEffect { partitions, ..effect });
     }
-    if marker.layout != layout.name || marker.version != layout.version {
+    if !same {
         return effect(EffectKind::Prepare, name, now(disk));
     }
     match marker.digest.is_empty() || marker.digest == policy.digest {

@@ -52,6 +52,7 @@ fn order() -> DiskOrder {
     DiskOrder {
         id: 7,
         wipe_foreign: true,
+        partitions: Vec::new(),
         by: "root".to_owned(),
         at: Timestamp(1),
     }
@@ -201,6 +202,7 @@ fn an_order_is_shown_for_every_record_of_the_disk() {
     let ordered = |wipe_foreign, disk: NodeDisk| NodeDisk {
         order: Some(DiskOrder {
             wipe_foreign,
+            partitions: Vec::new(),
             ..order()
         }),
         ..disk

@@ -2,12 +2,15 @@
 
 mod confirmed;
 mod effects;
+mod health;
 
 pub use confirmed::{Confirmed, DiskRules, next_effect};
 pub use effects::{
     DiskEffect, DiskTrouble, EffectKind, changed_layouts, describe_effects, disk_effects, now as disk_now,
     size as disk_size,
 };
+
+pub use health::{KnownHealth, follow as follow_health, is_news as is_news_of_health};
 
 use crate::inventory::Changed;
 use effects::disk_effect;
@@ -33,6 +36,9 @@ pub struct NodeDisk {
     /// The order for the next boot, if an administrator gave one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<DiskOrder>,
+    /// The health of all disks of the node, as the running node last reported it; empty if it reported none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub health: Vec<KnownHealth>,
 }
 
 /// What `rackstrap node reprep` orders for a node's next boot.
@@ -44,6 +50,9 @@ pub struct DiskOrder {
     pub id: u64,
     /// Overwrite data that rackstrap did not write, too.
     pub wipe_foreign: bool,
+    /// Names of the partitions whose file systems are made again; empty for the whole disk.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<String>,
     /// The user who gave the order.
     pub by: String,
     /// When the order was given, for people.
@@ -89,6 +98,7 @@ impl DiskWish {
         Some(DiskOrder {
             id,
             wipe_foreign,
+            partitions: Vec::new(),
             by: by.to_owned(),
             at,
         })
@@ -182,6 +192,7 @@ impl Followed {
             if other {
                 row.forget_seen();
                 row.order = None;
+                row.health.clear();
             }
             followed.come.insert(after.name.clone(), row);
         }

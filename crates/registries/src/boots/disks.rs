@@ -6,11 +6,11 @@ use rackstrap_base::{
     sync::{read, write},
 };
 use rackstrap_model::{
-    disks::{DiskOrder, DiskWish, Followed, NodeDisk, Ordered},
+    disks::{DiskOrder, DiskWish, Followed, NodeDisk, Ordered, follow_health, is_news_of_health},
     inventory::Changed,
 };
 use rackstrap_store::{Batch, Keeper, Store, StoreError, Table};
-use rackstrap_wire::{DiskPlan, DiskProblem, DiskState, SeenDisk, UsedSpace, Wipe};
+use rackstrap_wire::{DiskHealth, DiskPlan, DiskProblem, DiskState, SeenDisk, UsedSpace, Wipe};
 use std::{
     collections::BTreeMap,
     sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -84,7 +84,8 @@ impl Disks {
         let Some(plan) = plan else { return ordered };
         plan.seen = row.seen;
         let order = row.order?;
-        plan.again = true;
+        plan.again = order.partitions.is_empty();
+        plan.remake = order.partitions;
         if order.wipe_foreign {
             plan.wipe = Wipe::Always;
             // The order is about the disk whose content was shown to the administrator, not about another disk that has its
@@ -113,6 +114,7 @@ impl Disks {
         }
         if let Some(plan) = &mut boot.plan.disk {
             (plan.again, plan.wipe, plan.seen) = (false, ordered.wipe, row.seen);
+            plan.remake.clear();
         }
     }
 
@@ -155,6 +157,22 @@ impl Disks {
         }
     }
 
+    /// Records the health of a running node's disks. The write is not waited for, and made only if more changed than temperatures and hours.
+    pub fn record_health(&self, node: &str, report: Vec<DiskHealth>, now: Timestamp) {
+        let mut rows = self.write();
+        let known = rows.get(node).map(|row| row.health.as_slice()).unwrap_or_default();
+        let health = follow_health(known, report, now);
+        let news = is_news_of_health(known, &health);
+        if health.is_empty() && !news {
+            return;
+        }
+        let row = rows.entry(node.to_owned()).or_default();
+        row.health = health;
+        if news {
+            self.store.queue(Batch::new().put(Table::Disks, node.as_bytes(), row));
+        }
+    }
+
     /// Carries out an administrator's order; on disk when it returns. Returns the orders that are cancelled or
     /// replaced, by node.
     ///
@@ -167,10 +185,29 @@ impl Disks {
         by: &str,
         at: Timestamp,
     ) -> Result<Vec<(String, DiskOrder)>, StoreError> {
-        let orders: Vec<_> = nodes
-            .iter()
-            .map(|node| (node, wish.order(rand::random(), by, at)))
-            .collect();
+        self.wish_of(nodes, wish, &[], by, at)
+    }
+
+    /// The same for some partitions of the disks only, by their names; for the whole disks if `partitions` is empty.
+    ///
+    /// # Errors
+    /// Those of [`Disks::wish`].
+    pub fn wish_of(
+        &self,
+        nodes: &[String],
+        wish: DiskWish,
+        partitions: &[String],
+        by: &str,
+        at: Timestamp,
+    ) -> Result<Vec<(String, DiskOrder)>, StoreError> {
+        let order = || {
+            let order = wish.order(rand::random(), by, at)?;
+            Some(DiskOrder {
+                partitions: partitions.to_vec(),
+                ..order
+            })
+        };
+        let orders: Vec<_> = nodes.iter().map(|node| (node, order())).collect();
         let draft = |(): &()| {
             let rows = self.read();
             let wished = orders.iter().map(|(node, order)| {

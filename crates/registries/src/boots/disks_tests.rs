@@ -165,6 +165,32 @@ async fn an_order_is_for_one_boot() {
 }
 
 #[tokio::test]
+async fn an_order_for_a_partition_keeps_the_disk_and_is_for_one_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    let boots = Boots::load(store(dir.path())).unwrap();
+    boot(&boots, 1, &kept("A", "01")).await;
+    let (node, tmp) = (["r01n01".to_owned()], ["tmp".to_owned()]);
+    let wish = DiskWish::Prepare { wipe_foreign: false };
+    boots.disks().wish_of(&node, wish, &tmp, "root", Timestamp(2)).unwrap();
+    let ordered = told(&boot(&boots, 3, &kept("A", "01")).await);
+    assert_eq!(
+        (ordered.again, ordered.remake.as_slice(), ordered.wipe),
+        (false, &tmp[..], Wipe::Ours)
+    );
+    let next = told(&boot(&boots, 4, &kept("A", "01")).await);
+    assert_eq!((next.again, next.remake), (false, Vec::new()), "it is done");
+    // It is taken back after a boot was pinned and before its plan was sent.
+    boots.disks().wish_of(&node, wish, &tmp, "root", Timestamp(5)).unwrap();
+    let pinned = boots.open(Timestamp(6), |_| plan("r01n01")).await.unwrap();
+    boots
+        .disks()
+        .wish(&node, DiskWish::Cancel, "root", Timestamp(7))
+        .unwrap();
+    let sent = boots.send_plan(&pinned.plan.id).unwrap();
+    assert_eq!(sent.plan.disk.unwrap().remake, [""; 0]);
+}
+
+#[tokio::test]
 async fn an_order_is_carried_out_once_for_any_clock() {
     let dir = tempfile::tempdir().unwrap();
     let boots = Boots::load(store(dir.path())).unwrap();

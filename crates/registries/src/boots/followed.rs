@@ -10,6 +10,7 @@ impl Boots {
     /// Forgets boots and disks whose node `is_node` does not know. An older release that was stopped may have left some.
     pub(crate) fn retain_nodes(&self, is_node: impl Fn(&str) -> bool) {
         self.disks.retain(&is_node);
+        self.orders.retain(&is_node);
         let known: Vec<String> = self.read().by_node.keys().cloned().collect();
         self.give_up(known.iter().map(String::as_str).filter(|node| !is_node(node)), &[]);
     }
@@ -28,13 +29,16 @@ impl Boots {
         };
         let put = |batch: Batch, boot: &Boot| batch.put(Table::Boots, boot.plan.id.as_bytes(), boot);
         let boots = moved.iter().fold(boots, put);
-        boots.and(self.disks.followed_rows(changed))
+        boots
+            .and(self.disks.followed_rows(changed))
+            .and(self.orders.followed_rows(changed))
     }
 
     /// Makes the same change in memory, after it is on disk.
     pub(crate) fn publish_followed(&self, changed: &[Changed]) {
         self.give_up(given_up(changed), &self.moved(changed));
         self.disks.publish_followed(changed);
+        self.orders.publish_followed(changed);
     }
 
     /// The boots of renamed nodes whose files were sent, with their new names. The system runs in one of them, and its reports and

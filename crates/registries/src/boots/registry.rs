@@ -10,12 +10,14 @@ use super::{
     beats::{Heartbeats, LONGEST_DOUBT, two_heartbeats},
     disks::Disks,
     kept::State,
+    orders::Orders,
 };
 use rackstrap_base::{
     clock::{Timestamp, monotonic},
     sync::{read, write},
     text,
 };
+use rackstrap_model::orders::Once;
 use rackstrap_store::{Batch, Store, StoreError, Table};
 use rackstrap_wire::{CheckResult, DiskState, Hardware, OverlayRequest, Plan};
 use std::{
@@ -38,11 +40,12 @@ pub struct Boots {
     pub(super) store: Store,
     state: Arc<RwLock<State>>,
     pub(super) disks: Disks,
+    pub(super) orders: Orders,
     pub(super) heartbeats: Arc<Heartbeats>,
 }
 
 /// The origin of a boot.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Origin {
     /// UUID of the mainboard, as its firmware reported it.
     pub uuid: Option<Uuid>,
@@ -52,6 +55,8 @@ pub struct Origin {
     pub doubted: bool,
     /// See [`Boot::settings`].
     pub settings: Option<u64>,
+    /// See [`Boot::once`].
+    pub once: Option<Once>,
 }
 
 /// Why a boot cannot be pinned or recorded.
@@ -125,6 +130,7 @@ impl Boots {
         }
         boots.sort_by_key(|boot| (boot.opened, boot.sequence));
         let disks = Disks::load(store.clone(), boots.iter())?;
+        let orders = Orders::load(store.clone())?;
         let mut state = State::default();
         for boot in boots {
             state.sequence = state.sequence.max(boot.sequence);
@@ -139,6 +145,7 @@ impl Boots {
             store,
             state: Arc::new(RwLock::new(state)),
             disks,
+            orders,
             heartbeats: Arc::new(heartbeats),
         })
     }
@@ -146,6 +153,11 @@ impl Boots {
     /// The registry of nodes' disks.
     pub fn disks(&self) -> &Disks {
         &self.disks
+    }
+
+    /// The registry of orders for one boot.
+    pub fn orders(&self) -> &Orders {
+        &self.orders
     }
 
     /// Pins a boot: makes an id and a token, calls `plan` with the id, and keeps the result. It is on disk when this returns,
@@ -165,7 +177,12 @@ impl Boots {
         let id = new_id();
         let mut plan = plan(&id);
         plan.id.clone_from(&id);
-        let ordered = self.disks.fill(&plan.node, plan.disk.as_mut());
+        // A shell in RAM leaves the disk alone, and an order about the disk to the boot after it.
+        let touches_disk = origin.once.as_ref().is_none_or(|once| !once.what.is_shell());
+        let ordered = match touches_disk {
+            true => self.disks.fill(&plan.node, plan.disk.as_mut()),
+            false => None,
+        };
         let boot = {
             let mut state = self.write();
             state.sequence += 1;
@@ -174,6 +191,7 @@ impl Boots {
                 token: hex::encode(rand::random::<[u8; 16]>()),
                 uuid: origin.uuid,
                 ordered,
+                once: origin.once,
                 privileged: origin.privileged,
                 doubted: origin.doubted,
                 opened: now,
@@ -419,10 +437,13 @@ impl Boots {
             slot.clone()
         };
         let mut batch = Batch::new().put(Table::Boots, boot.plan.id.as_bytes(), &*boot);
-        let row = boot.disk.as_ref().map(|state| self.disks.record(&boot, state));
+        // A shell in RAM did not look at the disk.
+        let state = boot.disk.as_ref().filter(|_| boot.shell().is_none());
+        let row = state.map(|state| self.disks.record(&boot, state));
         if let Some(row) = &row {
             batch = batch.put(Table::Disks, boot.plan.node.as_bytes(), row);
         }
+        batch = self.orders.end_with(&boot, batch);
         self.commit(&boot, batch).await.inspect_err(|_| {
             // Nothing was sent: the agent may try again when the store is writable.
             if let Some(slot) = self.write().by_id.get_mut(id) {
@@ -433,6 +454,7 @@ impl Boots {
         if let Some(row) = &row {
             self.disks.settle(&boot.plan.node, row);
         }
+        self.orders.ended(&boot);
         self.heartbeats.hear(&boot.plan.node, monotonic());
         Ok(boot)
     }

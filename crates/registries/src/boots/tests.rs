@@ -339,6 +339,7 @@ const BY_RELAY: Origin = Origin {
     privileged: true,
     doubted: true,
     settings: None,
+    once: None,
 };
 
 #[tokio::test]

@@ -9,9 +9,13 @@ use rackstrap_model::{
     decide::World,
     inventory::{Node, Settings},
 };
-use rackstrap_wire::Hardware;
+use rackstrap_wire::{FaultKind, Hardware};
 use serde_json::Value;
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 /// The longest value of an environment variable. `execve` accepts 128 KiB including the name (`MAX_ARG_STRLEN`).
 const LONGEST: usize = 120 << 10;
@@ -28,6 +32,8 @@ struct One {
     mounts: Vec<(String, u64)>,
     /// `Lost` or `Stalled`; none if the node is neither.
     overdue: Option<NodeState>,
+    /// The kinds of faults of its disks; empty without any.
+    faults: BTreeSet<(String, FaultKind)>,
 }
 
 /// Names of nodes that differ.
@@ -58,6 +64,7 @@ impl Known {
                     .filter_map(|mount| Some((mount.mount.clone()?, mount.size)))
                     .collect(),
                 overdue: Some(status.state).filter(|state| state.is_overdue()),
+                faults: faults(boots, &node.name),
             };
             (node.name.clone(), one)
         });
@@ -70,9 +77,12 @@ impl Known {
             let nodes = self.0.iter().filter(|(_, one)| one.overdue == Some(state));
             hostlist(&nodes.map(|(name, _)| name.as_str()).collect())
         };
+        let with_faults = self.0.iter().filter(|(_, one)| !one.faults.is_empty());
+        let with_faults: NodeSet = with_faults.map(|(name, _)| name.as_str()).collect();
         vec![
             ("RACKSTRAP_STALLED", all(NodeState::Stalled)),
             ("RACKSTRAP_LOST", all(NodeState::Lost)),
+            ("RACKSTRAP_DISK_FAULTS", hostlist(&with_faults)),
         ]
     }
 
@@ -106,6 +116,17 @@ impl Differences {
             ("RACKSTRAP_DELETED", hostlist(&self.deleted)),
         ]
     }
+}
+
+/// The faults of a node's disks: each disk with the kinds of its faults.
+fn faults(boots: &Boots, node: &str) -> BTreeSet<(String, FaultKind)> {
+    let health = boots.disks().get(node).map(|disk| disk.health).unwrap_or_default();
+    let all = health.into_iter().flat_map(|known| {
+        let device = known.health.device;
+        let kinds = known.health.faults.into_iter();
+        kinds.map(move |fault| (device.clone(), fault.kind))
+    });
+    all.collect()
 }
 
 /// `RACKSTRAP_VARS`: the variables of each node as JSON, without secret ones; `{}` if that would be too long.

@@ -6,6 +6,7 @@ use crate::{
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_model::{decide::World, inventory::Change};
+use rackstrap_wire::{DiskFault, DiskHealth, FaultKind};
 use std::{path::Path, sync::Arc, time::Instant};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -93,7 +94,7 @@ async fn on_change_runs_at_the_start_and_once_for_several_changes() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let script = format!(
-        "echo \"+$RACKSTRAP_ADDED ~$RACKSTRAP_CHANGED -$RACKSTRAP_DELETED stalled:$RACKSTRAP_STALLED lost:$RACKSTRAP_LOST\" >> {}",
+        "echo \"+$RACKSTRAP_ADDED ~$RACKSTRAP_CHANGED -$RACKSTRAP_DELETED stalled:$RACKSTRAP_STALLED lost:$RACKSTRAP_LOST${{RACKSTRAP_DISK_FAULTS:+ faults:$RACKSTRAP_DISK_FAULTS}}\" >> {}",
         log.display()
     );
     let site = cluster(&format!("[hooks]\non-change = [\"/bin/sh\", \"-c\", {script:?}]\n"));
@@ -107,7 +108,7 @@ async fn on_change_runs_at_the_start_and_once_for_several_changes() {
     let reloaded: Arc<Notify> = Arc::default();
     let watched = Watched {
         world: world.clone(),
-        boots,
+        boots: boots.clone(),
         recorder: recorder.clone(),
         store,
         reloaded: reloaded.clone(),
@@ -149,6 +150,25 @@ async fn on_change_runs_at_the_start_and_once_for_several_changes() {
     assert_eq!(lines(&log, 6).await[5], "+ ~r01n01 - stalled: lost:r01n03");
     say("r01n03", 2_011, EventKind::Heartbeat);
     assert_eq!(lines(&log, 7).await[6], "+ ~r01n03 - stalled: lost:");
+    // A disk gets a fault, and loses it. A temperature is no news.
+    let report = |faulty: bool, celsius| {
+        let fault = DiskFault {
+            kind: FaultKind::Failing,
+            detail: String::new(),
+        };
+        let disk = DiskHealth {
+            device: "sda".to_owned(),
+            faults: if faulty { vec![fault] } else { Vec::new() },
+            celsius: Some(celsius),
+            ..DiskHealth::default()
+        };
+        boots.disks().record_health("r01n01", vec![disk], Timestamp(5));
+    };
+    report(true, 40);
+    assert_eq!(lines(&log, 8).await[7], "+ ~r01n01 - stalled: lost: faults:r01n01");
+    report(true, 41);
+    report(false, 42);
+    assert_eq!(lines(&log, 9).await[8], "+ ~r01n01 - stalled: lost:");
     // An event of a node that is neither lost nor stalled does not run the program.
     say("r01n01", 2_020, EventKind::Ready);
     // The site file names another program.
@@ -160,13 +180,13 @@ async fn on_change_runs_at_the_start_and_once_for_several_changes() {
     });
     reloaded.notify_one();
     assert_eq!(
-        lines(&log, 8).await[7],
+        lines(&log, 10).await[9],
         "+ ~ - stalled: lost:",
         "which knows nothing yet"
     );
     cancel.cancel();
     task.await.unwrap().unwrap();
-    assert_eq!(lines(&log, 8).await.len(), 8, "nothing was told twice");
+    assert_eq!(lines(&log, 10).await.len(), 10, "nothing was told twice");
 }
 
 #[test]

@@ -447,7 +447,7 @@ impl Shared {
             // The newest boot first: boots before the known one are recorded already.
             for boot in boots
                 .iter()
-                .filter(|boot| boot.is_believed())
+                .filter(|boot| boot.is_believed() && boot.is_usual())
                 .take_while(|boot| boot.plan.id != *known || boot.ready.is_some())
             {
                 let what = match (boot.ready.is_some(), boot.redeemed) {
@@ -472,7 +472,7 @@ fn load(world: &SharedWorld, store: &Store, boots: &Boots) -> Result<Ledger, Sto
     for node in world.load().inventory.iter() {
         let boots = boots.of_node(&node.name);
         if let (Some(boot), false) = (
-            boots.iter().find(|boot| boot.healthy()),
+            boots.iter().find(|boot| boot.healthy() && boot.is_usual()),
             ledger.last_known_good.contains_key(&node.name),
         ) {
             ledger.last_known_good.insert(node.name.clone(), boot.image().clone());

@@ -185,6 +185,7 @@ impl NodeState {
             NodeState::Starting => "starting",
             NodeState::Ready => "ready",
             NodeState::Degraded => "degraded",
+            NodeState::Unmanaged => "unmanaged",
             NodeState::Stalled => "stalled",
             NodeState::Lost => "lost",
             NodeState::Waiting => "waiting",
@@ -215,6 +216,8 @@ pub enum NodeState {
     Ready,
     /// The system is up with less than was asked for.
     Degraded,
+    /// Its loader started something that reports nothing: the system on its own disk, or a test of its memory.
+    Unmanaged,
     /// The node began to boot, and its next step is overdue.
     Stalled,
     /// The system was up, and its heartbeats stopped.
@@ -225,12 +228,13 @@ pub enum NodeState {
 
 impl NodeState {
     /// All states of nodes, the best first. The only other state is that of an unknown machine.
-    pub const OF_NODES: [NodeState; 8] = [
+    pub const OF_NODES: [NodeState; 9] = [
         NodeState::Ready,
         NodeState::Degraded,
         NodeState::Starting,
         NodeState::Agent,
         NodeState::Loading,
+        NodeState::Unmanaged,
         NodeState::Stalled,
         NodeState::Lost,
         NodeState::Absent,

@@ -53,6 +53,8 @@ pub(super) enum Effect {
     Agent,
     /// The agent hands over when this phase has ended; until then the agent is at work.
     HandsOver,
+    /// The loader starts something that reports nothing: the node leaves this server's hands.
+    Leaves,
     /// The system is up.
     Up,
     /// The system of this boot is up, although a later boot was begun in the node's name.
@@ -249,6 +251,10 @@ event_kinds! {
         part: Part::Loader,
         stage: None
     }
+    /// A loader starts something that reports nothing: the system on the node's own disk, or a test of its memory.
+    Unmanaged = "unmanaged" {
+        source: Some(Source::Requests), effect: Effect::Leaves, part: Part::Loader, stage: None
+    }
     /// A machine asks firmware's way again after it had kernel and initramfs, and its agent was never heard of.
     NoAgent = "no-agent" {
         source: Some(Source::Requests), effect: Effect::Said, part: Part::Within, stage: None
@@ -346,6 +352,10 @@ event_kinds! {
     }
     /// A requested restart progressed or failed.
     Restart = "restart" {
+        source: None, effect: Effect::Said, part: Part::Outside, stage: None
+    }
+    /// An order for one boot was given, used, taken back, or cannot be carried out.
+    Order = "order" {
         source: None, effect: Effect::Said, part: Part::Outside, stage: None
     }
     /// An administrator gave an order about the node's disk.

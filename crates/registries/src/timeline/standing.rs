@@ -165,6 +165,7 @@ impl Standing {
             | Effect::Loads
             | Effect::Agent
             | Effect::HandsOver
+            | Effect::Leaves
             | Effect::Up
             | Effect::StillUp
             | Effect::Alive
@@ -232,7 +233,9 @@ impl Standing {
                 }
                 Some(Event::new(now, EventKind::Stalled, Level::Error, detail).took(silent))
             }
-            NodeState::Absent | NodeState::Stalled | NodeState::Lost | NodeState::Waiting => None,
+            NodeState::Absent | NodeState::Unmanaged | NodeState::Stalled | NodeState::Lost | NodeState::Waiting => {
+                None
+            }
         }
     }
 
@@ -243,7 +246,8 @@ impl Standing {
         match state {
             NodeState::Absent | NodeState::Lost => self.loaded.is_empty(),
             NodeState::Loading => self.loaded.is_empty() && stage.is_none_or(|stage| stage < BootStage::Kernel),
-            NodeState::Stalled
+            NodeState::Unmanaged
+            | NodeState::Stalled
             | NodeState::Waiting
             | NodeState::Agent
             | NodeState::Starting
@@ -343,6 +347,14 @@ impl Standing {
                 if !self.past(NodeState::Agent) {
                     self.go(NodeState::Agent, at);
                 }
+            }
+            Effect::Leaves => {
+                self.progress = None;
+                self.loaded.clear();
+                self.last_error.clear();
+                self.blamed = None;
+                self.go(NodeState::Unmanaged, at);
+                return;
             }
             // Both report what is missing now; the next heartbeat may report that it is there again.
             Effect::Up | Effect::StillUp => {
@@ -507,7 +519,7 @@ impl Standing {
 /// The position of a state in a boot; 0 if the boot has not begun or its progress is unknown.
 fn rank(state: NodeState) -> u8 {
     match state {
-        NodeState::Absent | NodeState::Waiting | NodeState::Lost | NodeState::Stalled => 0,
+        NodeState::Absent | NodeState::Unmanaged | NodeState::Waiting | NodeState::Lost | NodeState::Stalled => 0,
         NodeState::Loading => 1,
         NodeState::Agent => 2,
         NodeState::Starting => 3,
