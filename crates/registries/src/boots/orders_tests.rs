@@ -43,6 +43,7 @@ async fn boot(boots: &Boots, taken: &Taken) {
     };
     let boot = boots.open_on(NOW, origin, testing::plan(NODE).pinned()).await.unwrap();
     let request = OverlayRequest {
+        networks: false,
         token: boot.token.clone(),
         disk: DiskState::default(),
         hardware: Hardware::default(),
