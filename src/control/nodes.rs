@@ -20,10 +20,10 @@ use rackstrap_control::answers::{checks_of, describe_boot_order, is_stale, statu
 use rackstrap_loaders::Loaders;
 use rackstrap_model::{
     decide::{Decision, Requester, World, decide, loaders_of},
-    inventory::{Change, Changed, Node, differences},
+    inventory::{Change, Changed, Node, Patch, differences},
 };
 use rackstrap_registries::timeline::{NodeState, NodeStatus, Subject, dropped_order, summarise};
-use rackstrap_site::Site;
+use rackstrap_site::{IPADDR, Site};
 use std::{cmp::Reverse, collections::BTreeMap};
 
 pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::NodeRow>> {
@@ -288,6 +288,7 @@ pub(super) fn refuse_if_running(context: &Shared, changes: &[Change]) -> Result<
         let (name, what) = match change {
             Change::Rename { from, .. } => (from, "rename"),
             Change::Delete { name } => (name, "delete"),
+            Change::Set { name, patch } if readdresses(&world, name, patch) => (name, "change"),
             Change::Add(_) | Change::Set { .. } => continue,
         };
         if world.inventory.get(name).is_none() {
@@ -304,6 +305,20 @@ pub(super) fn refuse_if_running(context: &Shared, changes: &[Change]) -> Result<
     match running.is_empty() {
         true => Ok(()),
         false => Err(Refusal(StatusCode::CONFLICT, running.join("\n"))),
+    }
+}
+
+/// Whether the node gets another address.
+fn readdresses(world: &World, name: &str, patch: &Patch) -> bool {
+    let Some(node) = world.inventory.get(name) else {
+        return false;
+    };
+    let of_name = || world.site.cluster.naming.name_to_address(name).ok();
+    match patch.settings.get(IPADDR) {
+        Some(value) => value.as_str().and_then(|text| text.parse().ok()) != Some(node.ipaddr),
+        None => {
+            patch.drop_settings.contains(IPADDR) && node.settings.ipaddr().is_some() && of_name() != Some(node.ipaddr)
+        }
     }
 }
 

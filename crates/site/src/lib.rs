@@ -31,7 +31,9 @@ pub mod vars;
 pub use diagnostic::{ConfigError, Diagnostic, Warning};
 pub use diagnostic::{excerpt, harmless, one_line};
 pub use mount::expanded as expanded_mount;
-pub use own::{HIDDEN, NodeSettings, SettingProblem, meant as meant_setting, split as split_key, variable};
+pub use own::{
+    HIDDEN, IPADDR, NodeSettings, SettingProblem, meant as meant_setting, own_keys, split as split_key, variable,
+};
 pub use profile::{Descriptor, Form, NETWORK_FIRST, SETTINGS};
 pub use server::SYSTEM_LOADER_DIRS;
 pub use site::{

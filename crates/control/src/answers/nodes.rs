@@ -73,7 +73,7 @@ impl From<Setting> for SettingRow {
             value: setting.value,
             profile: match &setting.from {
                 Origin::Profile(profile) => profile.clone(),
-                Origin::Node | Origin::Cluster => String::new(),
+                Origin::Node | Origin::Cluster | Origin::Name => String::new(),
             },
             from: setting.from.to_string(),
             added: setting.added,
