@@ -305,6 +305,19 @@ fn a_site_of_warewulf_moves_in_with_profiles_variables_networks_and_bmc() {
     );
     assert!(daemon.says("hosts login").contains("10.5.0.4\tlogin"));
     assert!(done(&daemon, &import).ends_with("0 added, 0 changed, 3 unchanged\n"));
+
+    // Everything goes to another server of the same site, and is the same there.
+    let all = daemon.says("export all --json");
+    let other = moved();
+    let copy = other.config().with_file_name("all.json");
+    std::fs::write(&copy, &all).unwrap();
+    let import = format!("node import {}", copy.display());
+    assert!(other.says(&import).ends_with("3 added, 0 changed, 0 unchanged\n"));
+    assert_eq!(other.says("node export"), daemon.says("node export"));
+    assert_eq!(other.says("export all"), all);
+    assert!(other.says(&import).ends_with("0 added, 0 changed, 3 unchanged\n"));
+    let refused = daemon.complains("export hosts --json");
+    assert!(refused.contains("hosts is not JSON"), "{refused}");
 }
 
 #[test]

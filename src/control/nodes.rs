@@ -20,10 +20,11 @@ use rackstrap_control::answers::{checks_of, describe_boot_order, is_stale, statu
 use rackstrap_loaders::Loaders;
 use rackstrap_model::{
     decide::{Decision, Requester, World, decide, loaders_of},
-    inventory::{Change, Changed, Node, Patch, differences},
+    inventory::{Change, Changed, Node, Patch, Settings, differences, rack_of},
 };
 use rackstrap_registries::timeline::{NodeState, NodeStatus, Subject, dropped_order, summarise};
 use rackstrap_site::{IPADDR, Site};
+use rackstrap_store::StoreError;
 use std::{cmp::Reverse, collections::BTreeMap};
 
 pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::NodeRow>> {
@@ -145,28 +146,60 @@ fn files(site: &Site, loaders: &Loaders, profiles: &[String]) -> Vec<api::Export
 pub(super) struct ExportOf {
     /// The directory of jobs' temporary files.
     tmp: String,
+    /// Whether host keys are read.
+    #[serde(default)]
+    keys: bool,
 }
 
-pub(super) async fn export(State(context): State<Shared>, Query(asked): Query<ExportOf>) -> Json<Vec<api::ExportRow>> {
-    let world = context.world.load_full();
-    let now = Timestamp::now();
-    let domain = Some(world.site.cluster.domain.clone()).filter(|domain| !domain.is_empty());
-    let nodes = world.inventory.iter().map(|node| {
-        let status = NodeStatus::of(&world, &context.recorder, &context.boots, &node.name, now);
-        let mounts = status.disk().map(|disk| &disk.mounts);
-        let tmp = mounts.and_then(|mounts| mounts.iter().find(|m| m.mount.as_ref() == Some(&asked.tmp)));
-        api::ExportRow {
-            name: node.name.clone(),
-            ipaddr: node.ipaddr,
-            hwaddrs: node.hwaddrs.clone(),
-            domain: domain.clone(),
-            profiles: node.profiles.clone(),
-            groups: node.groups.iter().cloned().collect(),
-            hardware: status.hardware().cloned(),
-            scratch: tmp.map(|mount| mount.size).filter(|size| *size > 0),
-        }
+pub(super) async fn export(
+    State(context): State<Shared>,
+    Query(asked): Query<ExportOf>,
+) -> Result<Json<Vec<api::ExportRow>>, Refusal> {
+    // Host keys are in the store.
+    let rows = blocking(move || {
+        let world = context.world.load_full();
+        let now = Timestamp::now();
+        let nodes = world.inventory.iter();
+        nodes
+            .map(|node| export_row(&context, &world, node, &asked, now))
+            .collect::<Result<_, _>>()
     });
-    Json(nodes.collect())
+    Ok(Json(rows.await?.map_err(broken)?))
+}
+
+fn export_row(
+    context: &Shared,
+    world: &World,
+    node: &Node,
+    asked: &ExportOf,
+    now: Timestamp,
+) -> Result<api::ExportRow, StoreError> {
+    let cluster = &world.site.cluster;
+    let status = NodeStatus::of(world, &context.recorder, &context.boots, &node.name, now);
+    let mounts = status.disk().map(|disk| &disk.mounts);
+    let tmp = mounts.and_then(|mounts| mounts.iter().find(|m| m.mount.as_ref() == Some(&asked.tmp)));
+    let settings = Settings::of_node(&world.site, node, |_| ());
+    let vars = settings.plain_vars().into_iter();
+    Ok(api::ExportRow {
+        name: node.name.clone(),
+        ipaddr: node.ipaddr,
+        hwaddrs: node.hwaddrs.clone(),
+        domain: Some(cluster.domain.clone()).filter(|domain| !domain.is_empty()),
+        profiles: node.profiles.clone(),
+        groups: node.groups.iter().cloned().collect(),
+        hardware: status.hardware().cloned(),
+        scratch: tmp.map(|mount| mount.size).filter(|size| *size > 0),
+        rack: rack_of(&cluster.naming, node).unwrap_or_default().to_owned(),
+        state: Some(status.state),
+        attributes: node.attributes.clone(),
+        settings: node.hide_secrets().settings.written().clone(),
+        vars: vars.map(|(name, value)| (name.to_owned(), value.clone())).collect(),
+        host_keys: match asked.keys {
+            true => context.overlays.public_host_keys(&node.name)?,
+            false => Vec::new(),
+        },
+        image: status.version,
+    })
 }
 
 pub(super) async fn show(

@@ -130,6 +130,13 @@ impl From<ExportRow> for ExportNode {
             groups: row.groups,
             hardware: row.hardware,
             scratch: row.scratch,
+            rack: row.rack,
+            state: row.state.map(|state| state.to_string()).unwrap_or_default(),
+            image: row.image.map(|image| image.to_string()),
+            attributes: row.attributes,
+            settings: row.settings,
+            vars: row.vars,
+            host_keys: row.host_keys,
         }
     }
 }

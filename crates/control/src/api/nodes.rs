@@ -1,10 +1,10 @@
 //! Requests and answers about the inventory.
 
-use super::{CheckRow, DiskEffect, StatusRow};
+use super::{CheckRow, DiskEffect, NodeState, StatusRow};
 use ipnet::Ipv4Net;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_model::inventory::Change;
-use rackstrap_wire::{Hardware, HwAddr};
+use rackstrap_wire::{Hardware, HwAddr, ImageRef};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
@@ -182,4 +182,25 @@ pub struct ExportRow {
     pub hardware: Option<Hardware>,
     /// Size in bytes of the local partition for jobs' temporary files; none without one, or if its size is unknown.
     pub scratch: Option<u64>,
+    /// The rack that its name says; empty if it says none.
+    #[serde(default)]
+    pub rack: String,
+    /// Its state; none from a daemon that does not report it.
+    #[serde(default)]
+    pub state: Option<NodeState>,
+    /// Image version of its boot; none if it never booted.
+    #[serde(default)]
+    pub image: Option<ImageRef>,
+    /// Attributes that administrators set, by name.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+    /// Its own settings, by key, without the values of secret variables.
+    #[serde(default)]
+    pub settings: BTreeMap<String, Value>,
+    /// The variables of the node and its profiles that are not secret, by name.
+    #[serde(default)]
+    pub vars: BTreeMap<String, Value>,
+    /// Public host keys of its sshd; empty before its first boot.
+    #[serde(default)]
+    pub host_keys: Vec<String>,
 }
