@@ -6,7 +6,10 @@ use super::{
     refusal::{Refusal, Shared, blocking, broken},
     signed::Signed,
 };
-use crate::http::{base_url, script::script_url_of_any};
+use crate::{
+    http::{base_url, script::script_url_of_any},
+    preflight,
+};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -274,6 +277,7 @@ pub(super) async fn change(
         let mut answer = api::ChangesAnswer {
             effects: disks::effects_of(&context, &changed),
             dropped: dropped_orders(&context, &changed),
+            warnings: long_lines(&context.world.load(), &changed),
             changed: changes_of(&changed),
         };
         if !asked.dry_run {
@@ -290,6 +294,13 @@ pub(super) async fn change(
 
 fn changes_of(changed: &[Changed]) -> Vec<api::NodeChange> {
     changed.iter().map(api::NodeChange::from).collect()
+}
+
+/// Kernel command lines of the changed nodes that a loader would not pass on.
+fn long_lines(world: &World, changed: &[Changed]) -> Vec<String> {
+    let nodes = changed.iter().filter_map(|changed| changed.after.as_ref());
+    let found = preflight::lines_of_nodes(&world.site, &world.images, nodes).into_iter();
+    found.map(|finding| finding.message).collect()
 }
 
 /// Orders about disks that are dropped together with the machines that they concerned.

@@ -1,6 +1,6 @@
 //! Settings that nodes of the inventory have, and that the site file no longer has or that no image is for.
 
-use super::{Finding, finding, images, vars};
+use super::{Finding, finding, images, lines, vars};
 use rackstrap_catalog::Catalog;
 use rackstrap_hostlist::NodeSet;
 use rackstrap_model::inventory::{Node, address_problem};
@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 /// that do not exist.
 pub fn of_nodes<'a>(site: &Site, catalog: &Catalog, nodes: impl Iterator<Item = &'a Node> + Clone) -> Vec<Finding> {
     let mut found = of_each(site, catalog, nodes.clone());
+    found.extend(lines::of_nodes(site, catalog, nodes.clone()));
     found.extend(vars::of_nodes(site, nodes));
     found
 }

@@ -180,6 +180,7 @@ pub fn send(client: &Client, changes: Vec<Change>, dry_run: bool, running: bool)
     for line in answer
         .dropped
         .into_iter()
+        .chain(answer.warnings)
         .chain(describe_effects(&answer.effects, LISTED))
     {
         eprintln!("warning: {line}");

@@ -131,6 +131,9 @@ pub struct ChangesAnswer {
     /// Orders about disks that are dropped together with the machines that they concerned, one line for each.
     #[serde(default)]
     pub dropped: Vec<String>,
+    /// What keeps the changed nodes from booting, one line for each problem.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// Nodes of a network that boot the same, in an export to other DHCP servers.
