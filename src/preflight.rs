@@ -7,10 +7,12 @@ mod disks;
 mod files;
 mod freebsd;
 mod images;
+mod lines;
 mod loaders;
 mod nodes;
 mod vars;
 
+pub use lines::of_nodes as lines_of_nodes;
 pub use nodes::of_nodes;
 
 use rackstrap_base::{link, warnings::SiteWarnings};

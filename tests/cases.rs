@@ -4,9 +4,7 @@
 use crate::daemon::Daemon;
 use std::{
     collections::BTreeSet,
-    io::Write,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 fn directory() -> PathBuf {
@@ -167,8 +165,10 @@ fn addresses_that_do_not_follow_from_names_are_refused_and_can_be_left_out() {
     assert_eq!(
         said[0],
         format!(
-            "rackstrap: {}{}{file}:3:29: 'console-node1' is not a node name here: names follow node{{n}}, such as node1\n\
+            "rackstrap: {}{}{file}:3:29: 'console-node1' is not a node name here: names follow node{{n}}, such as node1; a node that no \
+             pattern names needs an address of its own: ipaddr=ADDRESS\n\
              {file}: 3 problems; nothing was imported\n\
+             help: `--keep-addresses` gives these nodes the addresses of the file as their own setting ipaddr\n\
              help: `--new-addresses` gives each node the address of its name\n\
              help: `--only NODES` imports some nodes of the file and ignores errors in its other lines\n",
             refused(1),
@@ -200,39 +200,154 @@ fn addresses_that_do_not_follow_from_names_are_refused_and_can_be_left_out() {
     assert!(!said[0].contains("--new-addresses"), "{said:?}");
 }
 
+/// What a command prints that succeeds, whatever it lists as left out.
+fn done(daemon: &Daemon, words: &str) -> String {
+    let (code, out, said) = run(daemon, words);
+    assert_eq!(code, Some(0), "{words}: {said:?}");
+    out
+}
+
 #[test]
-fn other_programs_inventories_are_refused_by_name_with_a_way_that_works() {
-    for (name, program) in [
-        ("27-kea-dhcp4.conf", "Kea's DHCP server"),
-        ("27-nodes.conf", "Warewulf's nodes.conf"),
-        ("27-xcat-mac.csv", "xCAT's table mac"),
+fn inventories_of_other_programs_are_recognised_and_imported() {
+    for (name, added) in [
+        (
+            "27-kea-dhcp4.conf",
+            "r01n01: added: hwaddr 52:54:00:01:01:01\nr01n02: added: hwaddr 52:54:00:01:01:02\n2 added",
+        ),
+        ("27-nodes.conf", "r01n01: added: hwaddr 52:54:00:01:01:01\n1 added"),
+        (
+            "27-xcat-mac.csv",
+            "r01n01: added: hwaddr 52:54:00:01:01:01 52:54:00:01:01:81\nr01n02: added: hwaddr 52:54:00:01:01:02\n2 added",
+        ),
     ] {
-        let (code, out, said) = run(&site(None), &format!("node import {}", case(name)));
-        assert_eq!((code, out.as_str()), (Some(1), ""));
-        assert!(
-            said[0].contains(program) && said[0].contains("; nothing was imported"),
-            "{said:?}"
+        let daemon = site(None);
+        let command = format!("node import {}", case(name));
+        assert_eq!(
+            done(&daemon, &command),
+            format!("{added}, 0 changed, 0 unchanged\n"),
+            "{name}"
         );
-        assert!(said[0].contains("CSV"), "{said:?}");
+        let again = done(&daemon, &command);
+        assert!(again.starts_with("0 added, 0 changed, "), "{name}: {again}");
     }
-    // The command that the refusal of Kea's file names.
-    let daemon = site(None);
-    let (_, _, said) = run(&daemon, &format!("node import {}", case("27-kea-dhcp4.conf")));
-    let filter = said[0].split_once("jq -r '").unwrap().1.split_once('\'').unwrap().0;
-    let made = Command::new("jq")
-        .args(["-r", filter, &case("27-kea-dhcp4.conf")])
-        .output();
-    let made = made.expect("jq is installed");
-    assert!(made.status.success(), "{made:?}");
-    let mut import = daemon.command("node import - --type csv");
-    import.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut import = import.spawn().unwrap();
-    import.stdin.take().unwrap().write_all(&made.stdout).unwrap();
-    let done = import.wait_with_output().unwrap();
-    assert_eq!(
-        String::from_utf8(done.stdout).unwrap(),
-        "r01n01: added: hwaddr 52:54:00:01:01:01\nr01n02: added: hwaddr 52:54:00:01:01:02\n2 added, 0 changed, 0 unchanged\n"
+}
+
+/// A site of dnsmasq whose addresses do not follow from its names moves in with its names and its addresses.
+#[test]
+fn a_site_of_dnsmasq_moves_in_with_its_own_names_and_addresses() {
+    let daemon = site(Some(["node{n}", "10.10.1.{n}", "10.10.0."]));
+    let command = format!("node import {} --keep-addresses", case("21-offset-dnsmasq.conf"));
+    let imported = done(&daemon, &command);
+    assert!(imported.ends_with("3 added, 0 changed, 0 unchanged\n"), "{imported}");
+    let dnsmasq = std::fs::read_to_string(case("21-offset-dnsmasq.conf")).unwrap();
+    let hosts = daemon.says("dnsmasq");
+    for line in dnsmasq.lines().filter(|line| line.starts_with("dhcp-host=")) {
+        let address = line.split(',').find(|word| word.starts_with("10.10.")).unwrap();
+        let name = line.split(',').find(|word| word.contains("node")).unwrap();
+        assert!(
+            hosts.lines().any(|line| line.ends_with(&format!(",{address},{name}"))),
+            "{line}: {hosts}"
+        );
+    }
+    assert!(done(&daemon, &command).starts_with("0 added, 0 changed, 3 unchanged"));
+}
+
+/// A site of Warewulf moves in: first its profiles, then its nodes; and from here to another server as it is.
+#[test]
+fn a_site_of_warewulf_moves_in_with_profiles_variables_networks_and_bmc() {
+    let file = case("31-warewulf-nodes.conf");
+    let (code, _, said) = run(&site(None), &format!("node import {file}"));
+    assert_eq!(code, Some(1));
+    assert!(
+        said[0].contains("node r01n01: profile 'gpu' does not exist"),
+        "{said:?}"
     );
+    for option in ["--profiles", "--keep-addresses"] {
+        assert!(said[0].contains(&format!("\nhelp: `{option}`")), "{said:?}");
+    }
+    let profiles = done(&site(None), &format!("node import {file} --profiles"));
+    let moved = || {
+        Daemon::start_with(|_, text| {
+            let default = profiles
+                .split("\n\n")
+                .find(|section| section.starts_with("[profile.default]\n"))
+                .unwrap();
+            let rest = profiles.replacen(default, "", 1);
+            text.replacen("[profile.default]", default, 1) + "\n" + &rest
+        })
+    };
+    let daemon = moved();
+    let import = format!("node import {file} --keep-addresses");
+    let (code, out, left) = run(&daemon, &import);
+    assert_eq!(code, Some(0), "{left:?}");
+    assert!(out.ends_with("3 added, 0 changed, 0 unchanged\n"), "{out}");
+    for what in ["image 'rocky-9'", "disks", "system overlay"] {
+        assert!(
+            left.iter()
+                .any(|said| said.contains(&format!("{what} is not imported"))),
+            "{left:?}"
+        );
+    }
+    let shown = daemon.says("node show r01n01");
+    for what in [
+        "iommu=pt",
+        "vars.bmc_ipaddr",
+        "vars.rack_pdu",
+        "vars.networks",
+        "10.6.1.1",
+        "comment=was c1",
+    ] {
+        assert!(shown.contains(what), "{what}: {shown}");
+    }
+    assert!(
+        !shown.contains("calvin"),
+        "the password of the BMCs is a secret: {shown}"
+    );
+    assert!(daemon.says("hosts login").contains("10.5.0.4\tlogin"));
+    assert!(done(&daemon, &import).ends_with("0 added, 0 changed, 3 unchanged\n"));
+
+    // Everything goes to another server of the same site, and is the same there.
+    let all = daemon.says("export all --json");
+    let other = moved();
+    let copy = other.config().with_file_name("all.json");
+    std::fs::write(&copy, &all).unwrap();
+    let import = format!("node import {}", copy.display());
+    assert!(other.says(&import).ends_with("3 added, 0 changed, 0 unchanged\n"));
+    assert_eq!(other.says("node export"), daemon.says("node export"));
+    assert_eq!(other.says("export all"), all);
+    assert!(other.says(&import).ends_with("0 added, 0 changed, 3 unchanged\n"));
+    let refused = daemon.complains("export hosts --json");
+    assert!(refused.contains("hosts is not JSON"), "{refused}");
+}
+
+#[test]
+fn sites_of_xcat_grendel_and_netbox_move_in() {
+    for (name, options, added) in [
+        ("31-xcat-tables.csv", "--keep-addresses", 3),
+        ("31-grendel-hosts.json", "", 2),
+        ("31-netbox.csv", "", 2),
+    ] {
+        let daemon = site(None);
+        let command = format!("node import {} {options}", case(name));
+        let first = done(&daemon, command.trim_end());
+        assert!(
+            first.ends_with(&format!("{added} added, 0 changed, 0 unchanged\n")),
+            "{name}: {first}"
+        );
+        assert!(daemon.says("node show r01n01").contains("10.7.1.1"), "{name}: the BMC");
+        let again = done(&daemon, command.trim_end());
+        assert!(
+            again.ends_with(&format!("0 added, 0 changed, {added} unchanged\n")),
+            "{name}: {again}"
+        );
+        // What an administrator set in the meantime stays.
+        daemon.says("node set r01n01 console=ttyS1,115200 vars.own=7 --attr x=y");
+        let again = done(&daemon, command.trim_end());
+        assert!(
+            again.ends_with(&format!("0 added, 0 changed, {added} unchanged\n")),
+            "{name}: {again}"
+        );
+    }
 }
 
 #[test]

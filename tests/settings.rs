@@ -412,3 +412,64 @@ fn a_node_that_pins_a_version_is_left_out_of_the_rollout_by_name() {
         "{explained}"
     );
 }
+
+#[test]
+fn a_node_that_no_pattern_names_has_its_own_address() {
+    let daemon = daemon();
+    let added = daemon.says("node add login01 ipaddr=10.5.0.4 --hwaddr 52:54:00:01:00:04");
+    assert!(
+        added.starts_with("login01 added: address 10.5.0.4, hwaddr 52:54:00:01:00:04\n"),
+        "{added}"
+    );
+    assert_eq!(shown(&daemon, "login01")["ipaddr"]["from"], "node");
+    let explained = daemon.says("explain login01");
+    assert!(
+        explained.contains("address 10.5.0.4 in subnet 10.5.0.0/16, its own setting"),
+        "{explained}"
+    );
+    // Every listing finds it by its name and by its address, also in a hostlist.
+    assert!(daemon.says("node show 10.5.0.4").contains("login01"));
+    assert!(daemon.says("hosts login01,r01n01").contains("10.5.0.4\tlogin01"));
+    let unknown = daemon.complains("node list @rack:logi");
+    assert!(unknown.contains("@rack:logi"), "its name says no rack: {unknown}");
+    // A name of the pattern moves away from its address, and back.
+    assert_eq!(
+        daemon.says("node set r01n01 ipaddr=10.5.200.9"),
+        "r01n01: address 10.5.1.1 -> 10.5.200.9, sets ipaddr - -> 10.5.200.9\n"
+    );
+    let explained = daemon.says("explain r01n01");
+    assert!(
+        explained.contains("its own setting, instead of 10.5.1.1 of its name"),
+        "{explained}"
+    );
+    let exported = daemon.says("node export");
+    assert!(exported.contains("settings = { ipaddr = \"10.5.0.4\" }"), "{exported}");
+    let file = daemon.config().with_file_name("nodes.toml");
+    std::fs::write(&file, &exported).unwrap();
+    assert_eq!(
+        daemon.says(&format!("node import {}", file.display())),
+        "0 added, 0 changed, 3 unchanged\n"
+    );
+    for (command, why) in [
+        ("node set login01 ipaddr=10.5.200.9", "which r01n01 already has"),
+        (
+            "node set login01 ipaddr=192.0.2.1",
+            "which is in none of the site's networks (10.5.0.0/16)",
+        ),
+        (
+            "node unset login01 ipaddr",
+            "needs an address of its own: ipaddr=ADDRESS",
+        ),
+        (
+            "node add login02 --hwaddr 52:54:00:01:00:05",
+            "needs an address of its own: ipaddr=ADDRESS",
+        ),
+    ] {
+        let refused = daemon.complains(command);
+        assert!(refused.contains(why), "{command}: {refused}");
+    }
+    assert_eq!(
+        daemon.says("node unset r01n01 ipaddr"),
+        "r01n01: address 10.5.200.9 -> 10.5.1.1, sets ipaddr 10.5.200.9 -> -\n"
+    );
+}

@@ -6,7 +6,10 @@ use super::{
     refusal::{Refusal, Shared, blocking, broken},
     signed::Signed,
 };
-use crate::http::{base_url, script::script_url_of_any};
+use crate::{
+    http::{base_url, script::script_url_of_any},
+    preflight,
+};
 use axum::{
     Json,
     extract::{Path, Query, State},
@@ -20,10 +23,11 @@ use rackstrap_control::answers::{checks_of, describe_boot_order, is_stale, statu
 use rackstrap_loaders::Loaders;
 use rackstrap_model::{
     decide::{Decision, Requester, World, decide, hosts_of, loaders_of},
-    inventory::{Change, Changed, Node, differences},
+    inventory::{Change, Changed, Node, Patch, Settings, differences, rack_of},
 };
 use rackstrap_registries::timeline::{NodeState, NodeStatus, Subject, dropped_order, summarise};
-use rackstrap_site::Site;
+use rackstrap_site::{IPADDR, Site};
+use rackstrap_store::StoreError;
 use std::{cmp::Reverse, collections::BTreeMap};
 
 pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::NodeRow>> {
@@ -145,29 +149,61 @@ fn files(site: &Site, loaders: &Loaders, profiles: &[String]) -> Vec<api::Export
 pub(super) struct ExportOf {
     /// The directory of jobs' temporary files.
     tmp: String,
+    /// Whether host keys are read.
+    #[serde(default)]
+    keys: bool,
 }
 
-pub(super) async fn export(State(context): State<Shared>, Query(asked): Query<ExportOf>) -> Json<Vec<api::ExportRow>> {
-    let world = context.world.load_full();
-    let now = Timestamp::now();
-    let domain = Some(world.site.cluster.domain.clone()).filter(|domain| !domain.is_empty());
-    let nodes = world.inventory.iter().map(|node| {
-        let status = NodeStatus::of(&world, &context.recorder, &context.boots, &node.name, now);
-        let mounts = status.disk().map(|disk| &disk.mounts);
-        let tmp = mounts.and_then(|mounts| mounts.iter().find(|m| m.mount.as_ref() == Some(&asked.tmp)));
-        api::ExportRow {
-            name: node.name.clone(),
-            ipaddr: node.ipaddr,
-            hwaddrs: node.hwaddrs.clone(),
-            domain: domain.clone(),
-            profiles: node.profiles.clone(),
-            groups: node.groups.iter().cloned().collect(),
-            hardware: status.hardware().cloned(),
-            scratch: tmp.map(|mount| mount.size).filter(|size| *size > 0),
-            networks: hosts_of(&world.site, node),
-        }
+pub(super) async fn export(
+    State(context): State<Shared>,
+    Query(asked): Query<ExportOf>,
+) -> Result<Json<Vec<api::ExportRow>>, Refusal> {
+    // Host keys are in the store.
+    let rows = blocking(move || {
+        let world = context.world.load_full();
+        let now = Timestamp::now();
+        let nodes = world.inventory.iter();
+        nodes
+            .map(|node| export_row(&context, &world, node, &asked, now))
+            .collect::<Result<_, _>>()
     });
-    Json(nodes.collect())
+    Ok(Json(rows.await?.map_err(broken)?))
+}
+
+fn export_row(
+    context: &Shared,
+    world: &World,
+    node: &Node,
+    asked: &ExportOf,
+    now: Timestamp,
+) -> Result<api::ExportRow, StoreError> {
+    let cluster = &world.site.cluster;
+    let status = NodeStatus::of(world, &context.recorder, &context.boots, &node.name, now);
+    let mounts = status.disk().map(|disk| &disk.mounts);
+    let tmp = mounts.and_then(|mounts| mounts.iter().find(|m| m.mount.as_ref() == Some(&asked.tmp)));
+    let settings = Settings::of_node(&world.site, node, |_| ());
+    let vars = settings.plain_vars().into_iter();
+    Ok(api::ExportRow {
+        name: node.name.clone(),
+        ipaddr: node.ipaddr,
+        hwaddrs: node.hwaddrs.clone(),
+        domain: Some(cluster.domain.clone()).filter(|domain| !domain.is_empty()),
+        profiles: node.profiles.clone(),
+        groups: node.groups.iter().cloned().collect(),
+        hardware: status.hardware().cloned(),
+        scratch: tmp.map(|mount| mount.size).filter(|size| *size > 0),
+        networks: hosts_of(&world.site, node),
+        rack: rack_of(&cluster.naming, node).unwrap_or_default().to_owned(),
+        state: Some(status.state),
+        attributes: node.attributes.clone(),
+        settings: node.hide_secrets().settings.written().clone(),
+        vars: vars.map(|(name, value)| (name.to_owned(), value.clone())).collect(),
+        host_keys: match asked.keys {
+            true => context.overlays.public_host_keys(&node.name)?,
+            false => Vec::new(),
+        },
+        image: status.version,
+    })
 }
 
 pub(super) async fn show(
@@ -248,6 +284,7 @@ pub(super) async fn change(
         let mut answer = api::ChangesAnswer {
             effects: disks::effects_of(&context, &changed),
             dropped: dropped_orders(&context, &changed),
+            warnings: long_lines(&context.world.load(), &changed),
             changed: changes_of(&changed),
         };
         if !asked.dry_run {
@@ -264,6 +301,13 @@ pub(super) async fn change(
 
 fn changes_of(changed: &[Changed]) -> Vec<api::NodeChange> {
     changed.iter().map(api::NodeChange::from).collect()
+}
+
+/// Kernel command lines of the changed nodes that a loader would not pass on.
+fn long_lines(world: &World, changed: &[Changed]) -> Vec<String> {
+    let nodes = changed.iter().filter_map(|changed| changed.after.as_ref());
+    let found = preflight::lines_of_nodes(&world.site, &world.images, nodes).into_iter();
+    found.map(|finding| finding.message).collect()
 }
 
 /// Orders about disks that are dropped together with the machines that they concerned.
@@ -295,6 +339,7 @@ pub(super) fn refuse_if_running(context: &Shared, changes: &[Change]) -> Result<
         let (name, what) = match change {
             Change::Rename { from, .. } => (from, "rename"),
             Change::Delete { name } => (name, "delete"),
+            Change::Set { name, patch } if readdresses(&world, name, patch) => (name, "change"),
             Change::Add(_) | Change::Set { .. } => continue,
         };
         if world.inventory.get(name).is_none() {
@@ -311,6 +356,20 @@ pub(super) fn refuse_if_running(context: &Shared, changes: &[Change]) -> Result<
     match running.is_empty() {
         true => Ok(()),
         false => Err(Refusal(StatusCode::CONFLICT, running.join("\n"))),
+    }
+}
+
+/// Whether the node gets another address.
+fn readdresses(world: &World, name: &str, patch: &Patch) -> bool {
+    let Some(node) = world.inventory.get(name) else {
+        return false;
+    };
+    let of_name = || world.site.cluster.naming.name_to_address(name).ok();
+    match patch.settings.get(IPADDR) {
+        Some(value) => value.as_str().and_then(|text| text.parse().ok()) != Some(node.ipaddr),
+        None => {
+            patch.drop_settings.contains(IPADDR) && node.settings.ipaddr().is_some() && of_name() != Some(node.ipaddr)
+        }
     }
 }
 

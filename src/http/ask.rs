@@ -389,7 +389,7 @@ impl Service {
                     console: &decision.console,
                     attributes: &decision.node.attributes,
                     vars: &vars,
-                    is_board: version.is_some_and(|version| is_board(version)),
+                    is_board: version.is_some_and(|version| version.is_for_boards()),
                     kernel_args: &kernel_args,
                     device_trees: asks.language == ScriptLanguage::Pxelinux
                         && version.is_some_and(|v| has_device_trees(v)),
@@ -548,10 +548,4 @@ fn can_start(language: ScriptLanguage, version: Option<&Arc<ImageVersion>>) -> R
         }
         _ => Ok(()),
     }
-}
-
-/// Whether the image is for another processor than a PC's, so that U-Boot loads it where PXELINUX would.
-fn is_board(version: &ImageVersion) -> bool {
-    use rackstrap_base::arch::Architecture::{Arm, Arm64, Riscv64};
-    matches!(version.architecture(), Some(Arm64 | Arm | Riscv64))
 }

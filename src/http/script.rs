@@ -4,6 +4,7 @@
 mod check;
 mod grub;
 mod limits;
+pub mod line;
 mod once;
 mod pxelinux;
 mod values;
@@ -15,10 +16,9 @@ pub use once::UnmanagedScript;
 use rackstrap_base::{bootname::ScriptLanguage, pauses::Pauses};
 use rackstrap_registries::boots::Turn;
 use rackstrap_site::value::Value;
-use rackstrap_wire::{HwAddr, Plan, cmdline};
+use rackstrap_wire::{HwAddr, Plan};
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
     net::Ipv4Addr,
     path::{Path, PathBuf},
 };
@@ -298,38 +298,17 @@ pub fn script_url_of_any(base: &str) -> String {
     format!("{base}/ipxe?mac=${{netX/mac:hexhyp}}&arch=${{buildarch}}{TRIED}")
 }
 
-/// The kernel's arguments. With `panic=10`, a kernel that panics restarts the machine instead of stopping.
+/// The kernel's arguments.
 fn command_line(script: &NodeScript<'_>) -> String {
-    let plan = script.plan;
-    let mut line = String::from("panic=10");
-    let mut add = |key: &str, value: &dyn std::fmt::Display| {
-        let _ = write!(line, " {key}={value}");
+    let line = line::Line {
+        base: script.base,
+        id: &script.plan.id,
+        token: script.token,
+        net: &script.plan.net,
+        console: script.console,
+        kernel_args: script.kernel_args,
     };
-    add(cmdline::SERVER, &script.base);
-    add(cmdline::PLAN, &plan.id);
-    add(cmdline::TOKEN, &script.token);
-    add(cmdline::HWADDR, &plan.net.hwaddr);
-    add(
-        cmdline::IPADDR,
-        &format_args!("{}/{}", plan.net.ipaddr, plan.net.prefix),
-    );
-    if let Some(router) = plan.net.router {
-        add(cmdline::ROUTER, &router);
-    }
-    if let Some(mtu) = plan.net.mtu {
-        add(cmdline::MTU, &mtu);
-    }
-    if !script.console.is_empty() {
-        // The last `console=` becomes /dev/console: the serial line, or the last one, if the site configures any.
-        for console in ["tty0"].into_iter().chain(script.console.split_whitespace()) {
-            add("console", &console);
-        }
-    }
-    if !script.kernel_args.is_empty() {
-        line.push(' ');
-        line.push_str(script.kernel_args);
-    }
-    line
+    line.text()
 }
 
 /// The name by which PXELINUX and U-Boot know a card: 01 is Ethernet.

@@ -1,10 +1,10 @@
 //! Settings that nodes of the inventory have, and that the site file no longer has or that no image is for.
 
-use super::{Finding, finding, images, vars};
+use super::{Finding, finding, images, lines, vars};
 use rackstrap_catalog::Catalog;
 use rackstrap_hostlist::NodeSet;
-use rackstrap_model::inventory::Node;
-use rackstrap_site::{SettingProblem, Site};
+use rackstrap_model::inventory::{Node, address_problem};
+use rackstrap_site::{IPADDR, SettingProblem, Site};
 use std::collections::BTreeMap;
 
 /// Profiles that nodes have and `site` does not, settings of their own that it no longer allows, and nodes whose names or
@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 /// that do not exist.
 pub fn of_nodes<'a>(site: &Site, catalog: &Catalog, nodes: impl Iterator<Item = &'a Node> + Clone) -> Vec<Finding> {
     let mut found = of_each(site, catalog, nodes.clone());
+    found.extend(lines::of_nodes(site, catalog, nodes.clone()));
     found.extend(vars::of_nodes(site, nodes));
     found
 }
@@ -19,6 +20,7 @@ pub fn of_nodes<'a>(site: &Site, catalog: &Catalog, nodes: impl Iterator<Item = 
 fn of_each<'a>(site: &Site, catalog: &Catalog, nodes: impl Iterator<Item = &'a Node>) -> Vec<Finding> {
     let naming = &site.cluster.naming;
     let mut settings: BTreeMap<String, (SettingProblem, NodeSet)> = BTreeMap::new();
+    let mut addresses = Vec::new();
     let mut own_images: BTreeMap<&str, NodeSet> = BTreeMap::new();
     let mut profiles: BTreeMap<&str, NodeSet> = BTreeMap::new();
     let (mut elsewhere, mut misnamed) = (NodeSet::default(), NodeSet::default());
@@ -43,6 +45,22 @@ fn of_each<'a>(site: &Site, catalog: &Catalog, nodes: impl Iterator<Item = &'a N
             .filter(|image| !images::is_there(image, catalog))
         {
             own_images.entry(image).or_default().insert(node.name.as_str());
+        }
+        if let Some(own) = node.settings.ipaddr() {
+            if let Some(problem) = address_problem(site, own, true) {
+                let message = format!("{} has the address {own} of its own, {problem}", node.name);
+                let help = format!(
+                    "give it another one while it is off: rackstrap node set {} {IPADDR}=ADDRESS",
+                    node.name
+                );
+                addresses.push(finding(
+                    false,
+                    &format!("setting {IPADDR} of {}", node.name),
+                    message,
+                    help,
+                ));
+            }
+            continue;
         }
         match naming.name_to_address(&node.name) {
             Ok(address) if address == node.ipaddr => {}
@@ -74,6 +92,7 @@ fn of_each<'a>(site: &Site, catalog: &Catalog, nodes: impl Iterator<Item = &'a N
         );
         finding(true, &format!("image {image} of {nodes}"), message, help)
     }));
+    found.extend(addresses);
     if !elsewhere.is_empty() {
         let message = format!(
             "the addresses of {elsewhere} do not follow from their names by node-address = \"{}\", and are kept",
@@ -161,5 +180,43 @@ mod tests {
             ),
             "{named:?}"
         );
+    }
+
+    #[test]
+    fn settings_that_became_invalid_are_named_with_their_nodes_and_the_remedy() {
+        let own = |name: &str, settings: serde_json::Value| Node {
+            settings: serde_json::from_value(settings).unwrap(),
+            ..node(name, &[])
+        };
+        let nodes = [
+            own(
+                "r01n01",
+                serde_json::json!({ "layout": "gone", "of-a-later-release": 1 }),
+            ),
+            own("r01n02", serde_json::json!({ "layout": "gone" })),
+            own("r01n03", serde_json::json!({ "ipaddr": "192.0.2.9" })),
+            own("r01n04", serde_json::json!({ "ipaddr": "10.5.0.9" })),
+        ];
+        let found = of_nodes(&site(|text| text), &Catalog::default(), nodes.iter());
+        let said: Vec<String> = found
+            .iter()
+            .map(|one| format!("{}; {}", one.message, one.help))
+            .collect();
+        assert_eq!(said.len(), 3, "{said:#?}");
+        assert!(
+            said[0].starts_with("r01n[01-02]: layout = \"gone\": layout 'gone' does not exist")
+                && said[0].ends_with("rackstrap node unset 'r01n[01-02]' layout"),
+            "{said:#?}"
+        );
+        assert!(
+            said[1].starts_with("r01n01: of-a-later-release: a node has no setting 'of-a-later-release'"),
+            "{said:#?}"
+        );
+        assert!(
+            said[2].starts_with("r01n03 has the address 192.0.2.9 of its own, which is in none of the site's networks")
+                && said[2].ends_with("rackstrap node set r01n03 ipaddr=ADDRESS"),
+            "{said:#?}"
+        );
+        assert!(found.iter().all(|one| !one.fatal));
     }
 }

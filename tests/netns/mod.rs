@@ -20,6 +20,7 @@ mod rivals;
 mod rollout;
 mod scheduler;
 mod serve;
+mod settings;
 mod solicitations;
 mod storm;
 mod tftp;

@@ -221,6 +221,13 @@ fn slurm_reads_the_names_of_random_sets_and_its_controller_starts_with_them() ->
             }),
             scratch: None,
             networks: Vec::new(),
+            rack: String::new(),
+            state: String::new(),
+            image: None,
+            attributes: Default::default(),
+            settings: Default::default(),
+            vars: Default::default(),
+            host_keys: Vec::new(),
         })
         .collect();
     fs::write(at.join("nodes.conf"), Format::Slurm.write(&nodes, &[]))?;

@@ -207,7 +207,16 @@ const PURE: &Table = &[
     ("rackstrap-lifecycle", &["humantime", "serde"]),
     (
         "rackstrap-exchange",
-        &["csv", "ipnet", "serde", "serde_json", "strsim", "toml", "toml_edit"],
+        &[
+            "csv",
+            "ipnet",
+            "saphyr-parser",
+            "serde",
+            "serde_json",
+            "strsim",
+            "toml",
+            "toml_edit",
+        ],
     ),
 ];
 

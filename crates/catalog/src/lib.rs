@@ -205,6 +205,14 @@ impl ImageVersion {
         Architecture::of_machine(&self.manifest.arch)
     }
 
+    /// Whether it is for another processor than a PC's, so that U-Boot or a board's firmware may load it.
+    pub fn is_for_boards(&self) -> bool {
+        matches!(
+            self.architecture(),
+            Some(Architecture::Arm64 | Architecture::Arm | Architecture::Riscv64)
+        )
+    }
+
     /// The same for people. An unknown machine has the name from the manifest.
     pub fn architecture_name(&self) -> String {
         match self.architecture() {

@@ -7,7 +7,7 @@ use super::connection::connect;
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use rackstrap_control::api;
 use rackstrap_image::load_catalog;
-use rackstrap_site::{SETTINGS, Site};
+use rackstrap_site::{Site, own_keys};
 use std::path::PathBuf;
 
 /// At most this many names are offered: a terminal cannot show more.
@@ -36,12 +36,12 @@ pub fn nodes_and_keys() -> ArgValueCandidates {
 
 /// For an argument that is a setting with its value.
 pub fn settings() -> ArgValueCandidates {
-    ArgValueCandidates::new(|| candidates(SETTINGS.iter().map(|setting| format!("{}=", setting.key))))
+    ArgValueCandidates::new(|| candidates(own_keys().map(|key| format!("{key}="))))
 }
 
 /// The names of nodes, and the keys of settings with `suffix`.
 fn with_settings(suffix: &str) -> Vec<CompletionCandidate> {
-    let keys = SETTINGS.iter().map(|setting| format!("{}{suffix}", setting.key));
+    let keys = own_keys().map(|key| format!("{key}{suffix}"));
     candidates(node_names().into_iter().chain(keys))
 }
 

@@ -1,7 +1,7 @@
 //! `rackstrap export`: the inventory for other programs.
 
 use super::{connection::connect, hostlist::Wanted, output};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use rackstrap_control::{api, segment};
 use rackstrap_exchange::export::{BootSubnet, ExportNode, Format};
@@ -18,7 +18,9 @@ use std::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Formats: hosts (/etc/hosts), ethers (/etc/ethers), slurm (NodeName lines, with the processors, memory and local disk that
-each node's agent found), genders (/etc/genders), hostlist (all names on one line). For a DHCP server that gives nodes their
+each node's agent found), genders (/etc/genders), hostlist (all names on one line),
+ansible (inventory as JSON), prometheus (targets for file_sd_configs as JSON), known_hosts (the host keys that the server keeps for
+nodes), all (everything about nodes as JSON, which `rackstrap node import` reads). For a DHCP server that gives nodes their
 addresses (dhcp = \"proxy\" or \"off\" in [[subnet]]): dhcpd, kea and dnsmasq, with a reservation for each node; and, except for
 networks with \"proxy\", what firmware and iPXE load.
 
@@ -28,10 +30,17 @@ Examples:
   rackstrap export hosts                                   (short: rackstrap hosts)
   rackstrap export kea --output /etc/kea/rackstrap.json    (and in \"Dhcp4\": <?include \"/etc/kea/rackstrap.json\"?>)
   rackstrap export slurm --output /etc/slurm/nodes.conf    (and in slurm.conf: include nodes.conf)
+  rackstrap export ansible --output /etc/ansible/nodes.json    (and: ansible-inventory -i /etc/ansible/nodes.json --graph)
+  rackstrap export known_hosts --output /etc/ssh/ssh_known_hosts
+  rackstrap export prometheus --output /etc/prometheus/nodes.json
+  rackstrap export all --json > nodes.json
   pdsh -w \"$(rackstrap export hostlist @gpu)\" uptime")]
 pub struct ExportArgs {
-    /// Format: hosts, ethers, dnsmasq, dhcpd, kea, slurm, genders or hostlist
+    /// Format: hosts, ethers, dnsmasq, dhcpd, kea, slurm, genders, hostlist, ansible, prometheus, known_hosts or all
     format: Format,
+    /// Print JSON; ansible, prometheus and all always do
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     rest: ShortArgs,
 }
@@ -57,6 +66,12 @@ pub struct ShortArgs {
 
 /// Runs `rackstrap export`.
 pub fn run(config: &Path, args: ExportArgs) -> Result<ExitCode> {
+    if args.json && !args.format.is_json() {
+        bail!(
+            "{} is not JSON, but the format of another program\nhelp: `rackstrap export all --json` prints everything about nodes",
+            args.format
+        );
+    }
     run_short(config, args.format, args.rest)
 }
 
@@ -64,7 +79,12 @@ pub fn run(config: &Path, args: ExportArgs) -> Result<ExitCode> {
 pub fn run_short(config: &Path, format: Format, args: ShortArgs) -> Result<ExitCode> {
     let client = connect(config)?;
     let wanted = Wanted::new(args.nodes)?;
-    let rows: Vec<api::ExportRow> = client.get(&format!("{}?tmp={}", api::paths::EXPORT, segment(&args.tmp_fs)))?;
+    let rows: Vec<api::ExportRow> = client.get(&format!(
+        "{}?tmp={}&keys={}",
+        api::paths::EXPORT,
+        segment(&args.tmp_fs),
+        format.has_host_keys()
+    ))?;
     let mut nodes: Vec<ExportNode> = rows.into_iter().map(ExportNode::from).collect();
     if !wanted.is_all() {
         let names: HashSet<String> = wanted.nodes(&client)?.into_iter().map(|node| node.name).collect();

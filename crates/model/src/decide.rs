@@ -207,7 +207,10 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
         return Decision::Unknown { loader, why };
     };
     let naming = &world.site.cluster.naming;
+    let own = node.settings.ipaddr() == Some(node.ipaddr);
     let by = match naming.name_to_address(&node.name) {
+        Ok(address) if own && address != node.ipaddr => format!("its own setting, instead of {address} of its name"),
+        _ if own => "its own setting".to_owned(),
         Ok(address) if address == node.ipaddr => "by the name's position".to_owned(),
         Ok(address) => format!("kept from before: node-address gives {address} to this name"),
         Err(_) => format!("kept from before: its name does not follow {}", naming.name_pattern()),

@@ -18,7 +18,7 @@ use rackstrap_model::{
     inventory::{Node, Settings},
 };
 use rackstrap_registries::boots::{Boot, Boots};
-use rackstrap_store::Store;
+use rackstrap_store::{Store, StoreError};
 use rackstrap_wire::{
     DiskState, HwAddr, ImageRef, Overlay, OverlayContent, OverlayFile, Plan, SECRET_AUTHENTICATES, users::GivenUsers,
 };
@@ -127,6 +127,15 @@ struct Made {
 }
 
 impl Renderer {
+    /// The public ssh host keys of a node; empty before its first boot, at which they are made.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn public_host_keys(&self, node: &str) -> Result<Vec<String>, StoreError> {
+        let keys = known_host_keys(&self.store, node)?;
+        Ok(keys.map_or_else(Vec::new, |keys| vec![keys.ed25519.public, keys.ecdsa.public]))
+    }
+
     /// Renders files of nodes of `world`. `templates` may be replaced at any time.
     pub fn new(world: SharedWorld, store: Store, boots: Boots, templates: Arc<ArcSwap<Templates>>) -> Self {
         Renderer {

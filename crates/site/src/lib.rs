@@ -36,7 +36,9 @@ pub use diagnostic::{ConfigError, Diagnostic, Warning};
 pub use diagnostic::{excerpt, harmless, one_line};
 pub use mount::expanded as expanded_mount;
 pub use network_card::expanded as expanded_card;
-pub use own::{HIDDEN, NodeSettings, SettingProblem, meant as meant_setting, split as split_key, variable};
+pub use own::{
+    HIDDEN, IPADDR, NodeSettings, SettingProblem, meant as meant_setting, own_keys, split as split_key, variable,
+};
 pub use profile::{BOOT_LOCAL, Descriptor, Form, NETWORK_FIRST, SETTINGS};
 pub use server::SYSTEM_LOADER_DIRS;
 pub use site::{

@@ -14,7 +14,7 @@ use super::{
 };
 use rackstrap_base::words::closest;
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr, sync::Arc};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
@@ -32,6 +32,8 @@ pub struct NodeSettings {
     read: Arc<(Profile, Profile)>,
 }
 
+/// The key of a node's own address, which no profile has.
+pub const IPADDR: &str = "ipaddr";
 /// Prefix of the key of a variable.
 const VAR: &str = "vars.";
 /// Prefix of the key of a secret variable.
@@ -99,6 +101,11 @@ impl NodeSettings {
         &self.written
     }
 
+    /// The node's own address, which wins over the one of its name; none if it has none, or a text that is no address.
+    pub fn ipaddr(&self) -> Option<Ipv4Addr> {
+        self.written.get(IPADDR).and_then(|value| address(value).ok())
+    }
+
     /// The values that replace those of profiles.
     pub fn set(&self) -> &Profile {
         &self.read.0
@@ -117,15 +124,26 @@ impl NodeSettings {
         for key in self.written.keys().filter(|key| variable(key).is_none()) {
             let (name, adds) = split(key);
             let wrong = match setting(name) {
+                None if name == IPADDR && adds => Some(one_value(name)),
+                None if name == IPADDR => self.written.get(key).and_then(|value| address(value).err()),
                 None => Some(unknown(name)),
                 Some(Descriptor { add: None, .. }) if adds => Some(one_value(name)),
                 Some(_) => None,
             };
-            problems.extend(wrong.map(|(message, help)| SettingProblem {
-                key: key.clone(),
-                value: String::new(),
-                message,
-                help,
+            problems.extend(wrong.map(|(message, help)| {
+                SettingProblem {
+                    key: key.clone(),
+                    value: match name {
+                        IPADDR => self
+                            .written
+                            .get(key)
+                            .map(|value| shown_value(key, value))
+                            .unwrap_or_default(),
+                        _ => String::new(),
+                    },
+                    message,
+                    help,
+                }
             }));
         }
         read(&self.written, "", Some(&layouts), &mut problems);
@@ -159,6 +177,13 @@ impl NodeSettings {
             self.written.remove(&format!("{other}{variable}"));
             self.written.insert(name.to_owned(), value.clone());
             *self = NodeSettings::from(std::mem::take(&mut self.written));
+            return Ok(());
+        }
+        if name == IPADDR {
+            if key != name {
+                return Err(wrong(one_value(name)));
+            }
+            self.written.insert(name.to_owned(), value.clone());
             return Ok(());
         }
         let Some(descriptor) = setting(name) else {
@@ -259,10 +284,28 @@ pub fn meant(key: &str, text: &str) -> Value {
     }
 }
 
+/// The keys of all settings that a node can have, without variables.
+pub fn own_keys() -> impl Iterator<Item = &'static str> {
+    KEYS.into_iter().chain([IPADDR])
+}
+
+/// An address that a host can have.
+fn address(value: &Value) -> Result<Ipv4Addr, (String, String)> {
+    let help = || "write an address such as 10.5.200.4".to_owned();
+    let Some(text) = value.as_str() else {
+        return Err((format!("'{IPADDR}' is a string"), help()));
+    };
+    let read: Option<Ipv4Addr> = text.parse().ok();
+    read.ok_or_else(|| (format!("'{}' is not an IPv4 address", shown(text)), help()))
+}
+
 fn unknown(name: &str) -> (String, String) {
-    let help = match closest(name, KEYS) {
+    let help = match closest(name, own_keys()) {
         Some(near) => format!("did you mean '{near}'?"),
-        None => format!("the settings are {}, and vars.NAME for a variable", KEYS.join(", ")),
+        None => format!(
+            "the settings are {}, {IPADDR}, and vars.NAME for a variable",
+            KEYS.join(", ")
+        ),
     };
     (format!("a node has no setting '{}'", shown(name)), help)
 }

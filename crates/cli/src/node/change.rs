@@ -24,9 +24,9 @@ use std::collections::BTreeMap;
 
 #[derive(Debug, Args)]
 pub struct AddArgs {
-    /// Name by the site's pattern, such as r01n01; the address follows from it
+    /// Name by the site's pattern, such as r01n01; the address follows from it. Any other name needs ipaddr=ADDRESS
     name: String,
-    /// Settings of its own, by the key of a profile
+    /// Settings of its own: its address (ipaddr=10.5.200.4), or by the key of a profile
     #[arg(value_name = "KEY=VALUE", add = crate::complete::settings())]
     settings: Vec<String>,
     /// MAC address of the network card, the booting one first; repeat for further cards
@@ -67,6 +67,9 @@ pub struct SetArgs {
     /// Replace all MAC addresses of a single node; repeat for more cards
     #[arg(long, visible_alias = "mac", value_name = "MAC")]
     hwaddr: Vec<HwAddr>,
+    /// Change the address of a node that is up; it loses its root and hangs until it is restarted
+    #[arg(long)]
+    running: bool,
     #[command(flatten)]
     how: How,
 }
@@ -95,6 +98,9 @@ pub struct UnsetArgs {
     /// MAC address to remove; the node keeps its other cards
     #[arg(long, visible_alias = "mac", value_name = "MAC")]
     hwaddr: Vec<HwAddr>,
+    /// Change the address of a node that is up; it loses its root and hangs until it is restarted
+    #[arg(long)]
+    running: bool,
     #[command(flatten)]
     how: How,
 }
@@ -174,6 +180,7 @@ pub fn send(client: &Client, changes: Vec<Change>, dry_run: bool, running: bool)
     for line in answer
         .dropped
         .into_iter()
+        .chain(answer.warnings)
         .chain(describe_effects(&answer.effects, LISTED))
     {
         eprintln!("warning: {line}");
@@ -304,7 +311,7 @@ pub fn set(client: &Client, args: SetArgs) -> Result<()> {
         settings,
         ..Patch::default()
     };
-    send_and_print(client, patch_all(nodes, patch), &args.how, false)
+    send_and_print(client, patch_all(nodes, patch), &args.how, args.running)
 }
 
 /// `rackstrap node unset`
@@ -350,7 +357,7 @@ pub fn unset(client: &Client, args: UnsetArgs) -> Result<()> {
         },
     };
     let changes = nodes.into_iter().map(unset).collect();
-    send_and_print(client, changes, &args.how, false)
+    send_and_print(client, changes, &args.how, args.running)
 }
 
 /// The profiles, groups, attributes, addresses and settings that `patch` removes and none of `nodes` has.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use rackstrap_base::words::closest;
-use rackstrap_site::{SETTINGS, meant_setting, value::Value, variable};
+use rackstrap_site::{meant_setting, own_keys, value::Value, variable};
 use std::{
     collections::BTreeMap,
     fs::File,
@@ -74,7 +74,7 @@ pub fn split_unset(arguments: Vec<String>) -> Result<(Vec<String>, Vec<String>)>
             let key = key.trim_end_matches(['+', '-']);
             bail!("'{argument}' has a value, and `unset` takes the key only\nhelp: write {key}");
         }
-        let known = || SETTINGS.iter().map(|setting| setting.key);
+        let known = own_keys;
         if known().any(|key| key == argument) || variable(&argument).is_some() {
             keys.push(argument);
         } else if let Some(near) =

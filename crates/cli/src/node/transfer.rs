@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use rackstrap_control::{Client, api};
 use rackstrap_exchange::import::{self, FILE_BYTES, ImportError, Judged, Options, Places, Ports};
-use rackstrap_model::inventory::{Inventory, Node};
+use rackstrap_model::inventory::{Changed, Inventory, Node};
 use std::{
     fs::File,
     io::Read,
@@ -23,7 +23,8 @@ const PASSED_OVER: usize = 10;
 pub struct ImportArgs {
     /// File to read, or - for standard input
     file: PathBuf,
-    /// Format of the file, if it is not recognised: toml, csv, dhcpd, dnsmasq, ethers or switch
+    /// Format of the file, if it is not recognised: toml, csv, dhcpd, dnsmasq, ethers, switch, warewulf, xcat, grendel, netbox,
+    /// kea or json
     #[arg(long)]
     r#type: Option<import::Format>,
     /// Port map for a switch's MAC table: which port leads to which node
@@ -35,6 +36,12 @@ pub struct ImportArgs {
     /// Ignore the file's addresses: each node gets the address of its name
     #[arg(long)]
     new_addresses: bool,
+    /// Keep the file's addresses: a node whose name does not stand for its address gets it as its own setting ipaddr
+    #[arg(long, conflicts_with = "new_addresses")]
+    keep_addresses: bool,
+    /// Print the file's profiles as sections of the site file, and import nothing
+    #[arg(long)]
+    profiles: bool,
     /// Print what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -60,8 +67,15 @@ pub fn import(config: &Path, client: &Client, args: &ImportArgs) -> Result<()> {
     };
     let file = args.file.display().to_string();
     let mut reading = import::read_some(&file, &text, &options)?;
+    if args.profiles {
+        return print_profiles(&reading);
+    }
+    let has_profiles = !reading.profiles().is_empty();
     if args.new_addresses {
         reading.forget_addresses();
+    }
+    if args.keep_addresses {
+        reading.keep_addresses(&site.cluster.naming);
     }
     let only = match args.only.is_empty() {
         true => None,
@@ -70,11 +84,17 @@ pub fn import(config: &Path, client: &Client, args: &ImportArgs) -> Result<()> {
     let judged = reading.judge(&file, &inventory(client)?, &site, only.as_ref());
     let Judged {
         import: read,
-        difference,
+        mut difference,
         passed_over,
     } = match judged {
         Ok(judged) => judged,
-        Err(error) => bail!("{error}{}", remedies(&error, &args.only)),
+        Err(error) => {
+            let profiles = match has_profiles {
+                true => "\nhelp: `--profiles` prints the file's profiles as sections of the site file",
+                false => "",
+            };
+            bail!("{error}{}{profiles}", remedies(&error, &args.only))
+        }
     };
     for problem in passed_over.iter().take(PASSED_OVER) {
         eprintln!("{problem}");
@@ -94,7 +114,15 @@ pub fn import(config: &Path, client: &Client, args: &ImportArgs) -> Result<()> {
         );
     }
     // A dry run asks the daemon, too, because the daemon makes the final check.
-    send(client, difference.changes.clone(), args.dry_run, false)?;
+    let changed = send(client, difference.changes.clone(), args.dry_run, false)?;
+    // Only the daemon knows whether the value of a secret variable is another one.
+    let changed = changed
+        .into_iter()
+        .map(Changed::from)
+        .filter(|changed| !changed.is_nothing());
+    let changed: Vec<Changed> = changed.collect();
+    difference.unchanged += difference.changed.len().saturating_sub(changed.len());
+    difference.changed = changed;
     if args.format.json {
         return output::print_json(&difference);
     }
@@ -108,9 +136,23 @@ pub fn import(config: &Path, client: &Client, args: &ImportArgs) -> Result<()> {
     ))
 }
 
+/// Prints the file's profiles, and what of them has no place in the site file.
+fn print_profiles(reading: &import::Reading) -> Result<()> {
+    for warning in reading.warnings() {
+        eprintln!("{warning}");
+    }
+    if reading.profiles().is_empty() {
+        bail!("the file has no profiles\nhelp: --profiles is for nodes.conf of Warewulf");
+    }
+    output::print(reading.profiles().trim_end())
+}
+
 /// The options with which more of a file can be imported.
 fn remedies(error: &ImportError, only: &[String]) -> String {
     let mut lines = String::new();
+    if error.keepable > 0 {
+        lines += "\nhelp: `--keep-addresses` gives these nodes the addresses of the file as their own setting ipaddr";
+    }
     if error.addresses > 0 {
         lines += "\nhelp: `--new-addresses` gives each node the address of its name";
     }
@@ -172,6 +214,7 @@ pub fn to_toml(nodes: &[api::NodeRow]) -> String {
             groups: Some(node.groups.iter().cloned().collect()),
             attributes: Some(node.attributes.clone()),
             settings: Some(node.settings.clone()),
+            adds: false,
             places: Places::default(),
         })
         .collect();

@@ -73,7 +73,7 @@ impl From<Setting> for SettingRow {
             value: setting.value,
             profile: match &setting.from {
                 Origin::Profile(profile) => profile.clone(),
-                Origin::Node | Origin::Cluster => String::new(),
+                Origin::Node | Origin::Cluster | Origin::Name => String::new(),
             },
             from: setting.from.to_string(),
             added: setting.added,
@@ -131,6 +131,13 @@ impl From<ExportRow> for ExportNode {
             hardware: row.hardware,
             scratch: row.scratch,
             networks: row.networks,
+            rack: row.rack,
+            state: row.state.map(|state| state.to_string()).unwrap_or_default(),
+            image: row.image.map(|image| image.to_string()),
+            attributes: row.attributes,
+            settings: row.settings,
+            vars: row.vars,
+            host_keys: row.host_keys,
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Requests and answers about the inventory.
 
-use super::{CheckRow, DiskEffect, DiskHealthRow, StatusRow};
+use super::{CheckRow, DiskEffect, DiskHealthRow, NodeState, StatusRow};
 use ipnet::Ipv4Net;
 use rackstrap_base::clock::Timestamp;
 use rackstrap_model::inventory::Change;
-use rackstrap_wire::{Hardware, HwAddr, NetworkPlan};
+use rackstrap_wire::{Hardware, HwAddr, ImageRef, NetworkPlan};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
@@ -137,6 +137,9 @@ pub struct ChangesAnswer {
     /// Orders about disks that are dropped together with the machines that they concerned, one line for each.
     #[serde(default)]
     pub dropped: Vec<String>,
+    /// What keeps the changed nodes from booting, one line for each problem.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// Nodes of a network that boot the same, in an export to other DHCP servers.
@@ -191,4 +194,25 @@ pub struct ExportRow {
     /// Its names and addresses in further networks.
     #[serde(default)]
     pub networks: Vec<(String, Ipv4Addr)>,
+    /// The rack that its name says; empty if it says none.
+    #[serde(default)]
+    pub rack: String,
+    /// Its state; none from a daemon that does not report it.
+    #[serde(default)]
+    pub state: Option<NodeState>,
+    /// Image version of its boot; none if it never booted.
+    #[serde(default)]
+    pub image: Option<ImageRef>,
+    /// Attributes that administrators set, by name.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
+    /// Its own settings, by key, without the values of secret variables.
+    #[serde(default)]
+    pub settings: BTreeMap<String, Value>,
+    /// The variables of the node and its profiles that are not secret, by name.
+    #[serde(default)]
+    pub vars: BTreeMap<String, Value>,
+    /// Public host keys of its sshd; empty before its first boot.
+    #[serde(default)]
+    pub host_keys: Vec<String>,
 }

@@ -4,6 +4,8 @@
 //! by the inventory and the site file. The output is in natural order and contains no date, so an unchanged inventory exports
 //! to the same bytes, and files can be compared before a program reloads.
 
+mod all;
+mod ansible;
 mod boot;
 mod dhcpd;
 mod dnsmasq;
@@ -12,6 +14,8 @@ mod genders;
 mod hostlist;
 mod hosts;
 mod kea;
+mod known_hosts;
+mod prometheus;
 mod slurm;
 #[cfg(test)]
 mod tests;
@@ -19,11 +23,12 @@ mod tests;
 pub use boot::{BootFile, BootSubnet};
 use rackstrap_hostlist::natural_cmp;
 use rackstrap_wire::{Hardware, HwAddr};
-use serde::{Deserialize, Serialize};
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use serde::Serialize;
+use serde_json::Value;
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr, str::FromStr};
 
 /// The data of an exported node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportNode {
     /// Name, `r01n03`.
     pub name: String,
@@ -44,6 +49,20 @@ pub struct ExportNode {
     pub scratch: Option<u64>,
     /// Its names and addresses in further networks: `r01n03-ib`.
     pub networks: Vec<(String, Ipv4Addr)>,
+    /// The rack that its name says; empty if it says none.
+    pub rack: String,
+    /// Its state in a word.
+    pub state: String,
+    /// The image version that it boots or booted; none if it never booted.
+    pub image: Option<String>,
+    /// Attributes that administrators set, by name.
+    pub attributes: BTreeMap<String, String>,
+    /// Its own settings, by key, without the values of secret variables.
+    pub settings: BTreeMap<String, Value>,
+    /// The variables of the node and its profiles that are not secret, by name.
+    pub vars: BTreeMap<String, Value>,
+    /// Public host keys of its sshd, as in a `.pub` file; empty before its first boot.
+    pub host_keys: Vec<String>,
 }
 
 /// The format of an export.
@@ -65,6 +84,14 @@ pub enum Format {
     Genders,
     /// All names on one line, [`rackstrap_hostlist`].
     Hostlist,
+    /// An inventory as JSON, for Ansible.
+    Ansible,
+    /// Targets as JSON, for Prometheus' `file_sd_configs`.
+    Prometheus,
+    /// Lines for `/etc/ssh/ssh_known_hosts`, sshd(8).
+    KnownHosts,
+    /// Everything about nodes as JSON, which an import reads.
+    All,
 }
 
 impl Format {
@@ -73,8 +100,18 @@ impl Format {
         matches!(self, Format::Dnsmasq | Format::Dhcpd | Format::Kea)
     }
 
+    /// Whether the text is JSON.
+    pub fn is_json(self) -> bool {
+        matches!(self, Format::Ansible | Format::Prometheus | Format::All)
+    }
+
+    /// Whether it has the nodes' host keys.
+    pub fn has_host_keys(self) -> bool {
+        matches!(self, Format::KnownHosts | Format::All)
+    }
+
     /// All formats, as `--help` lists them.
-    pub const ALL: [Format; 8] = [
+    pub const ALL: [Format; 12] = [
         Format::Hosts,
         Format::Ethers,
         Format::Dnsmasq,
@@ -83,6 +120,10 @@ impl Format {
         Format::Slurm,
         Format::Genders,
         Format::Hostlist,
+        Format::Ansible,
+        Format::Prometheus,
+        Format::KnownHosts,
+        Format::All,
     ];
 
     /// The name on the command line.
@@ -96,12 +137,16 @@ impl Format {
             Format::Slurm => "slurm",
             Format::Genders => "genders",
             Format::Hostlist => "hostlist",
+            Format::Ansible => "ansible",
+            Format::Prometheus => "prometheus",
+            Format::KnownHosts => "known_hosts",
+            Format::All => "all",
         }
     }
 
     /// `nodes` in this format; every line ends in a line feed.
     ///
-    /// All formats except [`Format::Hostlist`] begin with a comment that names the command. A hostlist is used in
+    /// All formats except [`Format::Hostlist`] and JSON begin with a comment that names the command. A hostlist is used in
     /// other commands (`pdsh -w "$(rackstrap export hostlist)"`), and contains only the list. The formats of DHCP servers have
     /// the boot options of `subnets`.
     pub fn write(self, nodes: &[ExportNode], subnets: &[BootSubnet]) -> String {
@@ -116,6 +161,10 @@ impl Format {
             Format::Slurm => slurm::write(&sorted),
             Format::Genders => genders::write(&sorted),
             Format::Hostlist => hostlist::write(&sorted),
+            Format::Ansible => ansible::write(&sorted),
+            Format::Prometheus => prometheus::write(&sorted),
+            Format::KnownHosts => known_hosts::write(&sorted),
+            Format::All => all::write(&sorted),
         }
     }
 }
@@ -139,6 +188,12 @@ impl FromStr for Format {
             )
         })
     }
+}
+
+/// A value as JSON for people and programs.
+fn json_text(value: &impl Serialize) -> String {
+    // Cannot fail: all keys are texts.
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }
 
 /// The comment that names the command.

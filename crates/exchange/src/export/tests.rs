@@ -14,6 +14,13 @@ fn node(rack: u8, slot: u8) -> ExportNode {
         hardware: Some(hardware(16, 64_302)),
         scratch: None,
         networks: Vec::new(),
+        rack: format!("r{rack:02}"),
+        state: "ready".to_owned(),
+        image: Some("debian@2".to_owned()),
+        attributes: BTreeMap::new(),
+        settings: BTreeMap::new(),
+        vars: BTreeMap::new(),
+        host_keys: Vec::new(),
     }
 }
 
@@ -196,6 +203,11 @@ fn slurm_reads_nodes_in_several_racks_at_one_position() {
 fn an_empty_inventory_is_a_header() {
     for format in Format::ALL {
         let text = format.write(&[], &subnets());
+        if format.is_json() {
+            let empty: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert!(!text.contains("null") && empty.to_string().len() < 50, "{text}");
+            continue;
+        }
         let (lines, comments) = (text.lines().count(), text.matches("(0 nodes)").count());
         let want = match format {
             Format::Hostlist => (1, 0),
@@ -279,5 +291,81 @@ proptest! {
         let names: NodeSet = nodes.iter().map(|node| node.name.as_str()).collect();
         let text = Format::Hostlist.write(&nodes, &subnets());
         prop_assert_eq!(expand(text.trim(), &NoGroups).unwrap(), names);
+    }
+}
+
+/// A node with all that the formats of inventories have, and one that never booted and has nothing.
+fn described() -> Vec<ExportNode> {
+    let json = |value: serde_json::Value| serde_json::from_value(value).unwrap();
+    let full = ExportNode {
+        domain: Some("cluster.example".to_owned()),
+        groups: vec![
+            "big".to_owned(),
+            "rack-1".to_owned(),
+            "rack_1".to_owned(),
+            "all".to_owned(),
+        ],
+        attributes: [("location".to_owned(), "row 3".to_owned())].into(),
+        settings: json(serde_json::json!({
+            "image": "debian@2", "kernel-args+": "quiet", "mtu": 9000, "check-login": false, "vars.nics": ["ib0"],
+            "vars-secret.pin": "(hidden)", "ipaddr": "10.5.1.1",
+        })),
+        vars: json(serde_json::json!({ "nics": ["ib0"], "pdu": "pdu1" })),
+        host_keys: vec![
+            "ssh-ed25519 AAAAC3Nza root@r01n01".to_owned(),
+            "ecdsa-sha2-nistp256 AAAAE2Vj root@r01n01".to_owned(),
+        ],
+        ..node(1, 1)
+    };
+    let bare = ExportNode {
+        profiles: Vec::new(),
+        groups: Vec::new(),
+        hardware: None,
+        image: None,
+        state: "absent".to_owned(),
+        ..node(1, 2)
+    };
+    vec![full, bare]
+}
+
+#[test]
+fn inventories_of_ansible_and_prometheus_and_known_hosts() {
+    let nodes = described();
+    insta::assert_snapshot!("ansible", Format::Ansible.write(&nodes, &[]));
+    insta::assert_snapshot!("prometheus", Format::Prometheus.write(&nodes, &[]));
+    insta::assert_snapshot!("known_hosts", Format::KnownHosts.write(&nodes, &[]));
+    insta::assert_snapshot!("all", Format::All.write(&nodes, &[]));
+    assert_eq!(
+        Format::Ansible.write(&[], &[]),
+        "{\n  \"all\": {\n    \"children\": {},\n    \"hosts\": {}\n  }\n}\n"
+    );
+    assert_eq!(Format::Prometheus.write(&[], &[]), "[]\n");
+}
+
+#[test]
+fn what_export_all_prints_is_imported_unchanged() {
+    let nodes = described();
+    let naming = rackstrap_hostlist::naming::Naming::new("r{rack:02}n{slot:02}", "10.5.{rack}.{slot}").unwrap();
+    let options = crate::import::Options {
+        format: None,
+        naming: &naming,
+        domain: "",
+        ports: None,
+    };
+    let read = crate::import::read("-", &Format::All.write(&nodes, &[]), &options).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((read.format, read.entries.len()), (crate::import::Format::Json, 2));
+    for (entry, node) in read.entries.iter().zip(&nodes) {
+        assert_eq!(
+            (&entry.name, &entry.hwaddrs, entry.ipaddr),
+            (&node.name, &node.hwaddrs, Some(node.ipaddr))
+        );
+        assert_eq!(
+            (&entry.profiles, &entry.groups),
+            (&Some(node.profiles.clone()), &Some(node.groups.clone()))
+        );
+        assert_eq!(entry.attributes, Some(node.attributes.clone()));
+        let mut open = node.settings.clone();
+        open.remove("vars-secret.pin");
+        assert_eq!(entry.settings, Some(open));
     }
 }

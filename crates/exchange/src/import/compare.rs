@@ -2,9 +2,9 @@
 
 use super::{Entry, Place, Places};
 use rackstrap_model::inventory::{Change, Changed, Inventory, InventoryError, NewNode, Node, Patch, apply, faults};
-use rackstrap_site::{HIDDEN, Site, one_line, value::Value, variable};
+use rackstrap_site::{HIDDEN, IPADDR, Site, one_line, value::Value, variable};
 use serde::Serialize;
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, net::Ipv4Addr};
 
 /// The result of an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -34,6 +34,9 @@ pub struct Conflict {
     pub(super) owner: String,
     /// Whether the problem is only an address that the file gives to the node.
     pub(super) is_address: bool,
+    /// Whether it ends if the node keeps the address of the file as its own.
+    #[serde(skip)]
+    pub(super) can_keep: bool,
 }
 
 /// Compares `entries` with `inventory`, as if all of them were added at once, so that nodes of the file may exchange their
@@ -46,7 +49,7 @@ pub fn compare(inventory: &Inventory, site: &Site, entries: &[Entry]) -> Differe
             .collect(),
         ..Difference::default()
     };
-    let wrong = entries.iter().filter_map(|entry| other_address(entry, site));
+    let wrong = entries.iter().filter_map(|entry| other_address(entry, inventory, site));
     difference.conflicts.extend(wrong);
     match apply(inventory, site, &difference.changes) {
         Ok((_, changed)) => {
@@ -70,7 +73,7 @@ pub(super) fn conflicts_of_flawed(inventory: &Inventory, site: &Site, flawed: &[
     let mut conflicts = Vec::new();
     for entry in flawed {
         let existing = inventory.get(&entry.name).map(AsRef::as_ref);
-        conflicts.extend(other_address(entry, site));
+        conflicts.extend(other_address(entry, inventory, site));
         let said = |error: &&InventoryError| {
             // The problem of its line says this already.
             matches!(
@@ -98,6 +101,8 @@ fn conflict(entry: &Entry, error: &InventoryError) -> Conflict {
             _ => String::new(),
         },
         is_address: false,
+        // A name that no pattern has needs an address of its own.
+        can_keep: matches!(error, InventoryError::Name(_)) && entry.ipaddr.is_some() && own_ipaddr(entry).is_none(),
     }
 }
 
@@ -179,11 +184,14 @@ fn change(entry: &Entry, existing: Option<&Node>) -> Change {
             .filter(|(name, value)| node.attributes.get(*name) != Some(value)))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect(),
-        drop_attributes: (node.attributes.keys().filter(|name| !attributes.contains_key(*name)))
-            .cloned()
-            .collect(),
+        drop_attributes: (node
+            .attributes
+            .keys()
+            .filter(|name| !entry.adds && !attributes.contains_key(*name)))
+        .cloned()
+        .collect(),
         // All are written again, because `KEY+` would add to what the node has.
-        drop_settings: settings.iter().flat_map(|_| open()).collect(),
+        drop_settings: settings.iter().filter(|_| !entry.adds).flat_map(|_| open()).collect(),
         settings: settings.unwrap_or_default(),
         ..Patch::default()
     };
@@ -193,14 +201,23 @@ fn change(entry: &Entry, existing: Option<&Node>) -> Change {
     }
 }
 
+/// The address of its own that the entry gives the node.
+fn own_ipaddr(entry: &Entry) -> Option<Ipv4Addr> {
+    entry.settings.as_ref()?.get(IPADDR)?.as_str()?.parse().ok()
+}
+
 /// The conflict if the file gives the node another address than its name does.
-fn other_address(entry: &Entry, site: &Site) -> Option<Conflict> {
+fn other_address(entry: &Entry, inventory: &Inventory, site: &Site) -> Option<Conflict> {
     let said = entry.ipaddr?;
-    let own = site
-        .cluster
-        .naming
-        .name_to_address(&entry.name)
-        .ok()
+    let existing = inventory.get(&entry.name);
+    // The node keeps its own address if the file has none of its settings.
+    let kept = existing.filter(|_| entry.settings.is_none() || entry.adds);
+    let own = own_ipaddr(entry).or_else(|| kept.and_then(|node| node.settings.ipaddr()));
+    if own == Some(said) {
+        return None;
+    }
+    let own = own
+        .or_else(|| site.cluster.naming.name_to_address(&entry.name).ok())
         .filter(|own| *own != said)?;
     let message = format!(
         "the file gives {} the address {said}, and its name stands for {own}; correct one of the two, or leave the \
@@ -213,6 +230,7 @@ fn other_address(entry: &Entry, site: &Site) -> Option<Conflict> {
         message: one_line(&message),
         owner: String::new(),
         is_address: true,
+        can_keep: true,
     })
 }
 

@@ -4,18 +4,21 @@ use super::{
     Draft, Word, mac,
     report::{Report, shown, split},
 };
+use rackstrap_site::{IPADDR, meant_setting, own_keys, split_key, variable};
 use std::{
     io::{Cursor, SeekFrom},
     ops::Range,
 };
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Column {
     Name,
     Hwaddr,
     Ipaddr,
     Profile,
     Groups,
+    /// A setting of the node itself, by its key.
+    Setting(String),
     /// Spreadsheets have columns that are not read.
     Other,
 }
@@ -27,6 +30,10 @@ const SEARCHED: usize = 16;
 
 impl Column {
     fn of(word: &str) -> Option<Column> {
+        let key = split_key(word).0;
+        if key != IPADDR && (own_keys().any(|known| known == key) || variable(word).is_some()) {
+            return Some(Column::Setting(word.to_owned()));
+        }
         let word: String = word.chars().filter(|c| !matches!(c, ' ' | '_' | '-')).collect();
         Some(match word.to_ascii_lowercase().as_str() {
             "name" | "node" | "host" | "hostname" | "nodename" => Column::Name,
@@ -40,8 +47,9 @@ impl Column {
         })
     }
 
-    fn name(self) -> &'static str {
+    fn name(&self) -> &str {
         match self {
+            Column::Setting(key) => key,
             Column::Name => "name",
             Column::Hwaddr => "hwaddr",
             Column::Ipaddr => "ipaddr",
@@ -184,7 +192,7 @@ fn header(report: &mut Report<'_>, fields: &[Field]) -> Header {
             report.warn(
                 at.clone(),
                 message,
-                "known columns: name, hwaddr, ipaddr, profile, groups",
+                "known columns: name, hwaddr, ipaddr, profile, groups, keys of settings (image, console), vars.NAME",
             );
         }
         if column != Column::Other && columns.contains(&column) {
@@ -266,6 +274,13 @@ fn row(
             },
             Column::Profile => draft.profiles = list(at, text),
             Column::Groups => draft.groups = list(at, text),
+            // An empty cell changes nothing, as those of the other columns.
+            Column::Setting(_) if text.is_empty() => {}
+            Column::Setting(key) => {
+                draft.adds = true;
+                let settings = draft.settings.get_or_insert_default();
+                settings.insert(key.clone(), (at.clone(), meant_setting(key, text)));
+            }
             Column::Other => {}
         }
     }

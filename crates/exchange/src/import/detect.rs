@@ -1,8 +1,9 @@
 //! Finds the format of a file by its content and its name.
 
 use super::{
-    Format, csv_rows, dnsmasq, mac,
+    Format, csv_rows, dnsmasq, json_files, mac, netbox,
     report::{Report, words},
+    xcat,
 };
 use std::ops::Range;
 
@@ -11,9 +12,8 @@ const LOOKED_AT: usize = 4000;
 
 /// The format. If it is unclear, returns none and puts the reason into `report`.
 pub(super) fn detect(file: &str, report: &mut Report<'_>) -> Option<Format> {
-    if let Some((name, help)) = foreign(report.text()) {
-        report.error_whole(format!("this is {name}, which is not read"), help);
-        return None;
+    if let Some(format) = by_program(report) {
+        return Some(format);
     }
     let named = by_name(file);
     let seen = by_content(report);
@@ -58,37 +58,19 @@ pub(super) fn detect(file: &str, report: &mut Report<'_>) -> Option<Format> {
     }
 }
 
-/// Inventories of other programs that cannot be read: the name, and how to convert it.
-fn foreign(text: &str) -> Option<(&'static str, &'static str)> {
-    let lines = || {
-        text.lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .take(LOOKED_AT)
-    };
-    if text.trim_start().starts_with(['{', '/', '#']) && text.contains("\"Dhcp4\"") {
-        return Some((
-            "a configuration of Kea's DHCP server",
-            "import its reservations as CSV: jq -r '.Dhcp4.subnet4[].reservations[] | [.hostname, .\"hw-address\"] | @csv' \
-             FILE | rackstrap node import - --type csv",
-        ));
+/// The format of files that only one program writes.
+fn by_program(report: &Report<'_>) -> Option<Format> {
+    let lines = report.lines();
+    let mut lines = lines.iter().take(LOOKED_AT).map(|(_, line)| *line);
+    if let Some(format) = json_files::format(report.text()) {
+        return Some(format);
     }
-    if lines().any(|line| line == "nodeprofiles:") && lines().any(|line| line == "nodes:") {
-        return Some((
-            "Warewulf's nodes.conf",
-            "write a CSV file with a line name,hwaddr for each node, and import that",
-        ));
-    }
-    if lines()
-        .next()
-        .is_some_and(|line| line.starts_with("#node,interface,mac"))
-    {
-        return Some((
-            "xCAT's table mac (tabdump mac)",
-            "write a CSV file with a line name,hwaddr for each node, and import that",
-        ));
-    }
-    None
+    lines.find_map(|line| match line.trim_end() {
+        "nodes:" | "nodeprofiles:" => Some(Format::Warewulf),
+        line if xcat::is_header(line) => Some(Format::Xcat),
+        line if netbox::is_header(line) => Some(Format::Netbox),
+        _ => None,
+    })
 }
 
 fn by_name(file: &str) -> Option<Format> {

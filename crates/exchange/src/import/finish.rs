@@ -159,6 +159,7 @@ fn entry(report: &Report<'_>, draft: Draft, name: String) -> Entry {
         profiles: draft.profiles.map(texts),
         groups: draft.groups.map(texts),
         attributes: draft.attributes,
+        adds: draft.adds,
         settings: draft
             .settings
             .map(|all| all.into_iter().map(|(key, (_, value))| (key, value)).collect()),

@@ -10,12 +10,19 @@ mod dhcpd;
 mod dnsmasq;
 mod ethers;
 mod finish;
+mod foreign;
+mod json_files;
 mod mac;
+mod netbox;
 mod ports;
 mod reading;
 mod report;
 mod switch;
+mod tables;
 mod toml_tables;
+mod tree;
+mod warewulf;
+mod xcat;
 
 #[cfg(test)]
 mod tests;
@@ -57,6 +64,9 @@ pub struct Entry {
     pub attributes: Option<BTreeMap<String, String>>,
     /// Its own settings, by key; none if the source does not have them.
     pub settings: Option<BTreeMap<String, Value>>,
+    /// Whether a node keeps its other attributes and settings: files of other programs have only some of them.
+    #[serde(skip)]
+    pub adds: bool,
     /// The places of these values.
     #[serde(skip)]
     pub places: Places,
@@ -89,6 +99,8 @@ pub struct Import {
     pub entries: Vec<Entry>,
     /// The omitted entries with their reasons.
     pub warnings: Vec<Diagnostic>,
+    /// Sections for the site file: the file's profiles, as far as they have a place there. Empty for other formats.
+    pub profiles: String,
     /// Number of hardware addresses in a switch's table on ports that the map does not name.
     pub unmapped_hwaddrs: usize,
     /// Number of ports in a switch's table that the map does not name.
@@ -111,17 +123,35 @@ pub enum Format {
     Ethers,
     /// A switch's MAC address table as its terminal shows it.
     Switch,
+    /// Warewulf's nodes.conf (4.x).
+    Warewulf,
+    /// xCAT's tables, as `tabdump` prints them.
+    Xcat,
+    /// Grendel's hosts as JSON.
+    Grendel,
+    /// NetBox's CSV exports of interfaces and devices.
+    Netbox,
+    /// Reservations of Kea's configuration.
+    Kea,
+    /// What `rackstrap export all` prints.
+    Json,
 }
 
 impl Format {
     /// All formats.
-    pub const ALL: [Format; 6] = [
+    pub const ALL: [Format; 12] = [
         Format::Toml,
         Format::Csv,
         Format::Dhcpd,
         Format::Dnsmasq,
         Format::Ethers,
         Format::Switch,
+        Format::Warewulf,
+        Format::Xcat,
+        Format::Grendel,
+        Format::Netbox,
+        Format::Kea,
+        Format::Json,
     ];
 
     /// The value of `--type`.
@@ -133,7 +163,23 @@ impl Format {
             Format::Dnsmasq => "dnsmasq",
             Format::Ethers => "ethers",
             Format::Switch => "switch",
+            Format::Warewulf => "warewulf",
+            Format::Xcat => "xcat",
+            Format::Grendel => "grendel",
+            Format::Netbox => "netbox",
+            Format::Kea => "kea",
+            Format::Json => "json",
         }
+    }
+
+    /// Whether a node is one line of the file, so that another line does not concern it.
+    fn has_lines(self) -> bool {
+        matches!(self, Format::Csv | Format::Dnsmasq | Format::Ethers | Format::Switch)
+    }
+
+    /// Whether lines can be long: programs write JSON on one.
+    fn is_json(self) -> bool {
+        matches!(self, Format::Grendel | Format::Kea | Format::Json)
     }
 
     fn names() -> String {
@@ -196,6 +242,8 @@ pub struct ImportError {
     pub warnings: Vec<Diagnostic>,
     /// How many of the problems are only about addresses that the file gives to nodes.
     pub addresses: usize,
+    /// How many of the problems end if nodes keep the addresses of the file as their own.
+    pub keepable: usize,
 }
 
 impl fmt::Display for ImportError {
@@ -234,6 +282,8 @@ struct Draft {
     groups: Option<Vec<Word>>,
     attributes: Option<BTreeMap<String, String>>,
     settings: Option<BTreeMap<String, (Range<usize>, Value)>>,
+    /// Whether a node keeps the attributes and settings that the source does not name.
+    adds: bool,
     /// Whether a problem of its hardware addresses was reported already.
     reported: bool,
     /// Whether the source has an entry for each card: a second entry with the same name is the node's second card.
@@ -264,7 +314,9 @@ pub fn read_some(file: &str, text: &str, options: &Options<'_>) -> Result<Readin
         (None, None) => detect::detect(file, &mut report),
         (Some(format), _) => Some(format),
     };
-    long_lines(&mut report);
+    if !format.is_some_and(Format::is_json) {
+        long_lines(&mut report);
+    }
     let Some(format) = format.filter(|_| report.is_clean()) else {
         return Err(refuse([report.finish()]));
     };
@@ -276,12 +328,23 @@ pub fn read_some(file: &str, text: &str, options: &Options<'_>) -> Result<Readin
     }
     let mut unmapped = (0, 0);
     let mut map_said = Said::default();
+    let mut profiles = String::new();
     let drafts = match format {
         Format::Toml => toml_tables::read(&mut report),
         Format::Csv => csv_rows::read(&mut report),
         Format::Dhcpd => dhcpd::read(&mut report),
         Format::Dnsmasq => dnsmasq::read(&mut report),
         Format::Ethers => ethers::read(&mut report),
+        Format::Xcat => xcat::read(&mut report),
+        Format::Netbox => netbox::read(&mut report),
+        Format::Grendel => json_files::grendel(&mut report),
+        Format::Kea => json_files::kea(&mut report),
+        Format::Json => json_files::own(&mut report),
+        Format::Warewulf => {
+            let read = warewulf::read(&mut report);
+            profiles = read.site_file;
+            read.drafts
+        }
         Format::Switch => match options.ports {
             None => {
                 report.error_whole(
@@ -324,6 +387,7 @@ pub fn read_some(file: &str, text: &str, options: &Options<'_>) -> Result<Readin
             format,
             entries,
             warnings,
+            profiles,
             unmapped_hwaddrs: unmapped.0,
             unmapped_ports: unmapped.1,
         },
@@ -340,6 +404,7 @@ fn refuse(all: impl IntoIterator<Item = Said>) -> ImportError {
         omitted: 0,
         warnings: Vec::new(),
         addresses: 0,
+        keepable: 0,
     };
     for said in all {
         error.problems.extend(said.problems);

@@ -1,9 +1,9 @@
 //! The nodes that could be read from a file, and its problems.
 
-use super::{Difference, Entry, Format, Import, ImportError, PROBLEMS, compare, compare::conflicts_of_flawed};
-use rackstrap_hostlist::NodeSet;
+use super::{Difference, Entry, Import, ImportError, PROBLEMS, compare, compare::conflicts_of_flawed};
+use rackstrap_hostlist::{NodeSet, naming::Naming};
 use rackstrap_model::inventory::Inventory;
-use rackstrap_site::{Diagnostic, Site, one_line};
+use rackstrap_site::{Diagnostic, IPADDR, Site, one_line};
 use std::collections::HashSet;
 
 /// The result of reading a file.
@@ -33,10 +33,36 @@ pub struct Judged {
 }
 
 impl Reading {
+    /// The file's profiles, as sections for the site file; empty if it has none.
+    pub fn profiles(&self) -> &str {
+        &self.import.profiles
+    }
+
+    /// What has no place in the site file or the inventory, and other warnings.
+    pub fn warnings(&self) -> &[Diagnostic] {
+        &self.import.warnings
+    }
+
     /// Leaves out the addresses that the file gives to nodes.
     pub fn forget_addresses(&mut self) {
         for entry in self.import.entries.iter_mut().chain(&mut self.flawed) {
             entry.ipaddr = None;
+        }
+    }
+
+    /// Gives nodes the addresses of the file as settings of their own, if their names do not stand for them.
+    pub fn keep_addresses(&mut self, naming: &Naming) {
+        for entry in self.import.entries.iter_mut().chain(&mut self.flawed) {
+            let Some(ipaddr) = entry.ipaddr else { continue };
+            if naming.name_to_address(&entry.name) == Ok(ipaddr) {
+                continue;
+            }
+            // A file without settings leaves those of the node as they are.
+            entry.adds |= entry.settings.is_none();
+            let settings = entry.settings.get_or_insert_default();
+            settings
+                .entry(IPADDR.to_owned())
+                .or_insert_with(|| ipaddr.to_string().into());
         }
     }
 
@@ -66,6 +92,7 @@ impl Reading {
         conflicts
             .retain(|conflict| !(unsure && !conflict.owner.is_empty() && in_file.contains(conflict.owner.as_str())));
         let addresses = conflicts.iter().filter(|conflict| conflict.is_address).count();
+        let keepable = conflicts.iter().filter(|conflict| conflict.can_keep).count();
         let conflicts: Vec<Diagnostic> = conflicts
             .into_iter()
             .map(|conflict| Diagnostic {
@@ -98,6 +125,7 @@ impl Reading {
         problems.sort_by_key(|problem| (problem.line, problem.column));
         Err(ImportError {
             addresses,
+            keepable,
             ..refused(problems, omitted, warnings)
         })
     }
@@ -123,7 +151,7 @@ impl Reading {
     /// # Errors
     /// Problems of wanted nodes.
     pub fn only(self, wanted: impl Fn(&str) -> bool) -> Result<(Import, Vec<Diagnostic>), ImportError> {
-        let lines = !matches!(self.import.format, Format::Toml | Format::Dhcpd);
+        let lines = self.import.format.has_lines();
         let owner = |problem: &Diagnostic| {
             let before = self.owners.partition_point(|(line, _)| *line <= problem.line);
             let (line, name) = self.owners.get(before.checked_sub(1)?)?;
@@ -154,5 +182,6 @@ fn refused(mut problems: Vec<Diagnostic>, omitted: usize, warnings: Vec<Diagnost
         omitted,
         warnings,
         addresses: 0,
+        keepable: 0,
     }
 }

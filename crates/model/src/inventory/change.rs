@@ -2,7 +2,10 @@
 
 use super::{
     Inventory, Node,
-    check::{check_attributes, check_groups, check_hwaddrs, check_place, check_profiles, check_settings, find},
+    check::{
+        check_attributes, check_groups, check_hwaddrs, check_new_address, check_place, check_profiles, check_settings,
+        find,
+    },
     node::CHANGED,
     refusal::{InventoryError, Refusals},
 };
@@ -14,11 +17,11 @@ use std::{
     sync::Arc,
 };
 
-/// A node as an administrator adds it. Its address follows from its name.
+/// A node as an administrator adds it. Its address follows from its name, or is its own setting `ipaddr`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NewNode {
-    /// Name by the site's pattern.
+    /// Name by the site's pattern; any other one needs the setting `ipaddr`.
     pub name: String,
     /// Hardware addresses; the first is the card that boots.
     pub hwaddrs: Vec<HwAddr>,
@@ -208,7 +211,7 @@ pub fn apply(inventory: &Inventory, site: &Site, changes: &[Change]) -> Result<(
 fn added(draft: &Inventory, site: &Site, new: &NewNode) -> Result<Node, Vec<InventoryError>> {
     let profiles = each_once(&new.profiles);
     let mut wrong = Vec::new();
-    let ipaddr = check_place(draft, site, &new.name).map_err(|error| wrong.push(error));
+    let ipaddr = check_place(draft, site, &new.name, new.settings.ipaddr()).map_err(|error| wrong.push(error));
     wrong.extend(check_hwaddrs(draft, &new.name, &new.hwaddrs));
     wrong.extend(check_profiles(site, &new.name, &profiles));
     wrong.extend(check_groups(&new.name, &new.groups));
@@ -251,7 +254,14 @@ fn patched(draft: &Inventory, site: &Site, node: &Node, patch: &Patch) -> Result
     node.attributes.retain(|name, _| !patch.drop_attributes.contains(name));
     node.attributes.extend(patch.attributes.clone());
     wrong.extend(check_attributes(&node.name, &node.attributes));
+    let own = node.settings.ipaddr();
     wrong.extend(patch_settings(site, &mut node, patch));
+    if node.settings.ipaddr() != own {
+        match check_new_address(draft, site, &node.name, node.settings.ipaddr()) {
+            Ok(ipaddr) => node.ipaddr = ipaddr,
+            Err(error) => wrong.push(error),
+        }
+    }
     match wrong.is_empty() {
         true => Ok(node),
         false => Err(wrong),
@@ -297,7 +307,7 @@ fn each_once(profiles: &[String]) -> Vec<String> {
 
 fn renamed(draft: &Inventory, site: &Site, node: &Node, to: &str) -> Result<Node, Vec<InventoryError>> {
     Ok(Node {
-        ipaddr: check_place(draft, site, to).map_err(|error| vec![error])?,
+        ipaddr: check_place(draft, site, to, node.settings.ipaddr()).map_err(|error| vec![error])?,
         name: to.to_owned(),
         ..node.clone()
     })

@@ -6,7 +6,8 @@ use super::{
 };
 use ipnet::Ipv4Net;
 use rackstrap_base::{subnet::Subnet, text::quoted, words::meant};
-use rackstrap_site::{NodeSettings, Site, value::to_toml};
+use rackstrap_hostlist::naming::NamingError;
+use rackstrap_site::{IPADDR, NodeSettings, Site, own_keys, value::to_toml};
 use rackstrap_wire::HwAddr;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,17 +36,86 @@ pub fn find<'a>(inventory: &'a Inventory, name: &str) -> Result<&'a Arc<Node>, I
     })
 }
 
-/// The address that belongs to a name, if a new node can have both.
-pub(super) fn check_place(inventory: &Inventory, site: &Site, name: &str) -> Result<Ipv4Addr, InventoryError> {
-    let address = site.cluster.naming.name_to_address(name);
-    let ipaddr = address.map_err(|error| InventoryError::Name(error.to_string()))?;
+/// The address of a new node: `own`, or the one that belongs to its name; if a new node can have both.
+pub(super) fn check_place(
+    inventory: &Inventory,
+    site: &Site,
+    name: &str,
+    own: Option<Ipv4Addr>,
+) -> Result<Ipv4Addr, InventoryError> {
+    let ipaddr = address_of(site, name, own)?;
     if let Some(node) = inventory.get(name) {
         return Err(InventoryError::Exists {
             name: name.to_owned(),
             hwaddrs: node.hwaddrs.iter().collect(),
         });
     }
-    match unusable(inventory, site, ipaddr) {
+    check_address(inventory, site, name, ipaddr, own.is_some())
+}
+
+/// The address of an existing node after its own address has changed.
+pub(super) fn check_new_address(
+    inventory: &Inventory,
+    site: &Site,
+    name: &str,
+    own: Option<Ipv4Addr>,
+) -> Result<Ipv4Addr, InventoryError> {
+    let ipaddr = address_of(site, name, own)?;
+    check_address(inventory, site, name, ipaddr, own.is_some())
+}
+
+/// The node's own address, or the one that belongs to its name.
+fn address_of(site: &Site, name: &str, own: Option<Ipv4Addr>) -> Result<Ipv4Addr, InventoryError> {
+    let named = site.cluster.naming.name_to_address(name);
+    let wrong = |error: NamingError| InventoryError::Name(error.to_string());
+    match (own, named) {
+        (None, Ok(ipaddr)) => Ok(ipaddr),
+        (Some(own), Ok(_)) => Ok(own),
+        // Another spelling of a name would be mistaken for the node with that name.
+        (_, Err(error @ NamingError::Spelling { .. })) => Err(wrong(error)),
+        (Some(own), Err(_)) => match name_problem(site, name) {
+            None => Ok(own),
+            Some(problem) => Err(InventoryError::Name(problem)),
+        },
+        (None, Err(error)) => Err(InventoryError::Name(format!(
+            "{error}; a node that no pattern names needs an address of its own: {IPADDR}=ADDRESS"
+        ))),
+    }
+}
+
+/// Why a node cannot have a name that follows no pattern; none if it can.
+fn name_problem(site: &Site, name: &str) -> Option<String> {
+    let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let right = name.len() <= 63
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(label)
+        && !name.ends_with('-');
+    let shown = quoted(name, 64);
+    if !right {
+        return Some(format!(
+            "{shown} is not a node name; write lower-case letters, digits and -, a letter first, at most 63 of them"
+        ));
+    }
+    let taken = if name.parse::<HwAddr>().is_ok() {
+        "it looks like a hardware address"
+    } else if own_keys().any(|key| key == name) {
+        "it is the key of a setting"
+    } else if name == "localhost" || site.dns.as_ref().is_some_and(|dns| dns.name == name) {
+        "it is the server's own name"
+    } else {
+        return None;
+    };
+    Some(format!("no node can be called {shown}: {taken}; choose another name"))
+}
+
+fn check_address(
+    inventory: &Inventory,
+    site: &Site,
+    name: &str,
+    ipaddr: Ipv4Addr,
+    is_own: bool,
+) -> Result<Ipv4Addr, InventoryError> {
+    match unusable(inventory, site, name, ipaddr, is_own) {
         Some(why) => Err(InventoryError::Address {
             name: name.to_owned(),
             ipaddr,
@@ -172,28 +242,54 @@ pub(super) fn check_hwaddrs(inventory: &Inventory, name: &str, hwaddrs: &[HwAddr
     wrong
 }
 
-/// Why no node can have that address; none if a node can.
-fn unusable(inventory: &Inventory, site: &Site, ipaddr: Ipv4Addr) -> Option<String> {
-    let reserved = |net: &&Ipv4Net| net.contains(&ipaddr);
-    if let Some(net) = site.cluster.reserved.iter().find(reserved) {
+/// Why the node cannot have that address; none if it can. `is_own` = it is the node's own setting.
+fn unusable(inventory: &Inventory, site: &Site, name: &str, ipaddr: Ipv4Addr, is_own: bool) -> Option<String> {
+    if let Some(problem) = address_problem(site, ipaddr, is_own) {
+        return Some(problem);
+    }
+    let naming = &site.cluster.naming;
+    let others = |node: &&Arc<Node>| node.name != name;
+    if let Some(other) = inventory.by_ipaddr(ipaddr).filter(others) {
+        let other = &other.name;
+        let why = match naming.name_to_address(other) == Ok(ipaddr) {
+            true => "choose another",
+            false => "its own setting, or by a naming of before",
+        };
+        return Some(format!("which {other} already has; {why}"));
+    }
+    if !is_own {
+        return None;
+    }
+    // Names and addresses would convert to different nodes.
+    let of_name = naming.address_to_name(ipaddr).filter(|other| other != name);
+    if let Some(other) = of_name.filter(|other| inventory.get(other).is_some()) {
         return Some(format!(
-            "which is in the reserved network {net}; choose another position"
+            "which is the address that the name of {other} stands for; choose another address"
         ));
+    }
+    let own_place = naming.name_to_address(name).ok().filter(|place| *place != ipaddr)?;
+    let other = inventory.by_ipaddr(own_place).filter(others)?;
+    Some(format!(
+        "and {own_place}, which its name stands for, belongs to {}; choose another name",
+        other.name
+    ))
+}
+
+/// Why no node can have that address in `site`; none if one can. A node's own address (`is_own`) may be in a reserved network, which
+/// is free of the addresses of names.
+pub fn address_problem(site: &Site, ipaddr: Ipv4Addr, is_own: bool) -> Option<String> {
+    let choose = if is_own { "another address" } else { "another position" };
+    let reserved = |net: &&Ipv4Net| net.contains(&ipaddr);
+    if let Some(net) = site.cluster.reserved.iter().find(reserved).filter(|_| !is_own) {
+        return Some(format!("which is in the reserved network {net}; choose {choose}"));
     }
     let Some(subnet) = site.subnet_of(ipaddr) else {
         let networks: List = site.subnets.iter().map(|s| s.network).collect();
         return Some(format!(
-            "which is in none of the site's networks ({networks}); add a [[subnet]] to the site file, or choose another position"
+            "which is in none of the site's networks ({networks}); add a [[subnet]] to the site file, or choose {choose}"
         ));
     };
-    if let Some(what) = claimed(subnet, ipaddr) {
-        return Some(format!("which is {what}; choose another position"));
-    }
-    let other = inventory.by_ipaddr(ipaddr)?;
-    Some(format!(
-        "which {} already has; the site's naming has changed since that node was added",
-        other.name
-    ))
+    claimed(subnet, ipaddr).map(|what| format!("which is {what}; choose {choose}"))
 }
 
 /// Other uses of that address in its subnet; none if it is free.

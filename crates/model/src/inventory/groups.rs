@@ -22,12 +22,18 @@ pub fn groups<'a>(
             &node.profiles
         };
         let profiles = profiles.iter().map(|profile| format!("profile:{profile}"));
-        let rack = [format!("rack:{}", naming.rack_of(&node.name))];
+        let rack = rack_of(naming, node).map(|rack| format!("rack:{rack}"));
         for group in node.groups.iter().cloned().chain(profiles).chain(rack).chain(of(node)) {
             members.entry(group).or_default().push(node.name.clone());
         }
     }
     members
+}
+
+/// The rack that the name of a node says; none if the node has an address of its own because its name follows no pattern.
+pub fn rack_of<'n>(naming: &Naming, node: &'n Node) -> Option<&'n str> {
+    let free = node.settings.ipaddr().is_some() && naming.position(&node.name).is_none();
+    (!free).then(|| naming.rack_of(&node.name))
 }
 
 #[cfg(test)]

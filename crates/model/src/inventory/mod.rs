@@ -10,11 +10,13 @@ mod settings;
 mod summary;
 
 #[cfg(test)]
+mod own_address_tests;
+#[cfg(test)]
 mod tests;
 
 pub use change::{Change, Changed, NewNode, Patch, apply, faults};
-pub use check::find;
-pub use groups::groups;
+pub use check::{address_problem, find};
+pub use groups::{groups, rack_of};
 pub use history::{Entry, differences};
 pub use node::{Inventory, Node};
 pub use refusal::{InventoryError, Refusals};

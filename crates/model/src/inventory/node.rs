@@ -17,7 +17,7 @@ pub struct Node {
     pub name: String,
     /// Hardware addresses; the first is the card that boots.
     pub hwaddrs: Vec<HwAddr>,
-    /// Address; follows from the name.
+    /// Address; follows from the name, unless it is the node's own setting `ipaddr`.
     pub ipaddr: Ipv4Addr,
     /// Profiles of the site file; later ones win over earlier ones, and all of them over `default`.
     pub profiles: Vec<String>,

@@ -2,7 +2,7 @@
 
 use super::Node;
 use rackstrap_site::{
-    Descriptor, HIDDEN, NETWORK_FIRST, NodeSettings, Profile, SETTINGS, Site, kernel_args,
+    Descriptor, HIDDEN, IPADDR, NETWORK_FIRST, NodeSettings, Profile, SETTINGS, Site, kernel_args,
     value::{Value, to_toml},
     vars::{Readable, Vars, expand, has_variables},
 };
@@ -11,6 +11,7 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::Ipv4Addr,
 };
 
 /// The tree that makes a node of an image. It comes first, unless a profile places it elsewhere.
@@ -21,6 +22,8 @@ pub struct Settings<'a> {
     chain: Vec<(Origin, Cow<'a, Profile>)>,
     /// The node's own settings, from which the first of `chain` is made; none if it has none.
     own: Option<&'a NodeSettings>,
+    /// The node's own address, and the one that its name stands for, if it stands for another one.
+    address: Option<(Ipv4Addr, Option<Ipv4Addr>)>,
     /// The variables of `[cluster.vars]`, below all others.
     cluster: &'a Vars,
 }
@@ -35,16 +38,19 @@ pub enum Origin {
     Profile(String),
     /// In `[cluster]` of the site file.
     Cluster,
+    /// By the node's name, for its address.
+    Name,
 }
 
 impl fmt::Display for Origin {
-    /// `node`, `profile gpu`, `default`, `cluster`.
+    /// `node`, `profile gpu`, `default`, `cluster`, `its name`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Node => f.write_str("node"),
             Origin::Profile(name) if name == "default" => f.write_str("default"),
             Origin::Profile(name) => write!(f, "profile {name}"),
             Origin::Cluster => f.write_str("cluster"),
+            Origin::Name => f.write_str("its name"),
         }
     }
 }
@@ -88,6 +94,7 @@ impl<'a> Settings<'a> {
         Settings {
             chain,
             own: None,
+            address: None,
             cluster: &site.cluster.vars,
         }
     }
@@ -98,6 +105,9 @@ impl<'a> Settings<'a> {
         if node.settings.is_empty() {
             return settings;
         }
+        let of_name = site.cluster.naming.name_to_address(&node.name).ok();
+        let own = node.settings.ipaddr();
+        settings.address = own.map(|own| (own, of_name.filter(|of_name| *of_name != own)));
         let added = node.settings.added();
         let mut own = Cow::Borrowed(node.settings.set());
         for Descriptor { shown, add, .. } in &SETTINGS {
@@ -207,7 +217,7 @@ impl<'a> Settings<'a> {
         all
     }
 
-    /// All settings that the node or a profile has, in the order of the documentation, and then all variables. Secret values are
+    /// The node's own address, all settings that the node or a profile has, in the order of the documentation, and then all variables. Secret values are
     /// hidden.
     pub fn all(&self) -> Vec<Setting> {
         let settings = SETTINGS.iter().filter_map(|setting| self.one(setting));
@@ -235,7 +245,17 @@ impl<'a> Settings<'a> {
                 hides: all.into_iter().map(|(_, hidden)| hidden).collect(),
             })
         });
-        settings.chain(variables).collect()
+        let address = self.address.map(|(own, of_name)| Setting {
+            key: IPADDR.to_owned(),
+            value: own.to_string(),
+            from: Origin::Node,
+            added: None,
+            hides: Vec::from_iter(of_name.map(|of_name| Hidden {
+                from: Origin::Name,
+                value: of_name.to_string(),
+            })),
+        });
+        address.into_iter().chain(settings).chain(variables).collect()
     }
 
     /// Stands for all values: two nodes with the same settings have the same one, in every release that knows the same settings.

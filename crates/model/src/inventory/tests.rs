@@ -28,7 +28,7 @@ server = "10.3.0.1"
 [profile.gpu]
 "#;
 
-fn site() -> Site {
+pub(super) fn site() -> Site {
     let mut site = parse(SITE, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}")).0;
     // A checked site reserves the addresses of the daemon, the router and the pool. A node is refused there even without
     // that.
@@ -40,7 +40,7 @@ fn mac(text: &str) -> HwAddr {
     text.parse().unwrap()
 }
 
-fn new(name: &str, hwaddrs: &[&str]) -> NewNode {
+pub(super) fn new(name: &str, hwaddrs: &[&str]) -> NewNode {
     NewNode {
         name: name.into(),
         hwaddrs: hwaddrs.iter().map(|text| mac(text)).collect(),

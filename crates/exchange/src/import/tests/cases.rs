@@ -143,22 +143,6 @@ fn lines_of_dnsmasq_without_a_machine_are_ignored() {
 }
 
 #[test]
-fn other_programs_inventories_are_refused_by_their_names() {
-    let kea =
-        "{ \"Dhcp4\": { \"subnet4\": [ { \"reservations\": [ { \"hw-address\": \"52:54:00:01:01:01\" } ] } ] } }\n";
-    let warewulf = "nodeprofiles:\n  default:\n    comment: x\nnodes:\n  r01n01:\n    profiles:\n    - default\n";
-    let xcat = "#node,interface,mac,comments,disable\n\"r01n01\",\"eth0\",\"52:54:00:01:01:01!*NOIP*\",,\n";
-    for (file, text, name) in [
-        ("kea-dhcp4.conf", kea, "Kea"),
-        ("nodes.conf", warewulf, "Warewulf"),
-        ("mac.csv", xcat, "xCAT"),
-    ] {
-        let said = told(&import(None, file, text).unwrap_err().problems);
-        assert!(said.len() == 1 && said[0].contains(name), "{said:?}");
-    }
-}
-
-#[test]
 fn some_nodes_can_be_read_of_a_file_with_faults_elsewhere() {
     let text = "name,hwaddr\nr01n01,52:54:00:01:01:01\nr01n02,52:54:00:01:01:0g\n52:54:00:01:01:03,r01n03\n\
                 r01n04,52:54:00:01:01:04\nr01n04,52:54:00:01:01:05\n";

@@ -125,6 +125,7 @@ fn entries_that_were_not_read_from_a_file_are_checked_too() {
         groups: None,
         attributes: None,
         settings: None,
+        adds: false,
         places: Places::default(),
     };
     let found = compare(
@@ -205,4 +206,32 @@ fn a_card_of_a_node_with_a_faulty_line_may_still_move() {
     let reading = reading(Some(Format::Csv), "nodes.csv", text).unwrap();
     let error = reading.judge("nodes.csv", &inventory(), &site(), None).unwrap_err();
     assert_eq!(error.problems.len(), 1, "{error}");
+}
+
+#[test]
+fn addresses_of_the_file_are_kept_on_request() {
+    let csv = "name,hwaddr,ip\nr01n01,52:54:00:00:00:01,10.5.1.1\nr01n02,52:54:00:00:00:02,10.5.200.2\n\
+               login01,52:54:00:00:00:09,10.5.200.4\n";
+    let judged = |inventory: &Inventory, keep: bool| {
+        let mut reading = reading(Some(Format::Csv), "nodes", csv).unwrap();
+        if keep {
+            reading.keep_addresses(&naming());
+        }
+        reading.judge("nodes", inventory, &site(), None)
+    };
+    let refused = judged(&inventory(), false).unwrap_err();
+    assert_eq!((refused.addresses, refused.keepable), (1, 2), "{refused}");
+    let difference = judged(&inventory(), true).unwrap().difference;
+    let (after, _) = rackstrap_model::inventory::apply(&inventory(), &site(), &difference.changes).unwrap();
+    assert_eq!(after.get("r01n02").unwrap().ipaddr.octets(), [10, 5, 200, 2]);
+    assert_eq!(after.get("login01").unwrap().ipaddr.octets(), [10, 5, 200, 4]);
+    assert!(
+        after.get("r01n01").unwrap().settings.is_empty(),
+        "its name stands for its address"
+    );
+    // The same file again: the nodes have these addresses, with and without the option.
+    for keep in [true, false] {
+        let again = judged(&after, keep).unwrap().difference;
+        assert_eq!((again.unchanged, again.changed.len()), (3, 0), "{again}");
+    }
 }

@@ -101,6 +101,7 @@ fn the_output_of_export_is_imported() {
         groups: None,
         attributes: None,
         settings: None,
+        adds: false,
         places: Places::default(),
     };
     let one = Entry {
@@ -144,7 +145,10 @@ fn csv_rows() {
     );
     assert_eq!(
         told(&excel.warnings),
-        ["1: the column 'Serial' is not read -> known columns: name, hwaddr, ipaddr, profile, groups"]
+        [
+            "1: the column 'Serial' is not read -> known columns: name, hwaddr, ipaddr, profile, groups, keys of settings (image, console), \
+         vars.NAME"
+        ]
     );
     let tabs = good(Format::Csv, "name\thwaddr\tgroups\nr01n01\t52:54:00:01:01:01\ta b\n");
     assert_eq!(listed(&tabs), ["2 r01n01 52:54:00:01:01:01 g=a+b"]);

@@ -4,6 +4,7 @@ mod cases;
 mod comparing;
 mod formats;
 mod hostile;
+mod programs;
 mod properties;
 mod recognising;
 mod switches;

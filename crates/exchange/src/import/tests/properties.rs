@@ -13,6 +13,9 @@ fn pieces() -> impl Strategy<Value = String> {
             "read-ethers",
             ",", "|", "\t", " ", "\n", "\r\n", "#", "\\", "name,hwaddr\n", "dev ", "permanent",
             "Vlan Mac Address Ports\n",
+            "nodes:\n  ", "    hwaddr: ", "network devices:", "tags: ", "&a ", "*a", "- ", "? ", ": ", "#node,interface,mac,comments,disable\n",
+            "#node,ip,hostnames,otherinterfaces,comments,disable\n", "Device,Name,MAC Address\n", "[{\"name\": \"", "\", \"interfaces\": [{\"mac\": \"",
+            "{\"Dhcp4\": {\"reservations\": [{\"hw-address\": \"", "{\"nodes\": [", "\"}]}]", "}]}}", "/*", "*/",
             "Gi1/0/1", "ge-0/0/1.0", "A1", "1/1/1", "Te ", "\u{1b}[24;1H", "\u{1b}", "é", "\u{feff}",
         ]).prop_map(str::to_owned),
         2 => (1u8..4, 1u8..4).prop_map(|(rack, slot)| format!("r{rack:02}n{slot:02}")),
@@ -86,6 +89,7 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
                 groups,
                 attributes: None,
                 settings: None,
+                adds: false,
                 places: Places::default(),
             })
         };

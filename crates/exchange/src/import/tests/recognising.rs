@@ -58,7 +58,7 @@ fn a_few_faulty_lines_do_not_change_the_format() {
 
 #[test]
 fn an_unclear_format_is_asked_for() {
-    let ways = "name its format with --type toml|csv|dhcpd|dnsmasq|ethers|switch";
+    let ways = "name its format with --type toml|csv|dhcpd|dnsmasq|ethers|switch|warewulf|xcat|grendel|netbox|kea|json";
     let said = format("nodes", "hello\n").unwrap_err();
     assert!(
         said[0].starts_with("0: this looks like none of the formats") && said[0].ends_with(ways),
@@ -103,7 +103,7 @@ fn formats_have_names() {
     }
     assert_eq!(
         "yaml".parse::<Format>().unwrap_err(),
-        "'yaml' is not a format; available: toml, csv, dhcpd, dnsmasq, ethers, switch"
+        "'yaml' is not a format; available: toml, csv, dhcpd, dnsmasq, ethers, switch, warewulf, xcat, grendel, netbox, kea, json"
     );
 }
 
