@@ -16,7 +16,7 @@ use rackstrap_base::{
     clock::{Timestamp, duration},
     subnet::{DhcpPart, Subnet, wrong_address},
 };
-use rackstrap_control::answers::{checks_of, describe_boot_order, is_stale, status};
+use rackstrap_control::answers::{checks_of, describe_boot_order, describe_start, is_stale, status};
 use rackstrap_loaders::Loaders;
 use rackstrap_model::{
     decide::{Decision, Requester, World, decide, loaders_of},
@@ -192,6 +192,7 @@ pub(super) async fn show(
         ..Requester::default()
     };
     let hardware = boots.iter().find_map(|boot| boot.hardware.clone());
+    let started_by = describe_start(hardware.as_ref());
     let (mut warnings, next, boot_order) = match decide(&world, &requester) {
         Decision::Node(decision) => {
             let boot_order = describe_boot_order(hardware.as_ref(), decision.network_first);
@@ -220,6 +221,7 @@ pub(super) async fn show(
         status: row,
         hardware,
         boot_order,
+        started_by,
         boots: (summarise(&context.recorder.of(&Subject::Node(name))).into_iter())
             .map(api::BootSummary::from)
             .collect(),

@@ -4,6 +4,7 @@ pub mod bootcode;
 pub mod choose;
 pub mod device;
 pub mod esp;
+pub mod foreign_esp;
 pub mod geometry;
 pub mod gptread;
 pub mod inspect;

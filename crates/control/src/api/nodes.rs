@@ -103,6 +103,9 @@ pub struct NodeAnswer {
     /// The boot order of its UEFI firmware, and what the agent does to it; empty on a BIOS, and before its first boot.
     #[serde(default)]
     pub boot_order: String,
+    /// The entry by which its UEFI firmware started it last, and other systems on its disks that firmware can start; empty if not known.
+    #[serde(default)]
+    pub started_by: String,
     /// Its boots on the timeline, oldest first.
     pub boots: Vec<super::BootSummary>,
 }
