@@ -19,7 +19,7 @@ use rackstrap_base::{
     clock::{Timestamp, duration},
     subnet::{DhcpPart, Subnet, wrong_address},
 };
-use rackstrap_control::answers::{checks_of, describe_boot_order, is_stale, status};
+use rackstrap_control::answers::{checks_of, describe_boot_order, describe_start, is_stale, status};
 use rackstrap_loaders::Loaders;
 use rackstrap_model::{
     decide::{Decision, Requester, World, decide, hosts_of, loaders_of},
@@ -229,6 +229,7 @@ pub(super) async fn show(
         ..Requester::default()
     };
     let hardware = boots.iter().find_map(|boot| boot.hardware.clone());
+    let started_by = describe_start(hardware.as_ref());
     let (mut warnings, next, boot_order, networks) = match decide(&world, &requester) {
         Decision::Node(decision) => {
             let boot_order = describe_boot_order(hardware.as_ref(), decision.network_first);
@@ -263,6 +264,7 @@ pub(super) async fn show(
         hardware,
         boot_order,
         disks: disk_health,
+        started_by,
         boots: (summarise(&context.recorder.of(&Subject::Node(name))).into_iter())
             .map(api::BootSummary::from)
             .collect(),

@@ -24,7 +24,7 @@ use axum::{
     routing::{get, post},
 };
 use rackstrap_base::{clock::Timestamp, dhcp_option::merged, warnings::SiteWarning};
-use rackstrap_control::answers::{describe_boot_order, status};
+use rackstrap_control::answers::{describe_boot_order, describe_start, status};
 use rackstrap_model::decide::{Decision, Requester, decide};
 use rackstrap_registries::{
     discovery::Waiting,
@@ -360,6 +360,7 @@ async fn explain(
             let boots = context.boots.of_node(&decided.node.name);
             let hardware = boots.iter().find_map(|boot| boot.hardware.as_ref());
             let boot_order = describe_boot_order(hardware, decided.network_first);
+            let started_by = describe_start(hardware);
             let (image, image_problem) = match decided.image {
                 Ok(version) => (Some(version.manifest.image.clone()), None),
                 Err(problem) => (None, Some(problem)),
@@ -373,6 +374,7 @@ async fn explain(
                 templates: decided.templates,
                 console: decided.console,
                 boot_order,
+                started_by,
                 init: decided.init,
                 ram_size: decided.ram_size,
                 mtu: decided.mtu.or(decided.subnet.mtu),

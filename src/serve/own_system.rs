@@ -79,8 +79,15 @@ fn describe(node: &Node, host_name: Option<&str>, uefi: Option<&Uefi>, network_f
     let name = with_name(node, host_name);
     let why = match uefi {
         Some(uefi) if !uefi.before_network.is_empty() => {
+            let system = match uefi.foreign_esps.as_slice() {
+                [] => String::new(),
+                names => format!(
+                    ", and another system has its EFI system partition on {}",
+                    names.join(", ")
+                ),
+            };
             format!(
-                "its firmware tries {} before the network",
+                "its firmware tries {} before the network{system}",
                 uefi.before_network.join(", ")
             )
         }
@@ -229,6 +236,17 @@ mod tests {
             text,
             "runs a system that this server did not boot, probably from its own disk: its firmware tries debian before the network; write \
              firmware = \"network-first\" into its profile, and start it once from the network (ipmitool chassis bootdev pxe)"
+        );
+        let uefi = Uefi {
+            foreign_esps: vec!["sda1".to_owned()],
+            ..uefi
+        };
+        let text = describe(&node, None, Some(&uefi), false);
+        assert!(
+            text.contains(
+                "tries debian before the network, and another system has its EFI system partition on sda1; write"
+            ),
+            "{text}"
         );
         let text = describe(&node, Some("\u{1b}[2J"), Some(&uefi), true);
         assert!(

@@ -75,6 +75,18 @@ const ARM64: &str = "aarch64-unknown-linux-gnu";
 const STATIC: &str = "-C target-feature=+crt-static -C relocation-model=static";
 /// Debian's compiler, which is beside rustup's.
 const RUSTC: &str = "/usr/bin/rustc";
+/// The oldest version of Rust that compiles this workspace.
+const NEEDED: &str = env!("CARGO_PKG_RUST_VERSION");
+
+/// Whether the compiler that said `version` (`rustc 1.85.0 (...)`) is older than `needed`. One whose version cannot be read is not.
+fn is_older(version: &str, needed: &str) -> bool {
+    let numbers = |text: &str| -> Option<(u32, u32)> {
+        let mut parts = text.split('.').map(str::parse);
+        Some((parts.next()?.ok()?, parts.next()?.ok()?))
+    };
+    let has = version.split_whitespace().nth(1).and_then(numbers);
+    has.zip(numbers(needed)).is_some_and(|(has, needed)| has < needed)
+}
 
 /// Builds the daemon with the release profile.
 pub fn build_release() -> Result<PathBuf> {
@@ -105,8 +117,20 @@ impl Cross {
             "builds for arm64 work on a machine with amd64, and on one with arm64 with --arch of its own"
         );
         packages::ensure_these(packages::CROSS_ARM64, say)?;
+        let version_now = || process::output(Command::new(RUSTC).arg("--version"));
+        let mut version = version_now()?;
+        // Debian 12 came with an older compiler, which may be installed already.
+        if is_older(&version, NEEDED) {
+            packages::upgrade(packages::CROSS_ARM64, say)?;
+            version = version_now()?;
+        }
+        ensure!(
+            !is_older(&version, NEEDED),
+            "building for arm64 needs Debian's rustc {NEEDED} or newer, and {RUSTC} is {}; apt-cache policy rustc-web shows which ones the \
+             package lists have",
+            version.trim()
+        );
         // The library must be of the compiler's own build.
-        let version = process::output(Command::new(RUSTC).arg("--version"))?;
         let library = foreign::unpacked("arm64-std", &["libstd-rust-web-dev"], version.trim(), say)?;
         Ok(Cross {
             sysroot: library.join("usr"),
@@ -202,4 +226,27 @@ fn run(mut command: Command, arguments: &[&str]) -> Result {
         arguments.join(" ")
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compiler_that_is_too_old_is_recognised() {
+        for (version, older) in [
+            (
+                "rustc 1.85.0 (4d91de4e4 2025-02-17) (built from a source tarball)\n",
+                true,
+            ),
+            ("rustc 1.95.0", false),
+            ("rustc 1.96.0-nightly", false),
+            ("rustc 2.0.0", false),
+            ("rustc", false),
+            ("", false),
+        ] {
+            assert_eq!(is_older(version, "1.95"), older, "{version}");
+        }
+        assert!(!is_older("rustc 1.95.0", NEEDED), "{NEEDED}");
+    }
 }

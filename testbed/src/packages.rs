@@ -1,7 +1,7 @@
 //! The Debian packages for the demo and the tests, installed if they are missing.
 
 use crate::{Result, process};
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use std::{
     fs,
     io::{self, Write},
@@ -127,6 +127,19 @@ pub fn ensure_these(names: &[&str], say: &mut dyn FnMut(&str)) -> Result<Vec<Str
         install(&missing)?;
     }
     Ok(missing)
+}
+
+/// Upgrades these packages, whose installed versions are too old, by new package lists.
+pub fn upgrade(names: &[&str], say: &mut dyn FnMut(&str)) -> Result {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "these Debian packages are too old: {}; run as root, or upgrade them first",
+        names.join(" ")
+    );
+    say(&format!("upgrading {}", names.join(" ")));
+    apt(&["update", "-q"])?;
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    install(&names)
 }
 
 /// The packages of `names` that dpkg does not list as installed.

@@ -2,7 +2,7 @@
 //! exist.
 
 use std::{fs, os::unix::fs::PermissionsExt};
-use testbed::{Binaries, Cluster, Result, Site};
+use testbed::{Binaries, Cluster, Result, Site, image::fake};
 
 #[test]
 fn a_hook_that_cannot_run_and_a_missing_image_are_reported_everywhere() -> Result {
@@ -58,5 +58,53 @@ fn a_hook_that_cannot_run_and_a_missing_image_are_reported_everywhere() -> Resul
     cluster.daemon.cli(&["reload"])?;
     let shown = status()?;
     assert!(shown.contains(&found[0].1) && !shown.contains("[hooks]"), "{shown}");
+    Ok(())
+}
+
+#[test]
+fn check_strict_fails_also_if_only_some_profiles_or_machines_cannot_boot() -> Result {
+    let mut site = Site::demo();
+    let cluster = Cluster::with_images(&Binaries::get()?, &site, Vec::new())?;
+    fake(&cluster.daemon.state_dir().join("images"), "debian@1", 0)?;
+    // In the daemon's namespace, where the server's addresses and interface exist.
+    let check = |site: &Site, arguments: &[&str]| -> Result<(Option<i32>, String)> {
+        cluster.daemon.write_site(site)?;
+        let mut command = cluster.namespace.command(env!("CARGO_BIN_EXE_rackstrap"));
+        command.arg("--config").arg(cluster.daemon.config()).arg("check");
+        let done = command.args(arguments).output()?;
+        Ok((done.status.code(), String::from_utf8_lossy(&done.stdout).into_owned()))
+    };
+    for arguments in [&[][..], &["--strict"]] {
+        let (code, said) = check(&site, arguments)?;
+        assert_eq!(code, Some(0), "{arguments:?}: {said}");
+        assert!(!said.contains("error:"), "{said}");
+    }
+
+    let gpu = site.profiles.entry("gpu".to_owned()).or_default();
+    gpu.image = Some("cuda".to_owned());
+    let of_profile = "error: image cuda does not exist; nodes with [profile.gpu] cannot boot";
+    for (arguments, expected) in [(&[][..], 0), (&["--strict"], 1), (&["--strict", "--file-only"], 0)] {
+        let (code, said) = check(&site, arguments)?;
+        assert_eq!(code, Some(expected), "{arguments:?}: {said}");
+        assert_eq!(said.contains(of_profile), arguments.len() < 2, "{said}");
+    }
+
+    site.profiles.remove("gpu");
+    site.more = "[loader.odd]\nfile = \"missing.efi\"\narch = [\"arm64-efi\"]\n".to_owned();
+    for (arguments, expected) in [(&[][..], 0), (&["--strict"], 1)] {
+        let (code, said) = check(&site, arguments)?;
+        assert_eq!(code, Some(expected), "{arguments:?}: {said}");
+        assert!(
+            said.contains("[loader.odd]") && said.contains("its machines do not boot"),
+            "{said}"
+        );
+    }
+
+    // No profile is left that can boot: also without --strict.
+    site.default_profile().image = Some("gone".to_owned());
+    for arguments in [&[][..], &["--strict"]] {
+        let (code, said) = check(&site, arguments)?;
+        assert_eq!(code, Some(1), "{arguments:?}: {said}");
+    }
     Ok(())
 }

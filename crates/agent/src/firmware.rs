@@ -1,13 +1,14 @@
-//! The boot order of UEFI firmware, and the rounds in which the disk asked the network in vain before a reset.
+//! The boot order of UEFI firmware, the entry by which the machine started, and the rounds in which the disk asked the network in vain before a reset.
 //!
-//! Both are variables of the firmware, which Linux shows as files of efivarfs: four bytes of attributes, then the value. A value of the
+//! All are variables of the firmware, which Linux shows as files of efivarfs: four bytes of attributes, then the value. A value of the
 //! firmware is written only if the profile asks for it (`firmware = "network-first"`) and it differs.
 
 use crate::{
+    disk::foreign_esp,
     fail::{Doing, Failure, Res},
     timeline::Timeline,
 };
-use rackstrap_wire::{MOST_BOOT_ENTRIES, Uefi, text::one_line};
+use rackstrap_wire::{MOST_BOOT_ENTRIES, StartedBy, Uefi, text::one_line};
 use rustix::{
     fs::{IFlags, ioctl_getflags, ioctl_setflags},
     mount::MountFlags,
@@ -68,6 +69,13 @@ pub fn look(timeline: &mut Timeline, network_first: bool) -> Option<Uefi> {
             Err(failure) => timeline.step(&format!("the boot order of the firmware was not changed: {failure}")),
         }
     }
+    uefi.foreign_esps = foreign_esp::of_all_disks();
+    if let Some(entry) = uefi.started_by.as_ref().filter(|entry| !entry.network) {
+        timeline.step(&format!(
+            "the machine was started by its boot entry {}, which is not of a network card",
+            entry.name
+        ));
+    }
     Some(uefi)
 }
 
@@ -104,6 +112,16 @@ impl Variables {
         numbers.filter_map(entry).collect()
     }
 
+    /// The entry by which the firmware started the machine (3.3, `BootCurrent`). It need not be in the order: people can choose it once.
+    fn started_by(&self) -> Option<StartedBy> {
+        let number = u16::from_le_bytes(self.read("BootCurrent", GLOBAL)?.try_into().ok()?);
+        let entry = Entry::parse(&self.read(&format!("Boot{number:04X}"), GLOBAL)?)?;
+        Some(StartedBy {
+            name: entry.name,
+            network: entry.network,
+        })
+    }
+
     fn describe(&self) -> Uefi {
         let entries = self.entries();
         let booting = || entries.iter().map(|(_, entry)| entry).filter(|entry| entry.boots);
@@ -123,6 +141,8 @@ impl Variables {
             rounds: number("RackstrapRounds")
                 .or_else(|| number("RackstrapTotal"))
                 .unwrap_or(0),
+            started_by: self.started_by(),
+            foreign_esps: Vec::new(),
         }
     }
 
@@ -298,10 +318,37 @@ mod tests {
     }
 
     #[test]
+    fn the_entry_by_which_the_machine_started_is_named() {
+        let (dir, variables) = machine(&[1, 0x1a], &usual());
+        assert_eq!(variables.describe().started_by, None, "firmware that does not say");
+        let mut set = |value: &[u8]| {
+            let path = dir.path().join(format!("BootCurrent-{GLOBAL}"));
+            fs::write(path, [&[6, 0, 0, 0], value].concat()).unwrap();
+            variables.describe().started_by.map(|entry| (entry.name, entry.network))
+        };
+        assert_eq!(set(&[1, 0]), Some(("debian".to_owned(), false)));
+        assert_eq!(
+            set(&[0x1a, 0]),
+            Some(("UEFI PXEv4 (MAC:525400000101)".to_owned(), true))
+        );
+        // One that a person chose once, and that is not in the order.
+        assert_eq!(set(&[4, 0]), Some(("UEFI HTTPv4".to_owned(), true)));
+        for odd in [&[9, 9][..], &[1], &[1, 0, 0], &[]] {
+            assert_eq!(set(odd), None, "{odd:?}");
+        }
+    }
+
+    #[test]
     fn counters_are_forgotten() {
         let (_dir, variables) = machine(&[], &[]);
         assert_eq!(variables.describe().rounds, 5);
         variables.remove("RackstrapRounds", OURS).unwrap();
+        // What the program of this release keeps over its reset.
+        let total = variables.path("RackstrapTotal", OURS);
+        fs::write(&total, [&STORED[..], &16u32.to_le_bytes()].concat()).unwrap();
+        assert_eq!(variables.describe().rounds, 16);
+        fs::write(&total, [&STORED[..], &[1, 2]].concat()).unwrap();
+        assert_eq!(variables.describe().rounds, 0, "a value of another length");
         variables.remove("RackstrapTotal", OURS).unwrap();
         assert_eq!(variables.describe().rounds, 0);
     }

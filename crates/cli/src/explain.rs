@@ -124,6 +124,9 @@ fn decided(decision: &api::ExplainDecision) -> String {
     if !decision.boot_order.is_empty() {
         facts.push(("boot order", decision.boot_order.clone()));
     }
+    if !decision.started_by.is_empty() {
+        facts.push(("started by", decision.started_by.clone()));
+    }
     output::facts(&facts)
 }
 

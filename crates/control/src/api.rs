@@ -201,6 +201,9 @@ pub struct ExplainDecision {
     /// The boot order of its UEFI firmware, and what the agent does to it; empty on a BIOS, and before its first boot.
     #[serde(default)]
     pub boot_order: String,
+    /// The entry by which its UEFI firmware started it last, and other systems on its disks that firmware can start; empty if not known.
+    #[serde(default)]
+    pub started_by: String,
     /// The path of PID 1.
     pub init: String,
     /// Size limit of the writable layer.

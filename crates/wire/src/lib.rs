@@ -36,8 +36,8 @@ pub use network::{BOOT_NETWORK, CardMatch, NetworkKind, NetworkPlan, NetworkRout
 pub use plan::{ImageRef, ImageRefError, NetPlan, Overlay, OverlayContent, OverlayFile, Plan};
 pub use report::{
     AgentEvent, ConsoleLine, DiskFacts, DiskProblem, DiskState, DiskStatus, Hardware, Heartbeat, MOST_BOOT_ENTRIES,
-    MOST_MODULES, MOST_UNUSED, MountedPartition, Outcome, OverlayRequest, PANIC, Phase, Ready, Report, Uefi,
-    UnusedDisk, UsedSpace, Waiting,
+    MOST_FOREIGN_ESPS, MOST_MODULES, MOST_UNUSED, MountedPartition, Outcome, OverlayRequest, PANIC, Phase, Ready,
+    Report, StartedBy, Uefi, UnusedDisk, UsedSpace, Waiting,
 };
 pub use root::{NfsRoot, Root};
 

@@ -189,10 +189,28 @@ pub struct Uefi {
     /// programs of earlier releases all rounds.
     #[serde(default)]
     pub rounds: u32,
+    /// The boot entry by which the machine started (`BootCurrent`); none if the firmware does not say, and from an older agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_by: Option<StartedBy>,
+    /// EFI system partitions on any disk that rackstrap did not write, `sda1`; at most [`MOST_FOREIGN_ESPS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign_esps: Vec<String>,
+}
+
+/// A boot entry of UEFI firmware by which a machine started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartedBy {
+    /// Its name in the firmware's setup, `debian`.
+    pub name: String,
+    /// Whether it is one of a network card.
+    pub network: bool,
 }
 
 /// Most names of [`Uefi::before_network`].
 pub const MOST_BOOT_ENTRIES: usize = 8;
+
+/// Most names of [`Uefi::foreign_esps`].
+pub const MOST_FOREIGN_ESPS: usize = 8;
 
 /// Most modules of a [`Hardware`].
 pub const MOST_MODULES: usize = 512;
@@ -240,6 +258,11 @@ impl Hardware {
             for name in &mut uefi.before_network {
                 cut(name, TEXT);
             }
+            if let Some(entry) = &mut uefi.started_by {
+                cut(&mut entry.name, TEXT);
+            }
+            uefi.foreign_esps.truncate(MOST_FOREIGN_ESPS);
+            uefi.foreign_esps.iter_mut().for_each(cut_name);
         }
         self
     }
@@ -539,7 +562,16 @@ mod tests {
         let hardware = Hardware {
             vendor: evil.clone(),
             product: evil.clone(),
-            serial: evil,
+            serial: evil.clone(),
+            uefi: Some(Uefi {
+                before_network: vec![evil.clone(); 500],
+                started_by: Some(StartedBy {
+                    name: evil.clone(),
+                    network: false,
+                }),
+                foreign_esps: vec![evil; 500],
+                ..Uefi::default()
+            }),
             ..Hardware::default()
         };
         let (state, hardware) = (state.bounded(), hardware.bounded());
@@ -561,5 +593,18 @@ mod tests {
             };
             assert_eq!(honest.clone().bounded(), honest);
         }
+    }
+
+    #[test]
+    fn firmware_that_an_older_agent_reported_is_read() {
+        let old = r#"{"secure_boot":true,"network":true,"before_network":["debian"],"rounds":3}"#;
+        let uefi: Uefi = serde_json::from_str(old).unwrap();
+        assert_eq!((uefi.rounds, uefi.started_by.clone()), (3, None));
+        assert!(uefi.foreign_esps.is_empty());
+        assert_eq!(
+            serde_json::to_string(&uefi).unwrap(),
+            old,
+            "an older daemon reads it, too"
+        );
     }
 }

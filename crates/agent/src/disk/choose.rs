@@ -47,10 +47,15 @@ const VIRTUAL: &[&str] = &[
 
 /// True for devices that can be a node's disk.
 pub fn is_fixed(disk: &Candidate) -> bool {
+    is_drive(disk) && !disk.removable && !disk.read_only
+}
+
+/// True for drives from which firmware can boot: those of [`is_fixed`], and removable and write-protected ones.
+pub fn is_drive(disk: &Candidate) -> bool {
     let name = &disk.name;
     let is_virtual = VIRTUAL.iter().any(|v| name.starts_with(v));
     let is_boot_area = name.starts_with("mmcblk") && (name.contains("boot") || name.ends_with("rpmb"));
-    disk.size > 0 && !disk.removable && !disk.hidden && !disk.read_only && !is_virtual && !is_boot_area
+    disk.size > 0 && !disk.hidden && !is_virtual && !is_boot_area
 }
 
 /// The disks that a plan for `wanted` (`auto` or a kernel name) may use, the preferred one first.

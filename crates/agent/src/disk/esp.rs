@@ -21,7 +21,7 @@ use rackstrap_wire::{DiskPlan, ESP_AT, ESP_LENGTH, EspImage, MOST_ESP_IMAGE, Par
 use uuid::Uuid;
 
 /// Type of an EFI system partition (UEFI 2.10, 5.3.3).
-const TYPE: &str = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B";
+pub(super) const TYPE: &str = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B";
 /// Type of a raw partition (`LINUX_FS` of the `gpt` crate), which a layout's EFI system partition has at first.
 const RAW_TYPE: &str = "0FC63DAF-8483-4772-8E79-3D69D8477DE4";
 /// The name of ours in the gap. Names of layouts' partitions have neither blanks nor capitals.

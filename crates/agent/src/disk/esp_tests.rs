@@ -1,6 +1,6 @@
 use super::*;
 use crate::disk::{
-    geometry,
+    foreign_esp, geometry,
     inspect::{Finding, inspect},
     marker::Record,
     model::Model,
@@ -361,4 +361,11 @@ fn a_partition_of_another_layout_is_left_alone() {
         put_in_layout(&mut disk, &plan, &(other, wanted.1.clone())),
         Ok(Installed::NotFor)
     );
+}
+
+#[test]
+fn the_partition_of_a_prepared_disk_is_not_another_systems() {
+    let mut disk = prepared(PartitionTable::Gpt, 512);
+    assert_eq!(put(&mut disk, &image(7, 512)).unwrap(), Installed::Written);
+    assert!(foreign_esp::on_disk(&mut disk).unwrap().is_empty());
 }

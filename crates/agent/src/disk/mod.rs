@@ -5,6 +5,7 @@ pub mod candidate;
 pub mod choose;
 pub mod device;
 pub mod esp;
+pub mod foreign_esp;
 pub mod geometry;
 pub mod gptread;
 pub mod inspect;

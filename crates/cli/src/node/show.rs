@@ -92,6 +92,9 @@ fn describe(answer: &api::NodeAnswer) -> String {
     if !answer.boot_order.is_empty() {
         facts.push(("boot order", answer.boot_order.clone()));
     }
+    if !answer.started_by.is_empty() {
+        facts.push(("started by", answer.started_by.clone()));
+    }
     facts.extend(answer.warnings.iter().map(|warning| ("warning", warning.clone())));
     if node.attributes.is_empty() {
         facts.retain(|(fact, _)| *fact != "attributes");

@@ -16,4 +16,4 @@ mod timeline;
 mod tests;
 
 pub use boots::checks_of;
-pub use status::{describe_boot_order, is_stale, status};
+pub use status::{describe_boot_order, describe_start, is_stale, status};

@@ -25,15 +25,16 @@ pub fn status(world: &World, recorder: &Recorder, boots: &Boots, now: Timestamp)
         let known = boots.disks().get(&node.name);
         let next = boots.disks().next_effect(world.disk_rules(), node);
         let disk = boot.as_ref().and_then(|boot| boot.disk.as_ref());
-        let order = status
-            .hardware()
-            .and_then(|hardware| boot_order(hardware.uefi.as_ref()?));
+        let uefi = status.hardware().and_then(|hardware| hardware.uefi.as_ref());
+        let order = uefi.and_then(boot_order);
+        let foreign = uefi.and_then(foreign_start);
         let stale = status.state.is_up() && boot.as_ref().is_some_and(|boot| is_stale(world, node, boot));
         let ordered = boots.orders().get(&node.name).map(BootOrderRow::from);
         let remarks = [
             ordered.as_ref().map(BootOrderRow::describe),
             permissive.then(|| "SELinux permissive".to_owned()),
             order,
+            foreign,
             stale.then(|| STALE.to_owned()),
         ];
         let remark = remarks.into_iter().flatten().collect::<Vec<_>>().join("; ");
@@ -73,6 +74,40 @@ fn boot_order(uefi: &Uefi) -> Option<String> {
         [] => None,
         [first, ..] => Some(format!("boot order: {first} before the network")),
     }
+}
+
+/// The system of a disk that starts by itself: the firmware started the machine by another entry than the network's, or tries one first, and a
+/// disk has an EFI system partition that is not rackstrap's.
+fn foreign_start(uefi: &Uefi) -> Option<String> {
+    let partitions = foreign_esps(uefi)?;
+    match &uefi.started_by {
+        Some(entry) if !entry.network => Some(format!("started by {}, not by the network; {partitions}", entry.name)),
+        _ if !uefi.before_network.is_empty() => Some(partitions),
+        _ => None,
+    }
+}
+
+/// The EFI system partitions that are not rackstrap's, for people.
+fn foreign_esps(uefi: &Uefi) -> Option<String> {
+    let names = uefi.foreign_esps.join(", ");
+    (!names.is_empty()).then(|| format!("EFI system partition of another system: {names}"))
+}
+
+/// The boot entry by which the firmware of a node started it last, and other systems on its disks that firmware can start; empty if neither is
+/// known.
+pub fn describe_start(hardware: Option<&Hardware>) -> String {
+    let Some(uefi) = hardware.and_then(|hardware| hardware.uefi.as_ref()) else {
+        return String::new();
+    };
+    let entry = uefi.started_by.as_ref().map(|entry| match entry.network {
+        true => format!("{}, from the network", entry.name),
+        false => format!("{}, not from the network", entry.name),
+    });
+    entry
+        .into_iter()
+        .chain(foreign_esps(uefi))
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// The boot order of a node's UEFI firmware as its agent reported it last, and whether the agent puts the network first; empty on a BIOS.
@@ -135,7 +170,7 @@ fn describe_own(disk: &DiskState) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rackstrap_wire::{FileSystem, MountedPartition};
+    use rackstrap_wire::{FileSystem, MountedPartition, StartedBy};
 
     #[test]
     fn the_boot_order_is_shown_with_what_the_agent_does_to_it() {
@@ -167,6 +202,51 @@ mod tests {
         assert_eq!(of(None, true), "", "a BIOS");
         assert_eq!(describe_boot_order(None, true), format!("not reported yet; {put}"));
         assert_eq!(describe_boot_order(None, false), "");
+    }
+
+    #[test]
+    fn a_disk_of_another_system_is_named_where_it_starts_by_itself() {
+        let mut uefi = Uefi {
+            network: true,
+            ..Uefi::default()
+        };
+        let shown = |uefi: &Uefi| {
+            let hardware = Hardware {
+                uefi: Some(uefi.clone()),
+                ..Hardware::default()
+            };
+            (foreign_start(uefi), describe_start(Some(&hardware)))
+        };
+        assert_eq!(shown(&uefi), (None, String::new()), "from an older agent");
+        let by = |name: &str, network| {
+            Some(StartedBy {
+                name: name.to_owned(),
+                network,
+            })
+        };
+        // The loader that rackstrap wrote to the disk starts by itself on purpose.
+        uefi.started_by = by("UEFI Misc Device", false);
+        assert_eq!(
+            shown(&uefi),
+            (None, "UEFI Misc Device, not from the network".to_owned())
+        );
+
+        uefi.foreign_esps = vec!["sda1".to_owned(), "sdb2".to_owned()];
+        let names = "EFI system partition of another system: sda1, sdb2";
+        uefi.started_by = by("debian", false);
+        assert_eq!(
+            shown(&uefi),
+            (
+                Some(format!("started by debian, not by the network; {names}")),
+                format!("debian, not from the network; {names}")
+            )
+        );
+        // A disk that the firmware does not try does no harm.
+        uefi.started_by = by("UEFI PXEv4", true);
+        assert_eq!(shown(&uefi), (None, format!("UEFI PXEv4, from the network; {names}")));
+        uefi.before_network = vec!["debian".to_owned()];
+        assert_eq!(shown(&uefi).0.as_deref(), Some(names));
+        assert_eq!(describe_start(None), "");
     }
 
     #[test]

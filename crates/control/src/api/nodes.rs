@@ -109,6 +109,9 @@ pub struct NodeAnswer {
     /// The health of its disks, as the running node last reported it; empty if it reported none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskHealthRow>,
+    /// The entry by which its UEFI firmware started it last, and other systems on its disks that firmware can start; empty if not known.
+    #[serde(default)]
+    pub started_by: String,
     /// Its boots on the timeline, oldest first.
     pub boots: Vec<super::BootSummary>,
 }
