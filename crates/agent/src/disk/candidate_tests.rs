@@ -26,8 +26,11 @@ fn serial_numbers_are_read_where_each_kind_of_device_has_them() {
     assert_eq!((found("vdb").serial.as_str(), found("vdb").size), ("", 4096));
 }
 
-/// Disks as sysfs shows them: the directory of the device, and files below it.
-fn devices(all: &[(&str, &str, &[(&str, &[u8])])]) -> Vec<Candidate> {
+/// A disk: its kernel name, the directory of its device, and files with their content.
+type Device<'a> = (&'a str, &'a str, &'a [(&'a str, &'a [u8])]);
+
+/// Disks as sysfs shows them.
+fn devices(all: &[Device<'_>]) -> Vec<Candidate> {
     let root = tempfile::tempdir().unwrap();
     let block = root.path().join("sys/block");
     fs::create_dir_all(&block).unwrap();
@@ -139,7 +142,7 @@ fn the_pages_of_devices_are_read_within_their_bounds() {
     page[60 + 54..60 + 54 + 6].copy_from_slice(b"TS0100");
     assert_eq!(ata_text(&page, 27, 20), "ST1000");
     assert_eq!(ata_text(&page[..100], 27, 20), "");
-    assert_eq!(is_pci_address("0000:3b:00.0"), true);
+    assert!(is_pci_address("0000:3b:00.0"));
     for text in ["", "0:0:0:0", "2:0:0:0", "pci0000:00", "0000:3b:00", "zzzz:3b:00.0"] {
         assert!(!is_pci_address(text), "{text}");
     }
