@@ -112,7 +112,10 @@ mod tests {
     use crate::{serve::dhcp::DhcpAuthority, testkit};
     use rackstrap_base::clock::Timestamp;
     use rackstrap_dhcp::Authority;
-    use rackstrap_model::testing::{card, node};
+    use rackstrap_model::{
+        inventory::Change,
+        testing::{card, node},
+    };
     use rackstrap_registries::{
         testing::add,
         timeline::{DhcpMessage, NodeState},
@@ -221,6 +224,50 @@ mod tests {
         assert_eq!(steps.last(), Some(&EventKind::DhcpClient(DhcpMessage::Request)));
         let standing = shared.recorder.standing(&node).unwrap();
         assert_eq!(standing.state, NodeState::Ready);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_was_told_to_boot_from_its_own_disk_is_unmanaged_and_has_no_fault() {
+        let dir = tempfile::tempdir().unwrap();
+        let shared = testkit::daemon(dir.path(), "[profile.old]\nboot = \"local\"\n");
+        let mut change = add("r01n01");
+        if let Change::Add(node) = &mut change {
+            node.profiles = vec!["old".to_owned()];
+        }
+        let changes = [change];
+        shared.nodes.change(&changes, "test", Timestamp::now()).unwrap();
+        let authority = DhcpAuthority::new(shared.clone());
+        let node = Subject::Node("r01n01".to_owned());
+        // Its system asks from the beginning, as firmware does.
+        let discover = DhcpEvent {
+            message: Kind::Discover,
+            answer: AnswerKind::Offer,
+            ..system("debian")
+        };
+        authority.observe(&discover);
+        authority.observe(&system("debian"));
+        let standing = shared.recorder.standing(&node).unwrap();
+        assert_eq!(
+            (standing.state, standing.last_error.as_str()),
+            (NodeState::Unmanaged, "")
+        );
+        let last = shared.recorder.of(&node).pop().unwrap();
+        assert_eq!(
+            (last.step, last.detail.as_str()),
+            (
+                EventKind::Unmanaged,
+                "its own system is starting, with the host name \"debian\""
+            )
+        );
+        // It stays so when a lease is extended, however long ago it started.
+        authority.observe(&DhcpEvent {
+            message: Kind::Extend { address: ADDRESS },
+            ..system("debian")
+        });
+        shared
+            .recorder
+            .record_overdue(Timestamp::now().plus_secs(86_400), |_| 30);
+        assert_eq!(shared.recorder.standing(&node).unwrap().state, NodeState::Unmanaged);
     }
 
     #[test]

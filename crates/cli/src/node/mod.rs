@@ -175,12 +175,12 @@ Examples:
     #[command(after_help = format!("{HELP}\n\n\
 The boot after it is as usual. The order does not restart the node, and attempts of the same boot have it, too.
 
-rescue          a shell on the console and by ssh, with the image's programs; no disk is touched
-shell           a shell on the console only; no disk is touched
-local           the system on the node's own disk
-memtest         memtest86+, if the server has it
-script:FILE     a boot script in bootscripts-dir, such as script:flash.ipxe.j2
-image=NAME@N    another version of an image
+  rescue          a shell on the console and by ssh; no disk is touched
+  shell           a shell on the console only; no disk is touched
+  local           the system on the node's own disk
+  memtest         memtest86+, if the server has it
+  script:FILE     a boot script in bootscripts-dir, such as script:flash.ipxe.j2
+  image=NAME@N    another version of an image
 
 Examples:
   rackstrap node boot r01n03 --once rescue && rackstrap node restart r01n03
@@ -196,7 +196,7 @@ no other disk until you run this with --new-disk.
 
 Examples:
   rackstrap node reprep r01n07                     (erases its disk and prepares it again)
-  rackstrap node reprep r01n07 --partition tmp     (makes this file system again, and keeps the others)
+  rackstrap node reprep r01n07 --partition tmp     (makes one file system again)
   rackstrap node reprep r01n07 --new-disk          (after a broken disk was replaced)
   rackstrap node reprep r01n07 --wipe-foreign      (erases data of another system)
   rackstrap node reprep r01n07 --cancel"))]
