@@ -2,7 +2,8 @@
 //! network. The disks are only read.
 
 use super::{
-    choose::{candidates, is_drive, partition_name},
+    candidate::candidates,
+    choose::{is_drive, partition_name},
     device::{BlockDevice, FileDevice},
     esp,
     gptread::{self, Gpt},
