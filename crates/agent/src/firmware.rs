@@ -321,7 +321,7 @@ mod tests {
     fn the_entry_by_which_the_machine_started_is_named() {
         let (dir, variables) = machine(&[1, 0x1a], &usual());
         assert_eq!(variables.describe().started_by, None, "firmware that does not say");
-        let mut set = |value: &[u8]| {
+        let set = |value: &[u8]| {
             let path = dir.path().join(format!("BootCurrent-{GLOBAL}"));
             fs::write(path, [&[6, 0, 0, 0], value].concat()).unwrap();
             variables.describe().started_by.map(|entry| (entry.name, entry.network))
