@@ -48,6 +48,11 @@ pub const FURTHER_DIRS: [&str; 13] = [
 /// The same for the default loaders that are not iPXE.
 pub const DEFAULT_DIRS: [&str; 1] = ["/usr/lib/grub/arm64-efi-signed"];
 
+/// Whether a package of boot loaders brought this file, by the directory in which it was found.
+pub fn is_of_package(path: &Path) -> bool {
+    PACKAGE_DIRS.iter().any(|dir| path.starts_with(dir))
+}
+
 /// Why a file is not served.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
