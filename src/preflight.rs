@@ -95,7 +95,7 @@ pub fn findings(site: &Site, images: &Catalog, found: &io::Result<Arc<Loaders>>)
     let mut all = interfaces(site);
     all.extend(addresses(site));
     all.extend(mtus(site, link::mtu));
-    all.extend(loaders::of(site, found));
+    all.extend(loaders::of(site, images, found));
     all.extend(disks::of(site, images, found));
     all.extend(images::of_profiles(site, images));
     all.extend(freebsd::of_profiles(site, images));

@@ -47,8 +47,9 @@ pub struct ScriptAsk {
     pub arch: Option<u16>,
     /// The step at which its last script failed; empty at the first request.
     pub failed: String,
-    /// iPXE's number of the error, and how often it asked in vain; empty from other loaders.
+    /// iPXE's number of the error; empty from other loaders.
     pub error: String,
+    /// How often iPXE asked for its script in vain before this request; empty from other loaders.
     pub asked: String,
     /// How often the loader of the machine's disk asked the network in vain before; 0 from any other loader.
     pub tried: u64,
@@ -63,6 +64,24 @@ pub struct ScriptAsk {
 }
 
 impl ScriptAsk {
+    /// The first request of a loader that says nothing of its machine.
+    pub fn new(language: ScriptLanguage, hwaddr: HwAddr, peer: Peer) -> Self {
+        ScriptAsk {
+            language,
+            hwaddr,
+            peer,
+            arch: None,
+            failed: String::new(),
+            error: String::new(),
+            asked: String::new(),
+            tried: 0,
+            locked: false,
+            on_disk: false,
+            again: false,
+            told: LoaderReport::default(),
+        }
+    }
+
     fn failed_attempt(&self) -> FailedAttempt {
         FailedAttempt::read(&self.failed, &self.error, &self.asked)
     }
@@ -195,18 +214,13 @@ impl Service {
                 } = script;
                 let hwaddr = script.hwaddr.or_else(|| self.card_at(peer));
                 let asks = ScriptAsk {
-                    language,
-                    hwaddr: hwaddr.ok_or_else(unknown)?,
-                    peer,
                     arch: script.arch,
                     failed: failed.to_owned(),
-                    error: String::new(),
-                    asked: String::new(),
                     tried: on_disk.map_or(0, u64::from),
                     locked,
                     on_disk: on_disk.is_some(),
                     again: failed == WAITED,
-                    told: LoaderReport::default(),
+                    ..ScriptAsk::new(language, hwaddr.ok_or_else(unknown)?, peer)
                 };
                 self.script(asks).await
             }

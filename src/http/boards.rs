@@ -72,18 +72,8 @@ impl Service {
         let of_boot = file_of_boot(file);
         if file == "cmdline.txt" || (of_boot.is_some() && self.begun(&node.name).is_none()) {
             let asks = ScriptAsk {
-                language: ScriptLanguage::RaspberryPi,
-                hwaddr,
-                peer,
                 arch: Some(RASPBERRY_PI),
-                failed: String::new(),
-                error: String::new(),
-                asked: String::new(),
-                tried: 0,
-                locked: false,
-                on_disk: false,
-                again: false,
-                told: LoaderReport::default(),
+                ..ScriptAsk::new(ScriptLanguage::RaspberryPi, hwaddr, peer)
             };
             let text = self.script(asks).await?;
             if of_boot.is_none() {

@@ -80,19 +80,15 @@ pub async fn script(
         product: query.product,
     };
     let asks = ScriptAsk {
-        language: ScriptLanguage::Ipxe,
-        hwaddr,
-        peer: *peer,
         arch: arch_of_ipxe(&query.arch),
         failed: query.failed.unwrap_or_default(),
         error: query.error,
         asked: query.asked,
         tried: times(&query.tried),
-        locked: false,
-        on_disk: false,
         // This is at least its second request, so the report of its DHCP packets has been processed.
         again: told != LoaderReport::default(),
         told,
+        ..ScriptAsk::new(ScriptLanguage::Ipxe, hwaddr, *peer)
     };
     Ok(text_answer(service.script(asks).await?))
 }

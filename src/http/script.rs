@@ -33,6 +33,9 @@ pub struct Scripts(Environment<'static>);
 /// connection the server has given up, or whose card stopped, never ends.
 const LIMIT_MS: u32 = 60_000;
 
+/// The part of a URL in which iPXE says which step of its script failed, and why, so that the timeline can show why it asks again.
+const FAILURE: &str = "&failed=${failed}&error=${error}&asked=${asked}";
+
 /// The values in a node's script.
 #[derive(Clone, Debug)]
 pub struct NodeScript<'a> {
@@ -156,8 +159,7 @@ impl Scripts {
                 loading => script.turn.others,
                 limited => script.limited,
                 limit => LIMIT_MS,
-                // iPXE fills in which step failed and why, so that the timeline can show why it asks again.
-                again_url => script_url(script.base, plan.net.hwaddr) + "&failed=${failed}&error=${error}&asked=${asked}",
+                again_url => script_url(script.base, plan.net.hwaddr) + FAILURE,
                 ..pauses(&script.pauses)
             },
         )
@@ -176,7 +178,7 @@ impl Scripts {
                 boot => plan.id.as_str(),
                 base,
                 limit => LIMIT_MS,
-                again_url => script_url(base, plan.net.hwaddr) + "&failed=${failed}&error=${error}&asked=${asked}",
+                again_url => script_url(base, plan.net.hwaddr) + FAILURE,
                 ..self::pauses(pauses)
             },
         )

@@ -19,13 +19,8 @@ pub(super) fn of(site: &Site, images: &Catalog, found: &io::Result<Arc<Loaders>>
     if none_has_a_disk {
         return Vec::new();
     }
-    let boots = |arch| {
-        images
-            .iter()
-            .any(|version| version.variants().any(|v| v.architecture() == Some(arch)))
-    };
     // Machines of other processors than amd64 are a matter of sites that have an image for them.
-    let concerned = |row: &OnDisk| row.arch == Architecture::Amd64 || boots(row.arch);
+    let concerned = |row: &OnDisk| row.arch == Architecture::Amd64 || images.has_architecture(row.arch);
     let rows = loaders
         .on_disks(Family::of_this_machine())
         .into_iter()
@@ -46,8 +41,9 @@ pub(super) fn of(site: &Site, images: &Catalog, found: &io::Result<Arc<Loaders>>
                 false,
                 &format!("{firmware} loader of disks"),
                 format!(
-                    "{what}: disks get no network loader for {firmware}. A node that boots from its disk waits there for minutes, and then \
-                     tries the network entry of its firmware"
+                    "{what}: {} get no network loader for {firmware}. A node that boots from its disk waits there for minutes, and then \
+                     tries the network entry of its firmware",
+                    row.disks
                 ),
                 help,
             ),

@@ -1,13 +1,18 @@
 //! Boot loaders: directories and files that the site file names, and whether any firmware can get a loader.
 
 use super::{Finding, Reach, files::directory_fault, finding};
-use rackstrap_base::firmware::DEFAULT_LOADERS;
+use rackstrap_base::{
+    bootname::ScriptLanguage,
+    firmware::{DEFAULT_LOADERS, language_of},
+    subnet::{DhcpPart, Subnet},
+};
+use rackstrap_catalog::Catalog;
 use rackstrap_loaders::{Family, Loaders};
 use rackstrap_model::decide::LoaderChoice;
 use rackstrap_site::{LayoutPolicy, LoaderFile, SYSTEM_LOADER_DIRS, Site};
-use std::{collections::BTreeSet, io, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+use std::{collections::BTreeSet, io, net::Ipv4Addr, os::unix::fs::MetadataExt, path::Path, sync::Arc};
 
-pub(super) fn of(site: &Site, found: &io::Result<Arc<Loaders>>) -> Vec<Finding> {
+pub(super) fn of(site: &Site, images: &Catalog, found: &io::Result<Arc<Loaders>>) -> Vec<Finding> {
     let dirs = &site.server.loader_dirs;
     let system = |dir: &Path| SYSTEM_LOADER_DIRS.iter().any(|known| dir == Path::new(known));
     let mut all: Vec<Finding> = (dirs.iter().filter(|dir| !system(dir)))
@@ -21,7 +26,9 @@ pub(super) fn of(site: &Site, found: &io::Result<Arc<Loaders>>) -> Vec<Finding> 
     match found {
         Ok(found) => {
             all.extend(of_rules(site, found));
-            all.extend(of_layouts(site, found));
+            all.extend(of_layouts(site, images, found));
+            all.extend(left_out(found));
+            all.extend(beside_dhcp(site, found));
             all.extend(nothing(site, found));
         }
         Err(error) => {
@@ -68,14 +75,62 @@ fn of_rules(site: &Site, found: &Loaders) -> Vec<Finding> {
 }
 
 /// EFI system partitions of layouts that disks get without content, so that nothing on them starts.
-fn of_layouts(site: &Site, found: &Loaders) -> Vec<Finding> {
+fn of_layouts(site: &Site, images: &Catalog, found: &Loaders) -> Vec<Finding> {
     let family = Family::of_this_machine();
     let of_layout = |(name, policy): (&String, &LayoutPolicy)| {
-        let (what, help) = found.lacks_for_esp(policy, site, family)?;
-        let message = format!("[layout.{name}] esp: {what}; its disks start nothing");
-        Some(finding(true, &format!("layout {name}"), message, help))
+        let all = found.lacks_for_esp(policy, site, family, |arch| images.has_architecture(arch));
+        let name = name.clone();
+        all.into_iter().map(move |(arch, (what, help))| {
+            let message = format!("[layout.{name}] esp: {what}; its disks start no machine with {arch}");
+            finding(true, &format!("layout {name} {arch}"), message, help).about(Reach::Machines)
+        })
     };
-    site.layouts.iter().filter_map(of_layout).collect()
+    site.layouts.iter().flat_map(of_layout).collect()
+}
+
+/// Servers of subnets with another DHCP server that GRUB on disks does not ask by itself.
+fn left_out(found: &Loaders) -> Option<Finding> {
+    let servers: Vec<String> = found.layout_esps().left_out().iter().map(Ipv4Addr::to_string).collect();
+    if servers.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "GRUB on disks with 'esp' asks the servers of four subnets with another DHCP server, and not {}",
+        servers.join(", ")
+    );
+    let help = "set next-server to rackstrap's address in the DHCP server of each of these subnets: GRUB asks that address first";
+    Some(finding(false, "servers of disks", message, help.to_owned()).about(Reach::Machines))
+}
+
+/// Subnets with `dhcp = "proxy"` whose machines may load GRUB: it takes its server from the answer that gives it an address (`dhcp_ack` in
+/// `net/bootp.c` of GRUB 2.06), not from the ProxyDHCP offer.
+fn beside_dhcp(site: &Site, found: &Loaders) -> Vec<Finding> {
+    let is_grub = |file: &str| language_of(file) == Some(ScriptLanguage::Grub);
+    let of_rules = site.loaders.iter().filter(|rule| is_grub(&rule.served()));
+    let mut loaders: Vec<String> = of_rules.map(|rule| format!("[loader.{}]", rule.name)).collect();
+    // A package with GRUB for arm64 is there only if somebody installed it for these machines.
+    let of_defaults = DEFAULT_LOADERS.iter().filter_map(|loader| {
+        let first = loader.files.iter().find(|file| found.find(file).is_some())?;
+        is_grub(first).then(|| format!("the default loader {first}"))
+    });
+    loaders.extend(of_defaults);
+    if loaders.is_empty() {
+        return Vec::new();
+    }
+    let proxies = site.subnets.iter().filter(|subnet| subnet.dhcp == DhcpPart::Proxy);
+    let of_subnet = |subnet: &Subnet| {
+        let message = format!(
+            "dhcp = \"proxy\" in {}: GRUB ({}) takes its server from your DHCP server, and stops at its prompt without it",
+            subnet.network,
+            loaders.join(", ")
+        );
+        let help = format!(
+            "set next-server there to {}, as `rackstrap export kea`, `dhcpd` and `dnsmasq` do for nodes",
+            subnet.server
+        );
+        finding(false, &format!("next-server {}", subnet.network), message, help).about(Reach::Machines)
+    };
+    proxies.map(of_subnet).collect()
 }
 
 /// How a user other than root can change a file that is served, and the remedy; none if nobody can. A file of loader-dirs is served whoever's
@@ -155,7 +210,7 @@ mod tests {
         let (mut site, _) = rackstrap_site::parse(&text, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}"));
         site.server.loader_dirs = vec![PathBuf::from(&root)];
         let loaders = Loaders::load(&site).map(Arc::new);
-        let all = of(&site, &loaders).into_iter().map(|finding| {
+        let all = of(&site, &Catalog::default(), &loaders).into_iter().map(|finding| {
             let level = if finding.fatal { "error" } else { "warning" };
             format!("{level}: {}\n  {}", finding.message, finding.help).replace(&root, "DIR")
         });
@@ -263,5 +318,49 @@ mod tests {
         };
         let said = found("[loader.own]\nfile = \"own.efi\"\narch = [7]\n", link).join("\n");
         assert!(said.contains("DIR/own.efi belongs to the user with id 65534"), "{said}");
+    }
+
+    /// A subnet with another DHCP server.
+    fn subnet(second: u8, dhcp: &str) -> String {
+        format!(
+            "[[subnet]]\nnetwork = \"10.{second}.0.0/16\"\nrelayed = true\nserver = \"10.{second}.0.1\"\ndhcp = \"{dhcp}\"\n"
+        )
+    }
+
+    #[test]
+    fn a_subnet_whose_machines_load_grub_beside_another_dhcp_server_is_found() {
+        let shim = "[loader.secure]\nfile = \"shimx64.efi.signed\"\narch = [7]\n";
+        let warnings = |lines: &str| {
+            let found = found(lines, |_| {});
+            let of_dhcp = found.into_iter().filter(|text| text.contains("next-server"));
+            of_dhcp.collect::<Vec<_>>().join("\n")
+        };
+        let text = warnings(&(subnet(6, "proxy") + &subnet(7, "off") + shim));
+        assert!(
+            text.starts_with("warning: dhcp = \"proxy\" in 10.6.0.0/16: GRUB ([loader.secure]")
+                && text.contains("set next-server there to 10.6.0.1"),
+            "{text}"
+        );
+        assert!(
+            !text.contains("10.7.0"),
+            "the export has next-server for dhcp = \"off\": {text}"
+        );
+        assert_eq!(warnings(shim), "", "without another DHCP server");
+    }
+
+    #[test]
+    fn servers_that_grub_on_disks_does_not_ask_are_found() {
+        let layout = "[layout.s]\nversion = 1\nesp = \"16MiB\"\n[[layout.s.partition]]\nname = \"a\"\nsize = \"rest\"\nfs = \"raw\"\n";
+        let of = |count: u8| {
+            let subnets: String = (6..6 + count).map(|second| subnet(second, "off")).collect();
+            let found = found(&(subnets + layout), |_| {}).into_iter();
+            found.filter(|text| text.contains("GRUB on disks")).collect::<Vec<_>>()
+        };
+        assert_eq!(of(4), [""; 0]);
+        let five = of(5);
+        assert!(
+            five.len() == 1 && five[0].contains("and not 10.10.0.1\n") && five[0].contains("next-server"),
+            "{five:?}"
+        );
     }
 }

@@ -12,6 +12,12 @@ const SHORTEST: u64 = 5_000;
 /// Unknown machines that are remembered at most. Their addresses may be forged.
 const MOST_UNKNOWN: usize = 1024;
 
+/// Whether a packet that comes `now` begins another attempt than the one that came `last`, by the silence between them (pure). A clock that was
+/// set back ends the attempt, too.
+pub fn is_over(last: Timestamp, now: Timestamp) -> bool {
+    !now.is_within(SILENCE, last)
+}
+
 /// The last attempt of each machine that got no loader.
 #[derive(Debug, Default)]
 pub struct Attempts(Mutex<HashMap<HwAddr, Attempt>>);
@@ -30,8 +36,7 @@ impl Attempts {
     pub fn begins(&self, hwaddr: HwAddr, xid: u32, known: bool, now: Timestamp) -> bool {
         let mut all = lock(&self.0);
         if let Some(before) = all.get_mut(&hwaddr) {
-            // A clock that was set back ends the attempt, too.
-            let silent = now < before.last || now.since(before.last) >= SILENCE;
+            let silent = is_over(before.last, now);
             let other = before.xid != xid && now.since(before.began) >= SHORTEST;
             if !silent && !other {
                 before.last = now;
@@ -40,7 +45,7 @@ impl Attempts {
         } else if !known {
             let unknown = |all: &HashMap<HwAddr, Attempt>| all.values().filter(|attempt| !attempt.known).count();
             if unknown(&all) >= MOST_UNKNOWN {
-                all.retain(|_, attempt| attempt.known || (now >= attempt.last && now.since(attempt.last) < SILENCE));
+                all.retain(|_, attempt| attempt.known || !is_over(attempt.last, now));
             }
             if unknown(&all) >= MOST_UNKNOWN {
                 return false;

@@ -1,5 +1,6 @@
 //! InfiniBand cards that ask for an address: a warning in `status` says which, and whose they are.
 
+use super::attempts::is_over;
 use rackstrap_base::{clock::Timestamp, sync::lock, warnings::SiteWarnings};
 use rackstrap_dhcp::Guid;
 use std::{collections::BTreeMap, sync::Mutex};
@@ -9,8 +10,6 @@ const TOPIC: &str = "infiniband";
 /// A card counts for this long after its last packet, in seconds. Firmware that gets no answer goes on to the next card, and comes back at
 /// the machine's next start.
 const KEPT_SECS: u64 = 3600;
-/// A longer silence ends an attempt to boot, in milliseconds: firmware repeats its DISCOVER after 4, 8, 16 and 32 s (PXE 2.1, 2.2.3).
-const SILENCE_MS: u64 = 90_000;
 /// At most this many cards are remembered. Root of any machine can make up more.
 const MOST: usize = 256;
 /// At most this many cards are named in the warning.
@@ -47,8 +46,7 @@ impl InfinibandCards {
             cards.retain(|_, seen| now.is_within(KEPT_SECS * 1000, seen.last));
             let known = cards.get(&guid);
             let remembered = cards.len() < MOST || known.is_some();
-            let begins =
-                remembered && known.is_none_or(|seen| seen.node != node || !now.is_within(SILENCE_MS, seen.last));
+            let begins = remembered && known.is_none_or(|seen| seen.node != node || is_over(seen.last, now));
             if remembered {
                 let interface = interface.to_owned();
                 cards.insert(

@@ -8,7 +8,10 @@ use rackstrap_model::{
     inventory::{Node, Settings},
     orders::OnceBoot,
 };
-use rackstrap_registries::timeline::{Event, EventKind, Level, NodeStatus, Subject};
+use rackstrap_registries::{
+    boots::Boot,
+    timeline::{Event, EventKind, Level, NodeStatus, Subject},
+};
 use rackstrap_site::BOOT_LOCAL;
 use rackstrap_wire::{Uefi, text::one_line};
 
@@ -26,9 +29,7 @@ pub fn tell(shared: &Shared, world: &World, node: &str, event: &DhcpEvent) {
         return;
     }
     let status = NodeStatus::recorded(world, &shared.recorder, &shared.boots, node);
-    // FreeBSD sends no heartbeats, so that its silence proves nothing.
-    let boot = status.last_boot().map(|boot| &boot.plan);
-    if boot.is_some_and(|plan| world.images.of_plan(plan).is_some_and(|version| version.is_freebsd())) {
+    if status.last_boot().is_some_and(|boot| is_silent(world, boot)) {
         return;
     }
     let Some(known) = world.inventory.get(node) else {
@@ -46,6 +47,13 @@ pub fn tell(shared: &Shared, world: &World, node: &str, event: &DhcpEvent) {
     let detail = describe(known, name, uefi, network_first);
     let told = Event::new(event.at, EventKind::OwnSystem, Level::Error, detail);
     shared.recorder.record(Subject::Node(node.to_owned()), told);
+}
+
+/// Whether the system of that boot may run without heartbeats, so that its silence proves nothing: an image of FreeBSD need not have the script that
+/// reports and sends them. One that has reported has it.
+fn is_silent(world: &World, boot: &Boot) -> bool {
+    let version = world.images.of_plan(&boot.plan);
+    boot.ready.is_none() && version.is_some_and(|version| version.is_freebsd())
 }
 
 /// Whether the packet is that of a system which has just started: the last one before it uses its address. Firmware and loaders say what
@@ -111,15 +119,18 @@ mod tests {
     use super::*;
     use crate::{serve::dhcp::DhcpAuthority, testkit};
     use rackstrap_base::clock::Timestamp;
+    use rackstrap_catalog::{Catalog, ImageVersion, Manifest, System};
     use rackstrap_dhcp::Authority;
     use rackstrap_model::{
         inventory::Change,
-        testing::{card, node},
+        testing::{card, cluster, node},
     };
     use rackstrap_registries::{
-        testing::add,
+        Registries,
+        testing::{add, world},
         timeline::{DhcpMessage, NodeState},
     };
+    use rackstrap_wire::testing::plan;
     use std::net::Ipv4Addr;
 
     const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 5, 1, 1);
@@ -268,6 +279,29 @@ mod tests {
             .recorder
             .record_overdue(Timestamp::now().plus_secs(86_400), |_| 30);
         assert_eq!(shared.recorder.standing(&node).unwrap().state, NodeState::Unmanaged);
+    }
+
+    #[tokio::test]
+    async fn freebsd_sends_heartbeats_once_its_boot_has_reported() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |system| {
+            let manifest = Manifest {
+                system,
+                ..Manifest::bare("debian@1".parse().unwrap())
+            };
+            world(cluster("")).images(Catalog::new([ImageVersion::new(manifest, dir.path().to_owned())]))
+        };
+        let (freebsd, linux) = (of(System::FreeBsd).build(), of(System::Linux).build());
+        let registries = Registries::open(dir.path(), of(System::FreeBsd));
+        let begun = registries
+            .boots
+            .open(Timestamp(1), plan("r01n01").pinned())
+            .await
+            .unwrap();
+        assert!(is_silent(&freebsd, &begun));
+        assert!(!is_silent(&linux, &begun), "the agent sends them");
+        let ready = registries.ready("r01n02", Timestamp(2)).await;
+        assert!(!is_silent(&freebsd, &ready));
     }
 
     #[test]

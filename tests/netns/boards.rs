@@ -300,8 +300,18 @@ fn pxelinux_and_u_boot_get_their_script_by_the_card() -> Result {
     assert!(get(&host, &tree)?.is_ok_and(|content| content.ends_with("rk3399-rockpro64.dtb")));
     assert!(line("APPEND")?.starts_with("panic=10 "));
     // A loader that does not know its card is the machine at its address.
-    let by_address = get(&host, "pxelinux.cfg/default-arm-rk3399-rockpro64")?.map_err(anyhow::Error::msg)?;
-    assert!(by_address.contains("LINUX boot/"), "{by_address}");
+    for name in [
+        // 10.5.1.1, as both write it.
+        "pxelinux.cfg/0A050101",
+        "pxelinux.cfg/default",
+        "pxelinux.cfg/default-arm-rk3399-rockpro64",
+        "extlinux/extlinux.conf",
+    ] {
+        let by_address = get(&host, name)?.map_err(anyhow::Error::msg)?;
+        assert!(by_address.contains("LINUX boot/"), "{name}: {by_address}");
+    }
+    // Without its last digit the address is that of several machines.
+    assert!(get(&host, "pxelinux.cfg/0A05010")?.is_err());
     // It may not speak for another card.
     let other = get(&host, "pxelinux.cfg/01-52-54-00-00-01-02")?.map_err(anyhow::Error::msg)?;
     assert!(

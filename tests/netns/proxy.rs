@@ -52,13 +52,20 @@ fn dnsmasq_gives_addresses_and_rackstrap_the_boot_part() -> Result {
     // With the exported reservation it boots.
     other.terminate(PATIENCE)?;
     let export = lab.export("dnsmasq")?;
-    assert!(
-        !std::fs::read_to_string(&export)?.contains("dhcp-boot"),
-        "rackstrap answers that itself"
+    let exported = std::fs::read_to_string(&export)?;
+    let boots: Vec<&str> = exported.lines().filter(|line| line.starts_with("dhcp-boot=")).collect();
+    assert_eq!(
+        boots,
+        ["dhcp-boot=tag:rackstrap0,,,10.5.0.1"],
+        "rackstrap itself answers with files"
     );
     let _other = lab.dnsmasq("10.5.0.0,static,255.255.0.0,1h", Some(&export))?;
     let (address, _) = lab.discover(&uefi(1))?;
-    assert_eq!(address.yiaddr, NODE);
+    // GRUB and U-Boot take their server from this answer.
+    assert_eq!(
+        (address.yiaddr, address.siaddr, address.file.as_str()),
+        (NODE, SERVER, "")
+    );
     assert_eq!(lab.request(&address)?, NODE);
     // UEFI asks at port 4011 for its file, from there.
     let ack = lab.boot_server(&uefi(3).ciaddr(NODE), 4011)?;

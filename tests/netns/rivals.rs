@@ -6,7 +6,7 @@ use std::time::Duration;
 use testbed::{
     Cluster, Namespace, Result, Site,
     played::{Message, TO_ALL, client_socket},
-    process::Running,
+    process::{Running, output},
     timeline::poll,
 };
 
@@ -87,6 +87,16 @@ fn another_dhcp_server_is_reported_and_the_nodes_it_answers_are_not_absent() -> 
         (&"r01n01".into(), &"loading".into()),
         "{row}"
     );
+
+    // Its screen shows which server gave the address.
+    host.ip(&["address", "add", "10.5.254.7/16", "dev", "eth0"])?;
+    let url = "http://10.5.0.1/ipxe?mac=52-54-00-00-01-01";
+    let script = output(host.command("curl").args(["-sS", "--max-time", "60", url]))?;
+    let told = format!(
+        "r01n01 took the address 10.5.254.7 from another DHCP server, {RIVAL} at {RIVAL_MAC}; its own is 10.5.1.1"
+    );
+    assert!(script.contains(&told) && !script.contains("initramfs"), "{script}");
+    host.ip(&["address", "flush", "dev", "eth0"])?;
 
     // By a probe: there is no other traffic, and a restarted daemon finds the other server.
     cluster.daemon.stop()?;

@@ -1,11 +1,11 @@
 //! Real firmware beside dnsmasq: it gives the addresses, and rackstrap or dnsmasq itself the boot files, also those of `[loader.NAME]`.
 
-use super::matrix::swap_only;
+use super::{matrix::swap_only, secure_boot};
 use crate::netns::dnsmasq;
 use anyhow::Context;
 use testbed::{
     Cluster,
-    Firmware::{Bios, BiosPlainRom, Uefi, UefiHttp},
+    Firmware::{Bios, BiosPlainRom, SecureBoot, Uefi, UefiHttp},
     Namespace, Node, Result,
     process::Running,
 };
@@ -14,11 +14,11 @@ use testbed::{
 const LOADER: &str = "[loader.own-drivers]\nfile = \"ipxe.efi\"\narch = [\"x86_64-efi\", \"x86_64-efi-http\"]\n";
 
 /// A daemon that leaves addresses to another server, and that server's machine.
-fn start(dhcp: &str) -> Result<(Cluster, Namespace)> {
+fn start(dhcp: &str, loader: &str) -> Result<(Cluster, Namespace)> {
     let mut site = swap_only();
     site.subnets[0].pool = None;
     site.subnets[0].dhcp = Some(dhcp.to_owned());
-    site.more = LOADER.to_owned();
+    site.more = loader.to_owned();
     let cluster = Cluster::start_small(site)?;
     let server = cluster.namespace.client("52:54:00:00:09:09")?;
     server.ip(&["address", "add", "10.5.0.9/16", "dev", "eth0"])?;
@@ -49,7 +49,7 @@ fn loader_of(node: &Node<'_>) -> Result<String> {
 
 #[test]
 fn firmware_takes_the_boot_file_from_rackstrap_and_the_address_from_dnsmasq() -> Result {
-    let (cluster, server) = start("proxy")?;
+    let (cluster, server) = start("proxy", LOADER)?;
     let uefi = cluster.node("r01n01").firmware(Uefi).blank_disk(64 << 20)?;
     let bios = cluster.node("r01n02").firmware(BiosPlainRom).blank_disk(64 << 20)?;
     uefi.add()?;
@@ -64,9 +64,22 @@ fn firmware_takes_the_boot_file_from_rackstrap_and_the_address_from_dnsmasq() ->
     cluster.daemon.stop()
 }
 
+/// GRUB takes its server from dnsmasq's answer, which has it by the export.
+#[test]
+fn with_secure_boot_grub_finds_its_server_by_the_export() -> Result {
+    let (cluster, server) = start("proxy", secure_boot::LOADER)?;
+    let node = cluster.node("r01n01").firmware(SecureBoot).blank_disk(64 << 20)?;
+    node.add()?;
+    let _dnsmasq = with_export(&cluster, &server)?;
+    node.power_on()?;
+    let file = loader_of(&node)?;
+    assert!(file.contains("shimx64.efi.signed"), "{file}");
+    cluster.daemon.stop()
+}
+
 #[test]
 fn firmware_boots_by_the_options_that_the_export_gives_dnsmasq() -> Result {
-    let (cluster, server) = start("off")?;
+    let (cluster, server) = start("off", LOADER)?;
     let uefi = cluster.node("r01n01").firmware(UefiHttp).blank_disk(64 << 20)?;
     let bios = cluster.node("r01n02").firmware(Bios).blank_disk(64 << 20)?;
     uefi.add()?;

@@ -53,13 +53,11 @@ fn a_switch_port_that_fails_during_any_step_and_a_download_that_stalls_delay_a_b
     node.wait_console("Linux version")?;
     network.nft(BLOCKED)?;
     node.wait_console("rackstrap: plan: attempt 1 failed")?;
-    network.nft("delete table inet blocked")?;
-    interrupt(&node)?;
+    unblock_by_an_outage(&node, &cluster)?;
     node.wait_event("the plan", |event| event.step == "plan" && event.level == "ok")?;
     network.nft(BLOCKED)?;
     node.wait_console("rackstrap: overlay: attempt 1 failed")?;
-    network.nft("delete table inet blocked")?;
-    interrupt(&node)?;
+    unblock_by_an_outage(&node, &cluster)?;
 
     node.wait_ready()?;
     assert_eq!(node.status("state")?, "ready");
@@ -117,6 +115,14 @@ fn whole(step: &'static str) -> impl Fn(&Event) -> bool {
 /// The switch port is down for a while.
 fn interrupt(node: &Node<'_>) -> Result {
     node.cable(false)?;
+    thread::sleep(OUTAGE);
+    node.cable(true)
+}
+
+/// Exchanges a blocked port for a switch port that is down for a while. The cable is pulled first: between the two the step could succeed.
+fn unblock_by_an_outage(node: &Node<'_>, cluster: &Cluster) -> Result {
+    node.cable(false)?;
+    cluster.namespace.nft("delete table inet blocked")?;
     thread::sleep(OUTAGE);
     node.cable(true)
 }

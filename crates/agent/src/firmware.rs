@@ -26,6 +26,9 @@ const VARIABLES: &str = "/sys/firmware/efi/efivars";
 const GLOBAL: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 /// The vendor GUID of the variables of `bootscripts/efi/again.c`.
 const OURS: &str = "7261636b-7374-4261-9070-726f756e6473";
+/// How often the disk's program asked in vain before its resets, and the name that programs of earlier releases on disks give it.
+const TOTAL: &str = "RackstrapTotal";
+const ROUNDS: &str = "RackstrapRounds";
 /// Kept without power, for the firmware and for systems (8.2.1).
 const STORED: [u8; 4] = [7, 0, 0, 0];
 /// Longest variable that is read. A boot entry has a path and a name.
@@ -54,7 +57,7 @@ pub fn look(timeline: &mut Timeline, network_first: bool) -> Option<Uefi> {
             uefi.rounds
         ));
     }
-    if network_first && !uefi.before_network.is_empty() {
+    if network_first && is_behind(&uefi) {
         match variables.put_network_first() {
             Ok(()) => {
                 let before = uefi.before_network.join(", ");
@@ -82,10 +85,14 @@ pub fn look(timeline: &mut Timeline, network_first: bool) -> Option<Uefi> {
 /// Removes the counters of the disk's program, once the server has them.
 pub fn forget_rounds() {
     let variables = Variables(PathBuf::from(VARIABLES));
-    // The first one is of programs that earlier releases wrote to disks.
-    for name in ["RackstrapRounds", "RackstrapTotal"] {
+    for name in [ROUNDS, TOTAL] {
         let _ = variables.remove(name, OURS);
     }
+}
+
+/// Whether the firmware tries something before the network, or never tries the network (pure).
+fn is_behind(uefi: &Uefi) -> bool {
+    !uefi.network || !uefi.before_network.is_empty()
 }
 
 /// The directory of efivarfs.
@@ -138,9 +145,7 @@ impl Variables {
                 .map(|entry| entry.name.clone())
                 .take(if network { MOST_BOOT_ENTRIES } else { 0 })
                 .collect(),
-            rounds: number("RackstrapRounds")
-                .or_else(|| number("RackstrapTotal"))
-                .unwrap_or(0),
+            rounds: number(ROUNDS).or_else(|| number(TOTAL)).unwrap_or(0),
             started_by: self.started_by(),
             foreign_esps: Vec::new(),
         }
@@ -264,6 +269,11 @@ mod tests {
     const DISK: &[(u8, u8, usize)] = &[(4, 1, 38), (4, 4, 20), (0x7f, 0xff, 0)];
 
     fn machine(order: &[u16], entries: &[(u16, Vec<u8>)]) -> (tempfile::TempDir, Variables) {
+        machine_with(TOTAL, order, entries)
+    }
+
+    /// A machine whose disk asked five times in vain, by the variable of that name.
+    fn machine_with(rounds: &str, order: &[u16], entries: &[(u16, Vec<u8>)]) -> (tempfile::TempDir, Variables) {
         let dir = tempfile::tempdir().unwrap();
         let variables = Variables(dir.path().to_owned());
         let put = |name: &str, vendor: &str, value: &[u8]| {
@@ -274,7 +284,7 @@ mod tests {
         for (number, bytes) in entries {
             put(&format!("Boot{number:04X}"), GLOBAL, bytes);
         }
-        put("RackstrapRounds", OURS, &5u32.to_le_bytes());
+        put(rounds, OURS, &5u32.to_le_bytes());
         (dir, variables)
     }
 
@@ -298,10 +308,12 @@ mod tests {
             (vec!["debian".to_owned()], true, 5)
         );
         let (_dir, variables) = machine(&[0, 2, 0x1a, 4, 1], &usual());
-        assert!(variables.describe().before_network.is_empty());
-        // Without an entry for the network there is nothing to be before.
+        let uefi = variables.describe();
+        assert!(uefi.before_network.is_empty() && !is_behind(&uefi));
+        // Without an entry for the network there is nothing to be before, and the firmware never tries the network.
         let (_dir, variables) = machine(&[0, 1], &usual());
         let uefi = variables.describe();
+        assert!(is_behind(&uefi));
         assert_eq!((uefi.before_network, uefi.network), (Vec::new(), false));
     }
 
@@ -340,17 +352,37 @@ mod tests {
 
     #[test]
     fn counters_are_forgotten() {
-        let (_dir, variables) = machine(&[], &[]);
-        assert_eq!(variables.describe().rounds, 5);
-        variables.remove("RackstrapRounds", OURS).unwrap();
-        // What the program of this release keeps over its reset.
-        let total = variables.path("RackstrapTotal", OURS);
-        fs::write(&total, [&STORED[..], &16u32.to_le_bytes()].concat()).unwrap();
-        assert_eq!(variables.describe().rounds, 16);
-        fs::write(&total, [&STORED[..], &[1, 2]].concat()).unwrap();
-        assert_eq!(variables.describe().rounds, 0, "a value of another length");
-        variables.remove("RackstrapTotal", OURS).unwrap();
-        assert_eq!(variables.describe().rounds, 0);
+        for name in [TOTAL, ROUNDS] {
+            let (_dir, variables) = machine_with(name, &[], &[]);
+            assert_eq!(variables.describe().rounds, 5, "{name}");
+            for name in [ROUNDS, TOTAL] {
+                variables.remove(name, OURS).unwrap();
+            }
+            assert_eq!(variables.describe().rounds, 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_disks_program_counts_under_the_same_name() {
+        let program = include_str!("../../../bootscripts/efi/again.c");
+        for call in ["get", "set"] {
+            let begin = format!("s->runtime->{call}(u\"{TOTAL}\", &ours,");
+            assert!(program.contains(&begin), "{begin}");
+        }
+        // The GUID's first three fields are numbers, the rest bytes (UEFI 2.10, appendix A).
+        let digits = OURS.replace('-', "").to_uppercase();
+        let bytes: Vec<String> = (16..32)
+            .step_by(2)
+            .map(|at| format!("0x{}", &digits[at..at + 2]))
+            .collect();
+        let ours = format!(
+            "ours = {{0x{}, 0x{}, 0x{}, {{{}}}}}",
+            &digits[..8],
+            &digits[8..12],
+            &digits[12..16],
+            bytes.join(", ")
+        );
+        assert!(program.contains(&ours), "{ours}");
     }
 
     #[test]

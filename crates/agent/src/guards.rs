@@ -1,7 +1,7 @@
 //! What restarts a machine that hangs while the agent runs: a hardware watchdog, and the kernel's own checks. Both end at the hand-over,
 //! where the operating system's own settings begin.
 
-use crate::{console::uptime_ms, sys};
+use crate::{console::uptime_ms, disk::machine::LONGEST_PROGRAM, sys};
 use std::{
     fs::{self, File, OpenOptions},
     io::Write,
@@ -21,9 +21,13 @@ const FOR_EVER: &str = "/sys/class/watchdog/watchdog0/nowayout";
 const PERIOD: Duration = Duration::from_secs(5);
 /// The machine is reset so many seconds after the last sign of life; a driver that does not take this keeps its own time, 30 s or more.
 const TIMEOUT: u16 = 120;
-/// A phase that shows no step and no attempt for this long hangs: the longest wait of the agent is 10 minutes, and a slow disk is filled
-/// in less.
+/// A phase that shows no step and no attempt for this long hangs. The agent's longest wait is that for a program that makes or checks a file
+/// system, [`LONGEST_PROGRAM`].
 const HUNG_MS: u64 = 30 * 60 * 1000;
+const _: () = assert!(
+    LONGEST_PROGRAM.as_millis() < HUNG_MS as u128,
+    "the watchdog resets a machine whose agent still waits"
+);
 
 /// The kernel's settings, with their values while the agent runs. An oops or a task that is stuck for ten minutes is a panic; with `panic=`
 /// of the kernel command line a panic restarts the machine. Waiting for the server is no such task: NFS waits can be killed.
@@ -74,6 +78,7 @@ impl Guards {
         progress();
         let stop = Arc::new(AtomicBool::new(false));
         let asked = stop.clone();
+        let spare = device.try_clone();
         let feeder = std::thread::Builder::new().spawn(move || {
             while !asked.load(Relaxed) {
                 if !hangs(PROGRESS.load(Relaxed), uptime_ms(), limit) {
@@ -83,7 +88,16 @@ impl Guards {
             }
             stop_watchdog(&mut device);
         });
-        self.feeder = Some((stop, feeder.ok()?));
+        match feeder {
+            Ok(feeder) => self.feeder = Some((stop, feeder)),
+            // The thread's end of the device is closed already, and nobody would feed the watchdog.
+            Err(error) => {
+                if let Ok(mut device) = spare {
+                    stop_watchdog(&mut device);
+                }
+                return Some(format!("the watchdog was stopped again: starting its thread: {error}"));
+            }
+        }
         Some(format!("{DEVICE} resets the machine if it hangs"))
     }
 

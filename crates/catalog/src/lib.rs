@@ -313,6 +313,12 @@ impl Catalog {
             .max_by_key(|v| v.manifest.image.version)
     }
 
+    /// Whether a variant of any version is for machines of that architecture.
+    pub fn has_architecture(&self, arch: Architecture) -> bool {
+        let mut variants = self.versions.values().flat_map(|version| version.variants());
+        variants.any(|variant| variant.architecture() == Some(arch))
+    }
+
     /// All versions, by name and number.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<ImageVersion>> {
         self.versions.values()

@@ -166,7 +166,7 @@ struct DiskRow {
     firmware: &'static str,
     /// The file that it is made of.
     file: &'static str,
-    /// Whether disks get it.
+    /// Whether all disks get it.
     ready: bool,
     /// Why disks do not get it; empty if they do.
     problem: String,

@@ -17,7 +17,7 @@ const MOST: u64 = 64 << 10;
 /// The package manager's question about the owners of files.
 fn question(family: Family) -> Option<(&'static str, &'static [&'static str])> {
     match family {
-        Family::Debian => Some(("dpkg", &["-S"])),
+        Family::Debian | Family::Debian13 => Some(("dpkg", &["-S"])),
         Family::RedHat => Some(("rpm", &["-qf", "--qf", "%{NAME}\n"])),
         Family::Arch => Some(("pacman", &["-Qqo"])),
         Family::Alpine | Family::Other => None,
@@ -49,7 +49,7 @@ fn owner(family: Family, answer: &str, path: &Path) -> Option<String> {
     let line = answer.lines().map(str::trim).find(|line| !line.is_empty())?;
     let name = match family {
         // `ipxe: /usr/lib/ipxe/snponly.efi`; of a file of several packages `a, b: /path`.
-        Family::Debian => {
+        Family::Debian | Family::Debian13 => {
             let lines = answer.lines().filter_map(|line| line.split_once(": "));
             lines.into_iter().find(|(_, file)| Path::new(file.trim()) == path)?.0
         }

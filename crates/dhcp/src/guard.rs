@@ -83,6 +83,8 @@ counted! {
         Silent = "silent",
         /// No answer: [`Left::NotABoot`].
         NotABoot = "proxy-not-a-network-boot",
+        /// No answer: [`Left::UBoot`].
+        UBoot = "proxy-u-boot",
         /// No answer: [`Left::Address`].
         LeftAddress = "proxy-left-to-other-server",
         /// No answer: [`Left::NoLoader`].
@@ -133,6 +135,7 @@ impl Counters {
         let what = match why {
             Left::Off => Tally::SubnetOff,
             Left::NotABoot => Tally::NotABoot,
+            Left::UBoot => Tally::UBoot,
             Left::Address => Tally::LeftAddress,
             Left::NoLoader => Tally::NoLoader,
             Left::BootRequest => Tally::BootRequest,

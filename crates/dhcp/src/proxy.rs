@@ -22,6 +22,8 @@ pub enum Left {
     Off,
     /// A DISCOVER of a system that does not boot from the network.
     NotABoot,
+    /// A DISCOVER of U-Boot, which would take an offer without an address for the whole answer.
+    UBoot,
     /// It is about an address.
     Address,
     /// Firmware for which the site has no loader.
@@ -92,7 +94,7 @@ pub(super) fn proxy(request: &Request, from: Ingress<'_>, subnets: &[&Subnet], a
         // U-Boot takes the first offer, also one without an address (dhcp_handler() in its net/bootp.c).
         let reason =
             "U-Boot takes no ProxyDHCP offer: set next-server of the DHCP server that gives its address to this server";
-        return (left(part, Left::NotABoot, reason), None, known);
+        return (left(part, Left::UBoot, reason), None, known);
     }
     let Some(loader) = loader else {
         return (no_loader(request), None, known);

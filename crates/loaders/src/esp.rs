@@ -63,12 +63,23 @@ const SECTORS: [u32; 2] = [512, 4096];
 /// The agent reads and writes multiples of this many bytes.
 const BLOCK: usize = 4096;
 
+/// Which disks get no network loader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lacking {
+    /// All disks get it.
+    None,
+    /// Disks with blocks of 4096 bytes.
+    LargeBlocks,
+    /// All disks.
+    All,
+}
+
 /// The partitions for all architectures and block sizes.
 #[derive(Clone, Debug, Default)]
 pub struct Esps {
     images: Vec<(EspImage, Bytes)>,
-    /// Rust's names of the architectures whose partitions all have a network loader.
-    with_loader: Vec<&'static str>,
+    /// The partitions that have a network loader: Rust's names of their architectures, and the sizes of the disks' blocks.
+    with_loader: Vec<(&'static str, u32)>,
 }
 
 impl Esps {
@@ -82,27 +93,29 @@ impl Esps {
     fn make(loaders: &NetLoaders) -> Self {
         let mut all = Esps::default();
         for (program, ipxe) in PROGRAMS.iter().zip(loaders) {
-            let mut whole = true;
             for sector in SECTORS {
                 let full = ipxe.as_ref().and_then(|ipxe| image(program, sector, Some(ipxe)));
-                whole &= full.is_some();
+                all.with_loader.extend(full.is_some().then_some((program.arch, sector)));
                 all.images.extend(full.or_else(|| image(program, sector, None)));
             }
-            all.with_loader.extend(whole.then_some(program.arch));
         }
         all
     }
 
-    /// For each program the firmware that starts it, its processor, the names of its network loader, and whether the partition has one.
-    pub(crate) fn programs(&self) -> impl Iterator<Item = (&'static str, Architecture, &'static [&'static str], bool)> {
+    /// For each program the firmware that starts it, its processor, the names of its network loader, and the disks whose partition has none.
+    pub(crate) fn programs(
+        &self,
+    ) -> impl Iterator<Item = (&'static str, Architecture, &'static [&'static str], Lacking)> {
         PROGRAMS.iter().filter_map(|program| {
             let arch = Architecture::of_machine(program.arch)?;
-            Some((
-                program.firmware,
-                arch,
-                program.ipxe,
-                self.with_loader.contains(&program.arch),
-            ))
+            let lacks = SECTORS.map(|sector| !self.with_loader.contains(&(program.arch, sector)));
+            let lacking = match lacks {
+                [false, false] => Lacking::None,
+                // A file system with larger blocks has more overhead, and cannot hold what one with smaller blocks cannot.
+                [false, true] => Lacking::LargeBlocks,
+                [true, _] => Lacking::All,
+            };
+            Some((program.firmware, arch, program.ipxe, lacking))
         })
     }
 
@@ -223,6 +236,22 @@ mod tests {
     fn a_loader_that_does_not_fit_leaves_the_program_alone_on_its_partition() {
         let all = build(ESP_LENGTH as usize);
         assert!(all.bytes("x86_64-512").is_some_and(|bytes| bytes.len() < 32 << 10));
+    }
+
+    /// Debian 13's iPXE for x64 UEFI has 996,864 bytes, that for arm64 1,011,712. The partition has 1,015,808.
+    #[test]
+    fn a_loader_that_fits_smaller_blocks_only_is_reported_for_the_larger_ones() {
+        let of = |size| {
+            let all = build(size);
+            let lacking: Vec<Lacking> = all.programs().map(|(.., lacking)| lacking).collect();
+            let large = |kind| all.bytes(kind).is_some_and(|bytes| bytes.len() > size);
+            (lacking[0], large("x86_64-512"), large("x86_64-4096"))
+        };
+        assert_eq!(of(850_528), (Lacking::None, true, true));
+        assert_eq!(of(996_864), (Lacking::LargeBlocks, true, false));
+        assert_eq!(of(1_011_712), (Lacking::All, false, false));
+        // Without a loader no disk gets one.
+        assert!(build(1000).programs().any(|(.., lacking)| lacking == Lacking::All));
     }
 
     #[test]

@@ -50,6 +50,10 @@ pub const DEFAULT_DIRS: [&str; 1] = ["/usr/lib/grub/arm64-efi-signed"];
 
 /// The directory of memtest86+ in Debian. No other file of it is served.
 pub const MEMTEST_DIR: &str = "/boot";
+/// Whether a package of boot loaders brought this file, by the directory in which it was found.
+pub fn is_of_package(path: &Path) -> bool {
+    PACKAGE_DIRS.iter().any(|dir| path.starts_with(dir))
+}
 
 /// Why a file is not served.
 #[derive(Debug, thiserror::Error)]

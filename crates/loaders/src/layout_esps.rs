@@ -5,7 +5,7 @@ use super::{
     files::{FURTHER_DIRS, Trust},
     secure_esp::{Chain, KINDS, Kind, LayoutEsps, TooSmall},
 };
-use rackstrap_base::firmware::companions_of;
+use rackstrap_base::{arch::Architecture, firmware::companions_of};
 use rackstrap_model::decide::LoaderChoice;
 use rackstrap_site::{LayoutPolicy, LoaderRule, Site};
 use rackstrap_wire::{MOST_ESP_IMAGE, Size};
@@ -54,33 +54,45 @@ impl Loaders {
         &self.layout_esps
     }
 
-    /// Why disks get no content for the EFI system partition of a layout, and the remedy; none if they get it.
-    pub fn lacks_for_esp(&self, policy: &LayoutPolicy, site: &Site, family: Family) -> Option<(String, String)> {
-        let size = policy.esp_size()?;
-        let mut small = self.layout_esps.too_small().iter();
-        if let Some(TooSmall { arch, smallest, .. }) = small.find(|small| small.size == size) {
-            let given = Size::Bytes(size);
-            return Some(match smallest {
-                Some(smallest) => (
-                    format!("esp = \"{given}\" is too small for shim and GRUB for {arch}"),
-                    format!(
-                        "write esp = \"{}\" or more, and raise the layout's version",
-                        Size::Bytes(*smallest)
-                    ),
-                ),
-                None => (
-                    format!(
-                        "shim and GRUB for {arch} are larger than {}, which is the most that a disk gets",
-                        Size::Bytes(MOST_ESP_IMAGE.into())
-                    ),
-                    "use smaller ones in [loader.NAME]".to_owned(),
-                ),
-            });
+    /// Why disks get no content for the EFI system partition of a layout, and the remedy, for each architecture with the name of Linux for it.
+    /// `boots` says whether an image is for an architecture. Without any image, one architecture with content is enough.
+    pub fn lacks_for_esp(
+        &self,
+        policy: &LayoutPolicy,
+        site: &Site,
+        family: Family,
+        boots: impl Fn(Architecture) -> bool,
+    ) -> Vec<(&'static str, (String, String))> {
+        let Some(size) = policy.esp_size() else {
+            return Vec::new();
+        };
+        let made = self.layout_esps.images(size);
+        let has = |kind: &Kind| made.iter().any(|image| image.arch == kind.arch);
+        let too_small = |kind: &Kind| {
+            let mut small = self.layout_esps.too_small().iter();
+            small.find(|small| small.size == size && small.arch == kind.arch)
+        };
+        let with_image = |kind: &&Kind| Architecture::of_machine(kind.arch).is_some_and(&boots);
+        let mut wanted: Vec<&Kind> = KINDS.iter().filter(with_image).collect();
+        if wanted.is_empty() && !KINDS.iter().any(has) {
+            let given = KINDS.iter().find(|kind| shim_of(site, kind).is_some());
+            wanted.push(given.unwrap_or(&KINDS[0]));
         }
-        if !self.layout_esps.images(size).is_empty() {
-            return None;
-        }
-        let given = KINDS.iter().find_map(|kind| shim_of(site, kind));
+        let of_kind = |kind: &Kind| match too_small(kind) {
+            Some(small) => Some(describe(small)),
+            None if has(kind) => None,
+            None => Some(self.lacks_shim(site, kind, family)),
+        };
+        // What does not fit is reported for each architecture that the server has files for.
+        let concerned = |kind: &&Kind| wanted.iter().any(|other| other.arch == kind.arch) || too_small(kind).is_some();
+        (KINDS.iter().filter(concerned))
+            .filter_map(|kind| Some((kind.arch, of_kind(kind)?)))
+            .collect()
+    }
+
+    /// Why the server has no shim of this kind with all that it loads, and the remedy.
+    fn lacks_shim(&self, site: &Site, kind: &Kind, family: Family) -> (String, String) {
+        let given = shim_of(site, kind);
         let choice = LoaderChoice {
             name: site
                 .loaders
@@ -88,10 +100,34 @@ impl Loaders {
                 .find(|rule| Some(rule.served()) == given)
                 .map_or_else(String::new, |rule| rule.name.clone()),
             of_site: given.is_some(),
-            files: given.map_or_else(|| KINDS[0].files.map(str::to_owned).to_vec(), |file| vec![file]),
+            files: given.map_or_else(|| kind.files.map(str::to_owned).to_vec(), |file| vec![file]),
             why: String::new(),
         };
-        Some(self.lacks(&choice, family))
+        self.lacks(&choice, family)
+    }
+}
+
+/// Why shim and GRUB are not in a partition that is too small, and the remedy.
+fn describe(small: &TooSmall) -> (String, String) {
+    let TooSmall { size, arch, smallest } = small;
+    match smallest {
+        Some(smallest) => (
+            format!(
+                "esp = \"{}\" is too small for shim and GRUB for {arch}",
+                Size::Bytes(*size)
+            ),
+            format!(
+                "write esp = \"{}\" or more, and raise the layout's version",
+                Size::Bytes(*smallest)
+            ),
+        ),
+        None => (
+            format!(
+                "shim and GRUB for {arch} are larger than {}, which is the most that a disk gets",
+                Size::Bytes(MOST_ESP_IMAGE.into())
+            ),
+            "use smaller ones in [loader.NAME]".to_owned(),
+        ),
     }
 }
 
@@ -127,9 +163,14 @@ mod tests {
         (Loaders::load_as(&site, &trust).unwrap(), site)
     }
 
+    /// What disks of arm64 machines lack, where the images are for them.
     fn lacks(size: &str, lines: &str, files: &[(&str, usize)]) -> Option<(String, String)> {
         let (loaders, site) = load(size, lines, files);
-        loaders.lacks_for_esp(&site.layouts["s"], &site, Family::Debian)
+        let arm64 = |arch| arch == Architecture::Arm64;
+        let mut found = loaders
+            .lacks_for_esp(&site.layouts["s"], &site, Family::Debian, arm64)
+            .into_iter();
+        found.find_map(|(arch, lacks)| (arch == "aarch64").then_some(lacks))
     }
 
     /// A shim of arm64, which this machine has in no package.
@@ -142,7 +183,16 @@ mod tests {
         let images = loaders.layout_esps().images(8 << 20);
         let arm64 = images.iter().filter(|image| image.arch == "aarch64");
         assert_eq!(arm64.count(), 2, "{images:?}");
-        assert_eq!(loaders.lacks_for_esp(&site.layouts["s"], &site, Family::Debian), None);
+        let lacks = |boots: &[Architecture]| -> Vec<&str> {
+            let found = loaders.lacks_for_esp(&site.layouts["s"], &site, Family::Other, |arch| boots.contains(&arch));
+            found.into_iter().map(|(arch, _)| arch).collect()
+        };
+        assert_eq!(lacks(&[]), [""; 0]);
+        assert_eq!(lacks(&[Architecture::Arm64]), [""; 0]);
+        // What this machine's packages have for x64 is content, too.
+        if !images.iter().any(|image| image.arch == "x86_64") {
+            assert_eq!(lacks(&[Architecture::Amd64, Architecture::Arm64]), ["x86_64"]);
+        }
         assert!(loaders.layout_esps().pieces(8 << 20, "aarch64-4096").is_some());
         // Without `esp` nothing is made.
         let mut without = site;

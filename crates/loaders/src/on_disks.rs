@@ -1,6 +1,6 @@
 //! The network loaders that prepared disks carry, and what keeps them from it.
 
-use crate::{Loaders, disk_loader::IPXE, packages::Family};
+use crate::{Loaders, disk_loader::IPXE, esp::Lacking, files::is_of_package, packages::Family};
 use rackstrap_base::arch::Architecture;
 
 /// A network loader for disks, by the firmware that starts it.
@@ -12,8 +12,10 @@ pub struct OnDisk {
     pub arch: Architecture,
     /// The file that it is made of; the first of several names if none exists.
     pub file: &'static str,
-    /// Why disks do not get it, and the remedy; none if they do.
+    /// Why disks do not get it, and the remedy; none if all do.
     pub lacks: Option<(String, String)>,
+    /// The disks that do not get it, for people: `disks with 4096-byte blocks`.
+    pub disks: &'static str,
 }
 
 impl Loaders {
@@ -27,19 +29,24 @@ impl Loaders {
                 let unusable = || format!("the boot loader {IPXE} is not a Linux kernel image of at most 952 KiB");
                 self.why_not(&[IPXE], family, unusable)
             }),
+            disks: Lacking::All.disks(),
         };
-        let uefi = self.esps().programs().map(|(firmware, arch, files, room)| {
+        let uefi = self.esps().programs().map(|(firmware, arch, files, lacking)| {
             let found = files.iter().copied().find(|file| self.find(file).is_some());
             let file = found.unwrap_or(files[0]);
             let too_large = || {
                 let size = self.find(file).map_or(0, |content| content.bytes.len().div_ceil(1024));
-                format!("the boot loader {file} has {size} KiB, too much for the EFI system partition of disks")
+                format!(
+                    "the boot loader {file} has {size} KiB, too much for the EFI system partition of {}",
+                    lacking.disks()
+                )
             };
             OnDisk {
                 firmware,
                 arch,
                 file,
-                lacks: (!room).then(|| self.why_not(files, family, too_large)),
+                lacks: (lacking != Lacking::None).then(|| self.why_not(files, family, too_large)),
+                disks: lacking.disks(),
             }
         });
         std::iter::once(bios).chain(uefi).collect()
@@ -49,10 +56,11 @@ impl Loaders {
     fn why_not(&self, files: &[&str], family: Family, unusable: impl Fn() -> String) -> (String, String) {
         let install = family.package(files).map(|package| family.install(package));
         let first = files[0];
-        if files.iter().any(|file| self.find(file).is_some()) {
-            let or = install.map_or_else(String::new, |how| {
-                format!(", or remove it there and take the package's: {how}")
-            });
+        if let Some(found) = files.iter().find_map(|file| self.find(file)) {
+            let or = match install.filter(|_| !is_of_package(&found.path)) {
+                Some(how) => format!(", or remove it there and take the package's: {how}"),
+                None => String::new(),
+            };
             let help = format!("put another one into [server] loader-dirs{or}; then: rackstrap reload");
             return (unusable(), help);
         }
@@ -67,6 +75,15 @@ impl Loaders {
         };
         let what = format!("boot loader '{first}' does not exist in {}", self.searched());
         (what, help)
+    }
+}
+
+impl Lacking {
+    fn disks(self) -> &'static str {
+        match self {
+            Lacking::None | Lacking::All => "disks",
+            Lacking::LargeBlocks => "disks with 4096-byte blocks",
+        }
     }
 }
 
@@ -122,5 +139,13 @@ mod tests {
                 .contains("remove it there and take the package's: apt install ipxe"),
             "{large:?}"
         );
+        // Debian 13's fits disks with blocks of 512 bytes.
+        let debian_13 = found(|dir| fs::write(dir.join("ipxe.efi"), vec![1; 996_864]).unwrap());
+        assert_eq!(
+            debian_13[1].1,
+            "the boot loader ipxe.efi has 974 KiB, too much for the EFI system partition of disks with 4096-byte blocks"
+        );
+        assert!(is_of_package(Path::new("/usr/lib/ipxe/ipxe.efi")));
+        assert!(!is_of_package(Path::new("/srv/ipxe/ipxe.efi")));
     }
 }

@@ -5,8 +5,10 @@ use std::sync::LazyLock;
 /// A family of distributions that share a package manager and the names of packages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// Debian and Ubuntu.
+    /// Debian up to 12, and Ubuntu.
     Debian,
+    /// Debian since 13, whose package `ipxe` has more files.
+    Debian13,
     /// Fedora and Enterprise Linux.
     RedHat,
     /// Arch.
@@ -30,7 +32,7 @@ const PACKAGES: [(&str, [&str; 3]); 20] = [
     ("arm64-efi/snponly.efi", ["", "ipxe-bootimgs-aarch64", ""]),
     ("arm64-efi/ipxe.efi", ["", "ipxe-bootimgs-aarch64", ""]),
     ("shimx64.efi.signed", ["shim-signed", "", ""]),
-    ("shimaa64.efi.signed", ["shim-signed", "", ""]),
+    ("shimaa64.efi.signed", ["shim-signed:arm64", "", ""]),
     ("grubnetx64.efi.signed", ["grub-efi-amd64-signed", "", ""]),
     ("grubnetaa64.efi.signed", ["grub-efi-arm64-signed:arm64", "", ""]),
     ("pxelinux.0", ["pxelinux", "syslinux-nonlinux", "syslinux"]),
@@ -42,6 +44,9 @@ const PACKAGES: [(&str, [&str; 3]); 20] = [
     ("memtest86+x64.efi", ["memtest86+", "", ""]),
     ("syslinux.efi", ["syslinux-efi", "syslinux-efi64", "syslinux"]),
 ];
+
+/// Further files of Debian's packages since Debian 13.
+const SINCE_DEBIAN_13: [(&str, &str); 1] = [("ipxe-arm64.efi", "ipxe")];
 
 /// Debian's name of this program's architecture, as far as packages above name one.
 const OWN: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "" };
@@ -67,7 +72,11 @@ impl Family {
                 .find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
             line.unwrap_or_default().trim_matches(['"', '\'']).to_owned()
         };
-        let named = format!("{} {}", value("ID"), value("ID_LIKE"));
+        let (id, version) = (value("ID"), value("VERSION_ID"));
+        if id == "debian" && version.parse().is_ok_and(|version: u32| version >= 13) {
+            return Family::Debian13;
+        }
+        let named = format!("{id} {}", value("ID_LIKE"));
         let family = named.split_whitespace().find_map(|word| match word {
             "debian" | "ubuntu" => Some(Family::Debian),
             "rhel" | "fedora" | "centos" => Some(Family::RedHat),
@@ -81,13 +90,17 @@ impl Family {
     /// The package with one of these files, the first one that the distribution has.
     pub fn package(self, files: &[impl AsRef<str>]) -> Option<&'static str> {
         let column = match self {
-            Family::Debian => 0,
+            Family::Debian | Family::Debian13 => 0,
             Family::RedHat => 1,
             Family::Arch => 2,
             Family::Alpine | Family::Other => return None,
         };
         files.iter().find_map(|file| {
             let file = file.as_ref();
+            let mut since = SINCE_DEBIAN_13.iter().filter(|_| self == Family::Debian13);
+            if let Some((_, package)) = since.find(|(name, _)| *name == file) {
+                return Some(*package);
+            }
             let row = PACKAGES.iter().find(|(name, _)| *name == file)?;
             Some(row.1[column]).filter(|package| !package.is_empty())
         })
@@ -99,7 +112,7 @@ impl Family {
             Family::RedHat => "dnf install",
             Family::Arch => "pacman -S",
             Family::Alpine => "apk add",
-            Family::Debian | Family::Other => "apt install",
+            Family::Debian | Family::Debian13 | Family::Other => "apt install",
         };
         match package.split_once(':') {
             Some((_, architecture)) if architecture != OWN => {
@@ -118,6 +131,9 @@ mod tests {
     fn distributions_are_recognised_with_their_relatives() {
         for (text, family) in [
             ("ID=debian\n", Family::Debian),
+            ("ID=debian\nVERSION_ID=\"12\"\n", Family::Debian),
+            ("ID=debian\nVERSION_ID=\"13\"\n", Family::Debian13),
+            ("ID=ubuntu\nID_LIKE=debian\nVERSION_ID=\"24.04\"\n", Family::Debian),
             (
                 "NAME=\"Linux Mint\"\nID=linuxmint\nID_LIKE=\"ubuntu debian\"\n",
                 Family::Debian,
@@ -144,8 +160,10 @@ mod tests {
         assert_eq!(
             Family::Debian.package(arm64),
             Some(grub),
-            "Debian's iPXE is not for arm64"
+            "Debian 12's iPXE is not for arm64"
         );
+        assert_eq!(Family::Debian13.package(arm64), Some("ipxe"), "by its ipxe-arm64.efi");
+        assert_eq!(Family::Debian13.package(x64), Some("ipxe"));
         if OWN != "arm64" {
             assert_eq!(
                 Family::Debian.install(grub),

@@ -20,7 +20,7 @@ use std::{
 const SCRIPT: &str = include_str!("secure_esp/disk.grub");
 /// Cards on which the script asks: GRUB numbers those that the firmware shows from 0.
 const MOST_CARDS: usize = 8;
-/// Servers that the script asks if DHCP names none, at most. Each costs time in every round.
+/// Servers that the script asks besides the one that DHCP names, at most. Each costs time in every round.
 const MOST_SERVERS: usize = 4;
 /// Where GRUB looks for its script: what it was built with as prefix. That of Debian's and Ubuntu's builds for networks is `/grub`; that of
 /// builds for disks, which some distributions use for both, has the distribution's name.
@@ -99,6 +99,8 @@ pub struct TooSmall {
 pub struct LayoutEsps {
     made: Vec<Made>,
     too_small: Vec<TooSmall>,
+    /// Servers that the script does not ask by itself.
+    left_out: Vec<Ipv4Addr>,
 }
 
 #[derive(Clone, Debug)]
@@ -113,7 +115,10 @@ impl LayoutEsps {
     /// Makes the contents of partitions of these `sizes`. The script asks `servers` if DHCP names none.
     pub(crate) fn build(sizes: &BTreeSet<u64>, chains: &[Chain], servers: &BTreeSet<Ipv4Addr>) -> Self {
         let script = script(servers);
-        let mut all = LayoutEsps::default();
+        let mut all = LayoutEsps {
+            left_out: servers.iter().skip(MOST_SERVERS).copied().collect(),
+            ..LayoutEsps::default()
+        };
         for (size, chain) in sizes
             .iter()
             .flat_map(|size| chains.iter().map(move |chain| (*size, chain)))
@@ -145,6 +150,11 @@ impl LayoutEsps {
         let mut of_size = self.made.iter().filter(|made| made.size == size);
         let made = of_size.find(|made| made.image.arch == arch && made.image.sector == sector)?;
         Some(made.pieces.clone())
+    }
+
+    /// The servers beside other DHCP servers that the script asks only if DHCP names them.
+    pub fn left_out(&self) -> &[Ipv4Addr] {
+        &self.left_out
     }
 
     /// The partitions that are too small.

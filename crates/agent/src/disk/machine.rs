@@ -23,9 +23,9 @@ use std::{
     time::Duration,
 };
 
-/// A program that makes or checks a file system longer than this waits for a disk that does not answer. The watchdog of
-/// `crates/agent/src/guards.rs` resets the machine after 30 minutes without a step, so the wait ends before.
-const PROGRAM: Duration = Duration::from_secs(25 * 60);
+/// A program that makes or checks a file system longer than this waits for a disk that does not answer. It is the agent's longest wait without
+/// a step: `guards.rs` holds the watchdog's time against it.
+pub const LONGEST_PROGRAM: Duration = Duration::from_secs(25 * 60);
 /// Longest wait for a partition's node.
 const NODE_WAIT: Duration = Duration::from_secs(10);
 
@@ -264,7 +264,7 @@ fn run(image: &Path, program: &str, arguments: &[&str], label: &str, node: &Path
     let path = find_program(image, program).ok_or_else(|| Failure::new(format!("the image has no {program}")))?;
     let mut command = sys::command_in_root(image, &format!("/{path}"))?;
     command.args(arguments).arg(label).arg(node);
-    let (ran, _) = command::run_prepared(&[program, &node.to_string_lossy()], command, PROGRAM);
+    let (ran, _) = command::run_prepared(&[program, &node.to_string_lossy()], command, LONGEST_PROGRAM);
     match ran.ok {
         true => Ok(()),
         false => Err(Failure::new(format!("{}: {}", doing(), how_it_ended(&ran)))),
@@ -290,7 +290,7 @@ pub fn check_ext4(image: &Path, node: &Path) -> Res<String> {
     };
     let mut command = sys::command_in_root(image, &format!("/{path}"))?;
     command.arg("-p").arg(node);
-    let (ran, code) = command::run_prepared(&["e2fsck", &node.to_string_lossy()], command, PROGRAM);
+    let (ran, code) = command::run_prepared(&["e2fsck", &node.to_string_lossy()], command, LONGEST_PROGRAM);
     match code {
         Some(0) => Ok("clean after its journal was replayed".into()),
         // With 2, e2fsck requires a restart only if the file system was mounted, which it is not.

@@ -117,6 +117,11 @@ pub fn describe_boot_order(hardware: Option<&Hardware>, network_first: bool) -> 
         Some(None) => return String::new(),
         None if !network_first => return String::new(),
         None => "not reported yet".to_owned(),
+        Some(Some(uefi)) if !uefi.network && network_first => {
+            return "no entry for the network, which the agent would put first (firmware = \"network-first\"): switch on network boot in \
+                    the firmware's setup"
+                .to_owned();
+        }
         Some(Some(uefi)) if !uefi.network => "no entry for the network".to_owned(),
         Some(Some(uefi)) if uefi.before_network.is_empty() => "the network first".to_owned(),
         Some(Some(uefi)) => format!("{} before the network", uefi.before_network.join(", ")),
@@ -198,6 +203,13 @@ mod tests {
         assert_eq!(
             of(Some(Uefi::default()), false),
             format!("no entry for the network; {left}")
+        );
+        let remedy = of(Some(Uefi::default()), true);
+        assert!(
+            remedy.starts_with("no entry for the network")
+                && remedy.contains("the firmware's setup")
+                && !remedy.contains(put),
+            "{remedy}"
         );
         assert_eq!(of(None, true), "", "a BIOS");
         assert_eq!(describe_boot_order(None, true), format!("not reported yet; {put}"));

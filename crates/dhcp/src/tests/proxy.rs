@@ -1,7 +1,7 @@
 //! Beside another DHCP server: what gets the boot part, and what is left alone.
 
 use super::golden;
-use crate::{AnswerKind, DhcpEvent, Ingress, Left, Request, testing::*};
+use crate::{AnswerKind, Counters, DhcpEvent, Ingress, Left, Request, testing::*};
 use rackstrap_base::subnet::DhcpPart;
 use std::sync::Arc;
 
@@ -375,4 +375,8 @@ fn boards_beside_another_dhcp_server() {
         .option(60, b"U-Boot.armv8");
     let outcome = u_boot.to(&mut world.engine(), &world);
     assert!(outcome.reply.is_none() && outcome.event.reason.contains("next-server"));
+    assert_eq!(left(&outcome), Some(Left::UBoot));
+    // It is counted on its own.
+    let counters = Counters::default();
+    assert_eq!((counters.left(Left::NotABoot), counters.left(Left::UBoot)), (1, 1));
 }

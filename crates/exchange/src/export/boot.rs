@@ -33,7 +33,8 @@ pub struct BootSubnet {
     pub base: String,
     /// The URL of iPXE's script, with the settings that iPXE inserts.
     pub script: String,
-    /// Whether rackstrap itself answers the boot part there, so that the other server has only addresses to give.
+    /// Whether rackstrap itself answers the boot part there, so that the other server has only addresses and `next-server` to give: GRUB (as
+    /// `dhcp_ack` of its `net/bootp.c` has it) and U-Boot take the TFTP server from that answer. Other firmware takes both from rackstrap's.
     pub is_proxy: bool,
     /// What the nodes' firmware loads first. Of those that match, the first one counts: that of the longest class.
     pub files: Vec<BootFile>,

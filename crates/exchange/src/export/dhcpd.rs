@@ -21,7 +21,10 @@ pub(super) fn write(nodes: &[&ExportNode], subnets: &[BootSubnet]) -> String {
             Some((_, subnet)) => {
                 let _ = writeln!(text, "\n# {}\ngroup {{", subnet.network);
                 match subnet.is_proxy {
-                    true => text.push_str("  # rackstrap itself answers with the boot files (dhcp = \"proxy\").\n"),
+                    true => {
+                        text.push_str("  # rackstrap itself answers with the boot files (dhcp = \"proxy\"). GRUB and U-Boot read next-server.\n");
+                        let _ = writeln!(text, "  next-server {};", subnet.server);
+                    }
                     false => boot(&mut text, subnet),
                 }
                 nodes.iter().for_each(|node| hosts(&mut text, "  ", node));

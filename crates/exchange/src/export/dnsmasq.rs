@@ -30,8 +30,12 @@ pub(super) fn write(nodes: &[&ExportNode], subnets: &[BootSubnet]) -> String {
     }
     for (subnet, nodes) in parts {
         let mut tag = String::new();
-        if let Some((number, subnet)) = subnet.filter(|(_, subnet)| !subnet.is_proxy) {
-            text.push_str(&boot(number, subnet, &classes));
+        if let Some((number, subnet)) = subnet {
+            text.push_str(&match subnet.is_proxy {
+                // The third value is next-server.
+                true => format!("dhcp-boot=tag:rackstrap{number},,,{}\n", subnet.server),
+                false => boot(number, subnet, &classes),
+            });
             tag = format!("set:rackstrap{number},");
         }
         for node in nodes {

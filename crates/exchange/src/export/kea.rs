@@ -27,8 +27,10 @@ pub(super) fn write(nodes: &[&ExportNode], subnets: &[BootSubnet]) -> String {
                 let mut reservation = json!({
                     "hw-address": hwaddr.to_string(), "ip-address": node.ipaddr, "hostname": node.name,
                 });
-                if let Some((number, _)) = boots {
-                    reservation["client-classes"] = json!([class(number)]);
+                match subnet {
+                    Some((_, subnet)) if subnet.is_proxy => reservation["next-server"] = json!(subnet.server),
+                    Some((number, _)) => reservation["client-classes"] = json!([class(number)]),
+                    None => {}
                 }
                 reservations.push(reservation);
             }
