@@ -229,8 +229,7 @@ fn what_is_wrong_is_named_with_what_to_write() {
             "the network 'left' has no addresses, and no other network is made of it",
         ),
         (
-            with(IB).replace("r{rack:02}n{slot:02}", "r{rack:02}n{slot:02}")
-                + "[[network]]\nname = \"x\"\ntype = \"vlan\"\nparent = \"ib\"\nid = 5\n",
+            with(IB) + "[[network]]\nname = \"x\"\ntype = \"vlan\"\nparent = \"ib\"\nid = 5\n",
             "carries partitions and no VLANs",
         ),
     ] {
