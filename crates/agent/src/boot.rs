@@ -13,7 +13,7 @@ use crate::{
     image_files,
     modules::Loader,
     netconsole, network,
-    networks::{self, SetUp},
+    networks::{self, SetUp, watch::Watched},
     new_root::{self, Built, LeftOut},
     overlay::Tree,
     pstore::{self, Crash},
@@ -296,18 +296,18 @@ fn overlay_phase(
                 disk: state.clone(),
                 hardware: hardware.clone(),
             };
-            let overlay: Overlay = server.post(paths::OVERLAY, &request, ASK_TIMEOUT)?;
-            let networks = networks::set_up(plan, &overlay.files);
+            let mut overlay: Overlay = server.post(paths::OVERLAY, &request, ASK_TIMEOUT)?;
+            let mut networks = networks::set_up(plan, &overlay.files);
+            overlay.files.append(&mut networks.files);
             networks.done.iter().for_each(|line| timeline.step(line));
             &*fetched.insert((overlay, networks))
         }
     };
-    let files = [&overlay.files[..], &networks.files].concat();
     let parts = new_root::Parts {
         list,
         partitions: &state.mounts,
         disk: Path::new(DISK_MOUNTS),
-        files: &files,
+        files: &overlay.files,
     };
     let mut fresh = || {
         // Unmounting the overlay of a failed attempt must not unmount the disk too, so the disk is bound and not moved.
@@ -322,7 +322,11 @@ fn overlay_phase(
         problem,
         left_out,
     } = new_root::build(&parts, &mut fresh, &own)?;
-    let mut text = format!("{} files above the image, {} of RAM", files.len(), plan.ram_size);
+    let mut text = format!(
+        "{} files above the image, {} of RAM",
+        overlay.files.len(),
+        plan.ram_size
+    );
     if given > 0 {
         text += &format!(", capabilities of {given} files");
     }
@@ -360,7 +364,7 @@ fn own_files(
         health: plan.health.clone(),
         secret: overlay.secret.clone(),
         address: Some(plan.net.ipaddr),
-        networks: networks.watched.clone(),
+        networks: networks.watched.iter().map(Watched::to_line).collect(),
     };
     let facts = serde_json::to_vec(&facts).doing(|| "writing boot.json".into())?;
     let own = |path: &str, mode| OverlayFile {

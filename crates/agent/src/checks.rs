@@ -135,7 +135,7 @@ impl Checks {
     }
 
     /// The same, and a check for each network besides the boot network.
-    pub fn with_networks(mut self, networks: Vec<Watched>) -> Self {
+    pub fn with_networks(mut self, networks: impl Iterator<Item = Watched>) -> Self {
         let one = |network: Watched| {
             let result = CheckResult {
                 check: network_check(&network.name),
@@ -144,7 +144,7 @@ impl Checks {
             };
             (network, result)
         };
-        self.networks = networks.into_iter().map(one).collect();
+        self.networks = networks.map(one).collect();
         self
     }
 

@@ -1,6 +1,5 @@
 //! The facts that the agent leaves for the reporter, which runs after the hand-over.
 
-use crate::networks::watch::Watched;
 use crate::{
     fail::{Doing, Res},
     http::Server,
@@ -43,9 +42,9 @@ pub struct BootFacts {
     /// The node's address; none from an older agent.
     #[serde(default)]
     pub address: Option<Ipv4Addr>,
-    /// The networks besides the boot network; empty from an older agent.
+    /// The networks besides the boot network, each a line of [`crate::networks::watch::Watched`]; empty from an older agent.
     #[serde(default)]
-    pub networks: Vec<Watched>,
+    pub networks: Vec<String>,
 }
 
 impl BootFacts {

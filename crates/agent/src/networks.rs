@@ -20,11 +20,11 @@ const CARD_WAIT: Duration = Duration::from_secs(10);
 const PROBLEM: usize = 200;
 
 /// A network that the node can have.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 struct Network<'p> {
     plan: &'p NetworkPlan,
     /// Its card; none for bonds, VLANs and bridges.
-    card: Option<Card>,
+    card: Option<&'p Card>,
     /// The interfaces that it joins.
     members: Vec<&'p str>,
     /// The bond or bridge that joins it.
@@ -34,7 +34,7 @@ struct Network<'p> {
 }
 
 /// What the cards of a node make of its plan.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 struct Resolved<'p> {
     networks: Vec<Network<'p>>,
     /// By network; also of bonds that lack a member.
@@ -71,7 +71,7 @@ pub fn set_up(plan: &Plan, files: &[OverlayFile]) -> SetUp {
     let cards = network::wait_for(CARD_WAIT, complete).unwrap_or_else(look);
     let mut resolved = resolve(&plan.networks, &cards, plan.net.hwaddr);
     for network in &resolved.networks {
-        let interface = network.card.as_ref().and_then(|card| card.interface.as_deref());
+        let interface = network.card.and_then(|card| card.interface.as_deref());
         if let Some(interface) = interface.filter(|interface| *interface != network.plan.name)
             && let Err(failure) = network::rename(interface, &network.plan.name)
         {
@@ -111,11 +111,8 @@ pub fn set_up(plan: &Plan, files: &[OverlayFile]) -> SetUp {
 
 /// `network ib is 0000:81:00.0 mlx5_core, 10.6.1.3/16`
 fn describe(network: &Network<'_>) -> String {
-    let what = match (&network.card, &network.plan.kind) {
-        (Some(card), _) => card.describe(),
-        (None, NetworkKind::Vlan { parent, id }) => format!("VLAN {id} on {parent}"),
-        (None, kind) => format!("a {} of {}", kind.as_str(), network.members.join(" and ")),
-    };
+    let kind = || network.plan.kind.as_str().to_owned();
+    let what = network.card.map_or_else(kind, Card::describe);
     let address = network
         .plan
         .address
@@ -124,7 +121,7 @@ fn describe(network: &Network<'_>) -> String {
 }
 
 /// The card of each network, and what is missing (pure). Each network comes after those that it is made of.
-fn resolve<'p>(plans: &'p [NetworkPlan], cards: &[Card], boot: HwAddr) -> Resolved<'p> {
+fn resolve<'p>(plans: &'p [NetworkPlan], cards: &'p [Card], boot: HwAddr) -> Resolved<'p> {
     let mut resolved = Resolved::default();
     for plan in plans {
         let has = |name: &str| resolved.networks.iter().any(|network| network.plan.name == name);
@@ -145,7 +142,10 @@ fn resolve<'p>(plans: &'p [NetworkPlan], cards: &[Card], boot: HwAddr) -> Resolv
                 let infiniband = matches!(plan.kind, NetworkKind::Infiniband { .. });
                 match cards::choose(card, infiniband, cards, boot) {
                     Ok(card) => {
-                        let taken = resolved.networks.iter().find(|other| other.card.as_ref() == Some(card));
+                        let taken = resolved
+                            .networks
+                            .iter()
+                            .find(|other| other.card.is_some_and(|other| std::ptr::eq(other, card)));
                         if let Some(other) = taken {
                             problem = Some(format!(
                                 "{} is already the card of {}",
@@ -153,7 +153,7 @@ fn resolve<'p>(plans: &'p [NetworkPlan], cards: &[Card], boot: HwAddr) -> Resolv
                                 other.plan.name
                             ));
                         } else {
-                            network.card = Some(card.clone());
+                            network.card = Some(card);
                         }
                     }
                     Err(why) => problem = Some(why),
@@ -222,7 +222,8 @@ mod tests {
     #[test]
     fn a_bond_of_two_cards_carries_a_vlan() {
         let plans = plans();
-        let resolved = resolve(&plans, &[card(1), card(2), card(3)], BOOT);
+        let cards = [card(1), card(2), card(3)];
+        let resolved = resolve(&plans, &cards, BOOT);
         assert_eq!(resolved.problems, []);
         let said: Vec<String> = resolved.networks.iter().map(describe).collect();
         assert_eq!(
@@ -230,8 +231,8 @@ mod tests {
             [
                 "network left is 0000:00:02.0 ixgbe 52:54:00:01:01:02 eth2",
                 "network right is 0000:00:03.0 ixgbe 52:54:00:01:01:03 eth3",
-                "network fast is a bond of left and right, 10.7.1.3/16",
-                "network v100 is VLAN 100 on fast, 10.8.1.3/24",
+                "network fast is bond, 10.7.1.3/16",
+                "network v100 is vlan, 10.8.1.3/24",
             ]
         );
         assert_eq!(resolved.networks[0].mtu, Some(9000), "that of its bond");
@@ -246,7 +247,8 @@ mod tests {
     #[test]
     fn a_bond_works_with_the_cards_that_exist_and_reports_the_others() {
         let plans = plans();
-        let resolved = resolve(&plans, &[card(1), card(2)], BOOT);
+        let cards = [card(1), card(2)];
+        let resolved = resolve(&plans, &cards, BOOT);
         assert_eq!(resolved.networks.len(), 3);
         assert_eq!(resolved.networks[1].members, ["left"]);
         assert_eq!(resolved.problems.len(), 2, "{:?}", resolved.problems);
@@ -267,8 +269,8 @@ mod tests {
                 .all(|one| one.problem.as_ref().is_none_or(|text| text.len() <= PROBLEM))
         );
 
-        let resolved = resolve(&plans, &[card(1)], BOOT);
-        assert_eq!(resolved.networks, []);
+        let resolved = resolve(&plans, &cards[..1], BOOT);
+        assert!(resolved.networks.is_empty());
         let why: Vec<&str> = resolved.problems.iter().skip(2).map(|(_, why)| why.as_str()).collect();
         assert_eq!(
             why,
@@ -289,13 +291,14 @@ mod tests {
                 ..CardMatch::default()
             },
         };
-        let resolved = resolve(&plans, &[card(1), card(2)], BOOT);
+        let cards = [card(1), card(2)];
+        let resolved = resolve(&plans, &cards, BOOT);
         assert!(
             resolved.problems[0].1.ends_with("is already the card of left"),
             "{resolved:?}"
         );
         plans[1].kind = NetworkKind::Unknown;
-        let resolved = resolve(&plans, &[card(1), card(2)], BOOT);
+        let resolved = resolve(&plans, &cards, BOOT);
         assert!(resolved.problems[0].1.contains("seal the image again"), "{resolved:?}");
     }
 }

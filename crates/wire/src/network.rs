@@ -117,7 +117,7 @@ pub struct CardMatch {
     /// Its PCI address, `0000:81:00.0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pci: Option<String>,
-    /// Its name: the kernel's, or the one that systemd derives from its place, `enp129s0f0` or `eno1`.
+    /// Its name: the kernel's, or the one that systemd derives from its PCI path, `enp129s0f0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Of the cards for which all of the above hold, in the order of PCI address and port, the one with this number, from 1. None: only one
@@ -151,6 +151,131 @@ pub struct NetworkRoute {
     pub to: (Ipv4Addr, u8),
     /// The router, which is in the network.
     pub via: Ipv4Addr,
+}
+
+/// The networks of a plan, one line for each: `ib type=infiniband driver=mlx5_core port=1 address=10.6.1.3/16`. No value has a blank. Lines,
+/// because the code by which serde reads the types above would add a fiftieth to the agent, which every node downloads at every boot.
+pub(crate) mod lines {
+    use super::{CardMatch, NetworkKind, NetworkPlan, NetworkRoute};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::{fmt::Display, net::Ipv4Addr};
+
+    pub(crate) fn serialize<S: Serializer>(networks: &[NetworkPlan], serializer: S) -> Result<S::Ok, S::Error> {
+        let lines: Vec<String> = networks.iter().map(write).collect();
+        lines.serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<NetworkPlan>, D::Error> {
+        let lines = Vec::<String>::deserialize(deserializer)?;
+        Ok(lines.iter().map(|line| read(line)).collect())
+    }
+
+    pub(super) fn write(plan: &NetworkPlan) -> String {
+        let mut line = format!("{} type={}", plan.name, plan.kind.as_str());
+        let mut add = |key: &str, value: &dyn Display| line.push_str(&format!(" {key}={value}"));
+        match &plan.kind {
+            NetworkKind::Ethernet { card } | NetworkKind::Infiniband { card } => {
+                let texts = [
+                    ("driver", &card.driver),
+                    ("mac", &card.mac),
+                    ("pci", &card.pci),
+                    ("card", &card.name),
+                ];
+                for (key, text) in texts {
+                    text.iter().for_each(|text| add(key, text));
+                }
+                card.port.iter().for_each(|port| add("port", port));
+            }
+            NetworkKind::Bond { members, mode } => {
+                add("mode", mode);
+                members.iter().for_each(|member| add("member", member));
+            }
+            NetworkKind::Vlan { parent, id } => add("parent", &format!("{parent} id={id}")),
+            NetworkKind::Bridge { members } => members.iter().for_each(|member| add("member", member)),
+            NetworkKind::Unknown => {}
+        }
+        plan.address
+            .iter()
+            .for_each(|(address, prefix)| add("address", &format!("{address}/{prefix}")));
+        plan.mtu.iter().for_each(|mtu| add("mtu", mtu));
+        plan.router.iter().for_each(|router| add("router", router));
+        for NetworkRoute { to, via } in &plan.routes {
+            add("route", &format!("{}/{},{via}", to.0, to.1));
+        }
+        plan.dns.iter().for_each(|server| add("dns", server));
+        plan.search.iter().for_each(|domain| add("search", domain));
+        plan.speed.iter().for_each(|speed| add("speed", speed));
+        line
+    }
+
+    /// Reads a line. Values that cannot be read, and keys of a newer server, are left out.
+    pub(super) fn read(line: &str) -> NetworkPlan {
+        let mut words = line.split(' ');
+        let mut plan = NetworkPlan {
+            name: words.next().unwrap_or_default().to_owned(),
+            kind: NetworkKind::Unknown,
+            address: None,
+            mtu: None,
+            router: None,
+            routes: Vec::new(),
+            dns: Vec::new(),
+            search: Vec::new(),
+            speed: None,
+        };
+        let (mut card, mut members) = (CardMatch::default(), Vec::new());
+        let (mut kind, mut mode, mut parent, mut id) = ("", "", "", 0);
+        for (key, value) in words.filter_map(|word| word.split_once('=')) {
+            let text = || Some(value.to_owned());
+            match key {
+                "type" => kind = value,
+                "driver" => card.driver = text(),
+                "mac" => card.mac = text(),
+                "pci" => card.pci = text(),
+                "card" => card.name = text(),
+                "port" => card.port = value.parse().ok(),
+                "member" => members.push(value.to_owned()),
+                "mode" => mode = value,
+                "parent" => parent = value,
+                "id" => id = value.parse().unwrap_or(0),
+                "address" => plan.address = network(value),
+                "mtu" => plan.mtu = value.parse().ok(),
+                "router" => plan.router = value.parse().ok(),
+                "route" => {
+                    if let Some((to, via)) = value.split_once(',')
+                        && let (Some(to), Ok(via)) = (network(to), via.parse())
+                    {
+                        plan.routes.push(NetworkRoute { to, via });
+                    }
+                }
+                "dns" => plan.dns.extend(value.parse::<Ipv4Addr>().ok()),
+                "search" => plan.search.push(value.to_owned()),
+                "speed" => plan.speed = value.parse().ok(),
+                _ => {}
+            }
+        }
+        plan.kind = match kind {
+            "ethernet" => NetworkKind::Ethernet { card },
+            "infiniband" => NetworkKind::Infiniband { card },
+            "bond" => NetworkKind::Bond {
+                members,
+                mode: mode.to_owned(),
+            },
+            "vlan" => NetworkKind::Vlan {
+                parent: parent.to_owned(),
+                id,
+            },
+            "bridge" => NetworkKind::Bridge { members },
+            _ => NetworkKind::Unknown,
+        };
+        plan
+    }
+
+    /// `10.6.1.3/16`
+    fn network(text: &str) -> Option<(Ipv4Addr, u8)> {
+        let (address, prefix) = text.split_once('/')?;
+        let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32)?;
+        Some((address.parse().ok()?, prefix))
+    }
 }
 
 /// The name of a network's check among the results of a node's checks.
@@ -187,6 +312,38 @@ mod tests {
         let text = serde_json::to_string(&plan).unwrap();
         assert_eq!(serde_json::from_str::<NetworkPlan>(&text).unwrap(), plan, "{text}");
         assert_eq!(plan.kind.card().unwrap().to_string(), "driver mlx5_core, port 1");
+        let line = lines::write(&plan);
+        assert_eq!(
+            line,
+            "ib type=infiniband driver=mlx5_core port=1 address=10.6.1.3/16 mtu=9000 route=10.8.0.0/16,10.6.0.1 speed=100000"
+        );
+        assert_eq!(lines::read(&line), plan);
+        for kind in [
+            NetworkKind::Bond {
+                members: vec!["left".to_owned(), "right".to_owned()],
+                mode: "802.3ad".to_owned(),
+            },
+            NetworkKind::Vlan {
+                parent: "fast".to_owned(),
+                id: 100,
+            },
+            NetworkKind::Bridge { members: Vec::new() },
+        ] {
+            let plan = NetworkPlan {
+                kind,
+                dns: vec![[10, 6, 0, 3].into()],
+                search: vec!["ib.example".to_owned()],
+                router: Some([10, 6, 0, 1].into()),
+                ..plan.clone()
+            };
+            assert_eq!(lines::read(&lines::write(&plan)), plan);
+        }
+        let odd = lines::read("x type=wireguard address=10.6.1.3/99 mtu=- route=1 dns=x key more=1");
+        assert_eq!(
+            (odd.kind, odd.address, odd.mtu, odd.routes.len()),
+            (NetworkKind::Unknown, None, None, 0)
+        );
+        assert_eq!(lines::read("").name, "");
         let newer = text.replace("infiniband", "wireguard");
         assert_eq!(
             serde_json::from_str::<NetworkPlan>(&newer).unwrap().kind,

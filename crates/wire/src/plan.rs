@@ -16,7 +16,7 @@ pub struct Plan {
     /// Network card and address of the node.
     pub net: NetPlan,
     /// The networks besides the boot network, each after those that it is made of; empty from a server that knows none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "crate::network::lines")]
     pub networks: Vec<NetworkPlan>,
     /// The image version that is the node's root.
     pub image: ImageRef,

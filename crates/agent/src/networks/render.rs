@@ -65,7 +65,7 @@ fn text(path: String, mode: u32, text: String) -> OverlayFile {
 
 /// Names the card for udev. A VLAN has the address of the card below it, and a kind, which a card has not.
 fn link(network: &Network<'_>) -> Option<OverlayFile> {
-    let card = network.card.as_ref()?;
+    let card = network.card?;
     let name = &network.plan.name;
     let place = match (card.mac, card.infiniband) {
         (Some(mac), false) => format!("PermanentMACAddress={mac}\nKind=!*\n"),

@@ -37,9 +37,6 @@ pub enum Installed {
     Enabled,
 }
 
-/// Directories of units, relative to the root.
-const UNITS: [&str; 3] = ["etc/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"];
-
 /// Finds the services of the image at `root`. A unit that one of the node's own `files` masks does not start.
 pub fn find(root: &Path, files: &[OverlayFile]) -> Services {
     // Links of an image lead to paths in the image, so their targets are not looked at.
@@ -53,9 +50,7 @@ pub fn find(root: &Path, files: &[OverlayFile]) -> Services {
         if masked(unit) || !programs.iter().any(|program| exists(program)) {
             return Installed::No;
         }
-        let wanted = UNITS
-            .iter()
-            .any(|dir| exists(&format!("{dir}/multi-user.target.wants/{unit}")));
+        let wanted = exists(&format!("etc/systemd/system/multi-user.target.wants/{unit}"));
         match wanted {
             true => Installed::Enabled,
             false => Installed::Disabled,

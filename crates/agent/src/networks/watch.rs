@@ -1,26 +1,49 @@
 //! Whether a network of the running node is as the site file says.
 
 use crate::checks::System;
-use serde::{Deserialize, Serialize};
 use std::net::Ipv4Addr;
 
-/// What a network's check expects. It is in `boot.json`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// What a network's check expects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watched {
     /// Name of the network and of its interface.
     pub name: String,
     /// Its address; none if it has none.
-    #[serde(default)]
     pub address: Option<Ipv4Addr>,
     /// Its MTU in bytes; none = any.
-    #[serde(default)]
     pub mtu: Option<u16>,
     /// The least speed in Mb/s; none = any.
-    #[serde(default)]
     pub speed: Option<u32>,
     /// What went wrong while the node booted; none = nothing.
-    #[serde(default)]
     pub problem: Option<String>,
+}
+
+impl Watched {
+    /// The line for `boot.json`: name, address, MTU, speed, and the problem; `-` and 0 if there is none.
+    pub fn to_line(&self) -> String {
+        let address = self
+            .address
+            .map_or_else(|| "-".to_owned(), |address| address.to_string());
+        // No MTU and no speed is 0.
+        let (mtu, speed) = (self.mtu.unwrap_or(0), self.speed.unwrap_or(0));
+        let problem = self.problem.as_deref().unwrap_or("-");
+        format!("{} {address} {mtu} {speed} {problem}", self.name)
+    }
+
+    /// Reads such a line. A value that cannot be read is not expected.
+    pub fn of_line(line: &str) -> Self {
+        let mut words = line.splitn(5, ' ');
+        let mut next = || words.next().unwrap_or_default();
+        Watched {
+            name: next().to_owned(),
+            address: next().parse().ok(),
+            mtu: next().parse().ok().filter(|mtu| *mtu > 0),
+            speed: next().parse().ok().filter(|speed| *speed > 0),
+            problem: Some(next())
+                .filter(|text| !matches!(*text, "-" | ""))
+                .map(str::to_owned),
+        }
+    }
 }
 
 /// Why the network is not as it should be; none if it is.
@@ -52,26 +75,13 @@ pub fn problem(network: &Watched, system: &impl System) -> Option<String> {
     if let (Some(wanted), Some(speed)) = (network.speed, speed)
         && speed < i64::from(wanted)
     {
-        return Some(format!(
-            "{name} came up at {}, not at {}",
-            shown(speed),
-            shown(wanted.into())
-        ));
+        return Some(format!("{name} came up at {speed} Mb/s, not at {wanted} Mb/s"));
     }
     let address = network.address?;
     if !has_address(&system.read("/proc/net/fib_trie"), address) {
         return Some(format!("{name} does not have the address {address}"));
     }
     None
-}
-
-/// `10 Gb/s`, `100 Mb/s`.
-fn shown(speed: i64) -> String {
-    match speed {
-        speed if speed >= 1000 && speed % 1000 == 0 => format!("{} Gb/s", speed / 1000),
-        speed if speed >= 1000 && speed % 100 == 0 => format!("{}.{} Gb/s", speed / 1000, speed % 1000 / 100),
-        speed => format!("{speed} Mb/s"),
-    }
 }
 
 /// Whether the table of routes has the address as a local one: `|-- 10.6.1.3` and below it `/32 host LOCAL` (net/ipv4/fib_trie.c).
@@ -143,9 +153,9 @@ mod tests {
         assert_eq!(said(&files), "fast has the MTU 1500, not 9000");
         set(&mut files, "fast", "mtu", "9000");
         set(&mut files, "fast", "speed", "2500");
-        assert_eq!(said(&files), "fast came up at 2.5 Gb/s, not at 10 Gb/s");
+        assert_eq!(said(&files), "fast came up at 2500 Mb/s, not at 10000 Mb/s");
         set(&mut files, "fast", "speed", "100");
-        assert_eq!(said(&files), "fast came up at 100 Mb/s, not at 10 Gb/s");
+        assert_eq!(said(&files), "fast came up at 100 Mb/s, not at 10000 Mb/s");
         set(&mut files, "fast", "speed", "-1");
         assert_eq!(said(&files), "fast does not have the address 10.7.1.1");
         files
@@ -159,6 +169,26 @@ mod tests {
             ..network
         };
         assert_eq!(problem(&failed, &files).as_deref(), Some("no card"));
+    }
+
+    #[test]
+    fn lines_are_read_as_they_were_written() {
+        let all = Watched {
+            name: "fast".into(),
+            address: Some([10, 7, 1, 1].into()),
+            mtu: Some(9000),
+            speed: Some(10_000),
+            problem: Some("network fast: it lacks its member right".into()),
+        };
+        let none = Watched {
+            name: "left".into(),
+            ..Watched::default()
+        };
+        assert_eq!(none.to_line(), "left - 0 0 -");
+        for network in [all, none] {
+            assert_eq!(Watched::of_line(&network.to_line()), network);
+        }
+        assert_eq!(Watched::of_line(""), Watched::default());
     }
 
     #[test]

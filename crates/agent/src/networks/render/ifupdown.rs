@@ -2,7 +2,6 @@
 
 use super::{MADE_BY, METRIC, MIIMON, Network, is_connected, text};
 use rackstrap_wire::{NetworkKind, OverlayFile};
-use std::net::Ipv4Addr;
 
 pub(super) fn file(networks: &[Network<'_>]) -> OverlayFile {
     // Members come up with their bond or bridge.
@@ -24,9 +23,7 @@ fn stanza(network: &Network<'_>) -> String {
     let mut out = format!("auto {name}\niface {name} inet {method}\n");
     let mut line = |key: &str, value: &str| out.push_str(&format!("    {key} {value}\n"));
     if let Some((address, prefix)) = plan.address {
-        line("address", &address.to_string());
-        let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
-        line("netmask", &Ipv4Addr::from(mask).to_string());
+        line("address", &format!("{address}/{prefix}"));
     }
     let made = match &plan.kind {
         NetworkKind::Bond { mode, .. } => Some(format!("name {name} type bond mode {mode} miimon {MIIMON}")),
