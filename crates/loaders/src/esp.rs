@@ -6,7 +6,10 @@
 //!
 //! The `fatfs` crate writes the file system. Its times are constant without a clock, so equal files give equal bytes.
 
-use crate::disk_loader::script_for_uefi;
+use crate::{
+    disk_loader::script_for_uefi,
+    esp_image::{self, SECTORS},
+};
 use bytes::Bytes;
 use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 use rackstrap_base::arch::Architecture;
@@ -19,8 +22,6 @@ struct Program {
     arch: &'static str,
     /// The firmware that starts it, for people.
     firmware: &'static str,
-    /// The name that UEFI starts on a disk without a boot entry (UEFI 2.10, 3.5.1.1).
-    boot: &'static str,
     bytes: &'static [u8],
     /// The file with the network loader, and the one with its CRC-32: `again.c` has the same names.
     loader: &'static str,
@@ -34,7 +35,6 @@ const PROGRAMS: [Program; 2] = [
     Program {
         arch: "x86_64",
         firmware: "x64 UEFI",
-        boot: "BOOTX64.EFI",
         bytes: include_bytes!("../../../bootscripts/efi/bootx64.efi"),
         loader: "netx64.efi",
         crc: "netx64.crc",
@@ -43,7 +43,6 @@ const PROGRAMS: [Program; 2] = [
     Program {
         arch: "aarch64",
         firmware: "arm64 UEFI",
-        boot: "BOOTAA64.EFI",
         bytes: include_bytes!("../../../bootscripts/efi/bootaa64.efi"),
         loader: "netaa64.efi",
         crc: "netaa64.crc",
@@ -57,11 +56,6 @@ const SCRIPT: &str = "autoexec.ipxe";
 
 /// The network loader of each program; none if the server has none.
 type NetLoaders = [Option<Bytes>; PROGRAMS.len()];
-
-/// The sizes of disks' logical blocks.
-const SECTORS: [u32; 2] = [512, 4096];
-/// The agent reads and writes multiples of this many bytes.
-const BLOCK: usize = 4096;
 
 /// Which disks get no network loader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,15 +130,8 @@ impl Esps {
 
 /// One partition; none if its files do not fit.
 fn image(program: &Program, sector: u32, loader: Option<&[u8]>) -> Option<(EspImage, Bytes)> {
-    let mut bytes = files(program, sector, loader).ok()?;
-    let used = bytes.iter().rposition(|byte| *byte != 0)? + 1;
-    bytes.truncate(used.next_multiple_of(BLOCK));
-    let image = EspImage {
-        arch: program.arch.to_owned(),
-        sector,
-        size: u32::try_from(bytes.len()).ok()?,
-        crc: crc32fast::hash(&bytes),
-    };
+    let bytes = files(program, sector, loader).ok()?;
+    let (image, bytes) = esp_image::of(bytes, program.arch, sector)?;
     Some((image, bytes.into()))
 }
 
@@ -165,7 +152,8 @@ fn files(program: &Program, sector: u32, loader: Option<&[u8]>) -> io::Result<Ve
     let write = |dir: &str, name: &str, bytes: &[u8]| -> io::Result<()> {
         efi.create_dir(dir)?.create_file(name)?.write_all(bytes)
     };
-    write("BOOT", program.boot, program.bytes)?;
+    let boot = esp_image::boot_name(program.arch).ok_or_else(|| io::Error::other(program.arch))?;
+    write("BOOT", boot, program.bytes)?;
     if let Some(loader) = loader {
         let mut script = volume.root_dir().create_file(SCRIPT)?;
         script.write_all(script_for_uefi().as_bytes())?;
@@ -181,6 +169,7 @@ fn files(program: &Program, sector: u32, loader: Option<&[u8]>) -> io::Result<Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::esp_image::BLOCK;
     use std::io::Read;
 
     fn build(size: usize) -> Esps {

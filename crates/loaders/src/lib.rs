@@ -2,21 +2,23 @@
 //!
 //! `files.rs` says which files are served, `packages.rs` where missing ones come from. Which loader a machine gets is decided by
 //! [`rackstrap_model::decide`]. `disk_loader/` makes the network loader that disks carry for BIOS,
-//! `esp` the one for UEFI, `secure_esp` the one for UEFI with Secure Boot, and `on_disks` says what is missing for them.
+//! `esp` the one for UEFI, `layout_esp` the one for UEFI with Secure Boot. `on_disks` says what is missing for them, and `remedy` what to do
+//! about a file that is missing or refused.
 
 mod disk_loader;
 mod esp;
+mod esp_image;
 mod files;
-mod layout_esps;
+mod layout_esp;
 mod on_disks;
 mod packages;
-mod secure_esp;
+mod remedy;
 
 pub use esp::Esps;
 pub use files::Refused;
+pub use layout_esp::{LayoutEsps, TooSmall};
 pub use on_disks::OnDisk;
 pub use packages::Family;
-pub use secure_esp::{LayoutEsps, TooSmall};
 
 use bytes::Bytes;
 use files::{DEFAULT_DIRS, FURTHER_DIRS, MEMTEST_DIR, Trust};
@@ -315,52 +317,6 @@ impl Loaders {
             Some((_, companion)) => family.package(&[companion.file]),
             None => family.package(&choice.files),
         }
-    }
-
-    /// Why no file of a choice is served, and the remedy.
-    pub fn lacks(&self, choice: &LoaderChoice, family: Family) -> (String, String) {
-        let LoaderChoice {
-            name, of_site, files, ..
-        } = choice;
-        if let Some((file, companion)) = self.half_of(choice) {
-            let what = format!(
-                "{file} loads {}, and neither that nor {} exists in {}",
-                companion.asked,
-                companion.file,
-                self.searched()
-            );
-            let remedy = match family.package(&[companion.file]) {
-                Some(package) => format!("{}, then: rackstrap reload", family.install(package)),
-                None => format!("put {} there, then: rackstrap reload", companion.asked),
-            };
-            return (what, remedy);
-        }
-        if let Some((path, refused)) = files.iter().find_map(|file| self.refused(file)) {
-            let remedy = match refused {
-                Refused::NotRoots { path, .. } => format!("chown -h root {}", path.display()),
-                Refused::Directory { .. } => {
-                    "put it, and the links to it, into directories that only root can change".to_owned()
-                }
-                Refused::Writable(_) => format!("chmod go-w {}", path.display()),
-                Refused::Secret(_) => format!("chmod a+r {}", path.display()),
-                _ if *of_site => format!("correct 'file' in [loader.{name}]"),
-                _ => "put the file itself into a directory of [server] loader-dirs".to_owned(),
-            };
-            return (format!("{} is not served: {refused}", path.display()), remedy);
-        }
-        let first = files.first().map_or("", String::as_str);
-        let what = match *of_site && self.own.contains(first) {
-            true => format!("the file of [loader.{name}] does not exist"),
-            false => format!("{first} does not exist in {}", self.searched()),
-        };
-        let remedy = match (family.package(files), *of_site) {
-            (Some(package), _) => format!("{}, then: rackstrap reload", family.install(package)),
-            (None, true) => format!("put the file there, or correct 'file' in [loader.{name}]; then: rackstrap reload"),
-            (None, false) => format!(
-                "put {first} into a directory of [server] loader-dirs, or add [loader.NAME] with arch = [\"{name}\"]; then: rackstrap reload"
-            ),
-        };
-        (what, remedy)
     }
 }
 

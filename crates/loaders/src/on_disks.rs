@@ -1,6 +1,6 @@
 //! The network loaders that prepared disks carry, and what keeps them from it.
 
-use crate::{Loaders, disk_loader::IPXE, esp::Lacking, files::is_of_package, packages::Family};
+use crate::{Loaders, disk_loader::IPXE, esp::Lacking, packages::Family};
 use rackstrap_base::arch::Architecture;
 
 /// A network loader for disks, by the firmware that starts it.
@@ -51,31 +51,6 @@ impl Loaders {
         });
         std::iter::once(bios).chain(uefi).collect()
     }
-
-    /// Why none of these files is on disks, and the remedy. `unusable` says what is wrong with one that exists.
-    fn why_not(&self, files: &[&str], family: Family, unusable: impl Fn() -> String) -> (String, String) {
-        let install = family.package(files).map(|package| family.install(package));
-        let first = files[0];
-        if let Some(found) = files.iter().find_map(|file| self.find(file)) {
-            let or = match install.filter(|_| !is_of_package(&found.path)) {
-                Some(how) => format!(", or remove it there and take the package's: {how}"),
-                None => String::new(),
-            };
-            let help = format!("put another one into [server] loader-dirs{or}; then: rackstrap reload");
-            return (unusable(), help);
-        }
-        if let Some((path, refused)) = files.iter().find_map(|file| self.refused(file)) {
-            let help =
-                "put the file itself into a directory of [server] loader-dirs, owned by root; then: rackstrap reload";
-            return (format!("{} is not served: {refused}", path.display()), help.to_owned());
-        }
-        let help = match install {
-            Some(how) => format!("install the package: {how}; then: rackstrap reload"),
-            None => format!("put {first} into a directory of [server] loader-dirs; then: rackstrap reload"),
-        };
-        let what = format!("boot loader '{first}' does not exist in {}", self.searched());
-        (what, help)
-    }
 }
 
 impl Lacking {
@@ -90,7 +65,7 @@ impl Lacking {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::site;
+    use crate::{files::is_of_package, tests::site};
     use std::{fs, path::Path};
 
     fn found(prepare: impl Fn(&Path)) -> Vec<(&'static str, String, String)> {

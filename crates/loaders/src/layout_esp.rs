@@ -6,6 +6,9 @@
 //!
 //! An image shares the memory of the loaders' files: it is the few KiB of the file system around them, and slices of them.
 
+mod sources;
+
+use crate::esp_image::{self, SECTORS};
 use bytes::Bytes;
 use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 use rackstrap_base::firmware::{COMPANIONS, Companion};
@@ -17,7 +20,7 @@ use std::{
 };
 
 /// GRUB's script.
-const SCRIPT: &str = include_str!("secure_esp/disk.grub");
+const SCRIPT: &str = include_str!("layout_esp/disk.grub");
 /// Cards on which the script asks: GRUB numbers those that the firmware shows from 0.
 const MOST_CARDS: usize = 8;
 /// Servers that the script asks besides the one that DHCP names, at most. Each costs time in every round.
@@ -35,18 +38,12 @@ const GRUB_DIRS: [&str; 9] = [
     "EFI/rocky",
     "EFI/almalinux",
 ];
-/// The sizes of disks' logical blocks.
-const SECTORS: [u32; 2] = [512, 4096];
-/// The agent reads and writes multiples of this many bytes.
-const BLOCK: usize = 4096;
 const MIB: u64 = 1 << 20;
 
 /// An architecture whose firmware has Secure Boot.
 pub(crate) struct Kind {
     /// Rust's and Linux's name of it.
     pub arch: &'static str,
-    /// The name that UEFI starts on a disk without a boot entry (UEFI 2.10, 3.5.1.1).
-    boot: &'static str,
     /// How names of shim begin.
     pub shim: &'static str,
     /// shim's names in the packages of distributions.
@@ -56,13 +53,11 @@ pub(crate) struct Kind {
 pub(crate) const KINDS: [Kind; 2] = [
     Kind {
         arch: "x86_64",
-        boot: "BOOTX64.EFI",
         shim: "shimx64.efi",
         files: ["shimx64.efi.signed", "shimx64.efi"],
     },
     Kind {
         arch: "aarch64",
-        boot: "BOOTAA64.EFI",
         shim: "shimaa64.efi",
         files: ["shimaa64.efi.signed", "shimaa64.efi"],
     },
@@ -190,18 +185,10 @@ fn smallest(chain: &Chain, script: &str) -> Option<u64> {
 
 /// The content of one partition; none if its files do not fit.
 fn make(size: u64, sector: u32, chain: &Chain, script: &str) -> Option<Made> {
-    let mut bytes = files(size, sector, chain, script).ok()?;
-    let used = bytes.iter().rposition(|byte| *byte != 0)? + 1;
-    bytes.resize(used.next_multiple_of(BLOCK), 0);
-    let length = u32::try_from(bytes.len())
-        .ok()
-        .filter(|length| *length <= MOST_ESP_IMAGE)?;
-    let image = EspImage {
-        arch: chain.arch.to_owned(),
-        sector,
-        size: length,
-        crc: crc32fast::hash(&bytes),
-    };
+    let (image, bytes) = esp_image::of(files(size, sector, chain, script).ok()?, chain.arch, sector)?;
+    if image.size > MOST_ESP_IMAGE {
+        return None;
+    }
     let shared = std::iter::once(&chain.shim).chain(chain.next.iter().map(|(_, bytes)| bytes));
     let pieces = split(&bytes, sector as usize, shared);
     Some(Made { size, image, pieces })
@@ -262,8 +249,8 @@ fn files(size: u64, sector: u32, chain: &Chain, script: &str) -> io::Result<Vec<
         file.write_all(bytes)?;
         file.flush()
     };
-    let boot = KINDS.iter().find(|kind| kind.arch == chain.arch).map(|kind| kind.boot);
-    write(&format!("EFI/BOOT/{}", boot.unwrap_or_default()), &chain.shim)?;
+    let boot = esp_image::boot_name(chain.arch).ok_or_else(|| io::Error::other(chain.arch))?;
+    write(&format!("EFI/BOOT/{boot}"), &chain.shim)?;
     for (name, bytes) in &chain.next {
         write(&format!("EFI/BOOT/{name}"), bytes)?;
     }
@@ -341,5 +328,4 @@ impl Seek for Sparse {
 }
 
 #[cfg(test)]
-#[path = "secure_esp/tests.rs"]
 mod tests;

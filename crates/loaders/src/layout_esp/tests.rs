@@ -1,4 +1,5 @@
 use super::*;
+use crate::esp_image::BLOCK;
 use proptest::prelude::*;
 
 fn chain(arch: &'static str, shim: usize, grub: usize) -> Chain {

@@ -1,9 +1,9 @@
 //! Which files the EFI system partitions of layouts are made of, and what is missing for them.
 
-use super::{
+use super::{Chain, KINDS, Kind, LayoutEsps, TooSmall};
+use crate::{
     Family, Loaders,
     files::{FURTHER_DIRS, Trust},
-    secure_esp::{Chain, KINDS, Kind, LayoutEsps, TooSmall},
 };
 use rackstrap_base::{arch::Architecture, firmware::companions_of};
 use rackstrap_model::decide::LoaderChoice;
