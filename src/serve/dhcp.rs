@@ -223,6 +223,7 @@ impl Authority for DhcpAuthority {
         let alive = |node: &str| self.shared.boots.is_alive(node, heartbeat_secs);
         // Users can reach a relay. While the node's system runs, a relay's report about the node changes nothing.
         let mut doubted = false;
+        let mut confirmed = false;
         let subject = match world.inventory.by_hwaddr(event.hwaddr) {
             Some(node) => {
                 let subject = Subject::Node(node.name.clone());
@@ -249,7 +250,9 @@ impl Authority for DhcpAuthority {
                 subject
             }
             None => {
-                self.shared.discovery.observe(seen(event, &world.site));
+                let seen = seen(event, &world.site);
+                confirmed = seen.confirmed;
+                self.shared.discovery.observe(seen);
                 Subject::Machine(event.hwaddr)
             }
         };
@@ -280,6 +283,9 @@ impl Authority for DhcpAuthority {
         let sender = if event.ipxe { Sender::Ipxe } else { Sender::Firmware };
         let told = Event::new(event.at, step, level, detail).sent_by(sender);
         self.shared.recorder.record(subject.clone(), told);
+        if confirmed {
+            self.shared.recorder.confirm(event.hwaddr);
+        }
         if !doubted {
             self.tell_unbootable(&subject, event, &world);
             if let Subject::Node(node) = &subject {
