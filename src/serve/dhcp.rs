@@ -139,7 +139,7 @@ impl DhcpAuthority {
         if event.left.is_some() || !event.address.is_some_and(is_own) {
             return;
         }
-        let step = EventKind::DhcpClient(message_of(event.message));
+        let step = EventKind::DhcpDoubted(message_of(event.message));
         let sender = if event.ipxe { Sender::Ipxe } else { Sender::Firmware };
         let told = Event::new(event.at, step, Level::Ok, describe(event)).sent_by(sender);
         self.shared.recorder.record(Subject::Node(node.name.clone()), told);
@@ -223,6 +223,7 @@ impl Authority for DhcpAuthority {
         let alive = |node: &str| self.shared.boots.is_alive(node, heartbeat_secs);
         // Users can reach a relay. While the node's system runs, a relay's report about the node changes nothing.
         let mut doubted = false;
+        let mut confirmed = false;
         let subject = match world.inventory.by_hwaddr(event.hwaddr) {
             Some(node) => {
                 let subject = Subject::Node(node.name.clone());
@@ -249,7 +250,9 @@ impl Authority for DhcpAuthority {
                 subject
             }
             None => {
-                self.shared.discovery.observe(seen(event, &world.site));
+                let seen = seen(event, &world.site);
+                confirmed = seen.confirmed;
+                self.shared.discovery.observe(seen);
                 Subject::Machine(event.hwaddr)
             }
         };
@@ -257,9 +260,11 @@ impl Authority for DhcpAuthority {
             self.shared.windows.open(node, event.at, doubted);
         }
         // A running system that asks for its lease again is not a machine that starts.
-        let step = match event.booting && !doubted {
-            true => EventKind::Dhcp(message_of(event.message)),
-            false => EventKind::DhcpClient(message_of(event.message)),
+        let message = message_of(event.message);
+        let step = match event.booting {
+            _ if doubted => EventKind::DhcpDoubted(message),
+            true => EventKind::Dhcp(message),
+            false => EventKind::DhcpClient(message),
         };
         let level = match event.answer {
             _ if doubted => Level::Ok,
@@ -280,6 +285,9 @@ impl Authority for DhcpAuthority {
         let sender = if event.ipxe { Sender::Ipxe } else { Sender::Firmware };
         let told = Event::new(event.at, step, level, detail).sent_by(sender);
         self.shared.recorder.record(subject.clone(), told);
+        if confirmed {
+            self.shared.recorder.confirm(event.hwaddr);
+        }
         if !doubted {
             self.tell_unbootable(&subject, event, &world);
             if let Subject::Node(node) = &subject {
@@ -539,7 +547,7 @@ mod tests {
         let authority = DhcpAuthority::new(shared.clone());
         let rows = |subject: Subject| -> Vec<(String, u64)> {
             let events = shared.recorder.of(&subject).into_iter();
-            let packets = events.filter(|event| matches!(event.step, EventKind::DhcpClient(_) | EventKind::Dhcp(_)));
+            let packets = events.filter(|event| matches!(event.step, EventKind::DhcpDoubted(_) | EventKind::Dhcp(_)));
             packets.map(|event| (event.detail, event.count)).collect()
         };
         let node = || rows(Subject::Node("r01n01".to_owned()));

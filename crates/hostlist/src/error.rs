@@ -1,5 +1,6 @@
 //! What is wrong with a hostlist, in a form that teaches.
 
+use rackstrap_base::text::is_harmful;
 use std::fmt;
 
 /// Characters that a message shows of a hostlist, around the place.
@@ -85,7 +86,7 @@ fn around(text: &str, place: usize) -> String {
     let escaped = text.chars().skip(from).take(SHOWN);
     let middle: String = escaped
         .flat_map(|c| {
-            let plain = !c.is_control() && (c.is_ascii() || c.is_alphanumeric());
+            let plain = !is_harmful(c) && (c.is_ascii() || c.is_alphanumeric());
             let escape = (!plain).then(|| c.escape_default());
             plain.then_some(c).into_iter().chain(escape.into_iter().flatten())
         })

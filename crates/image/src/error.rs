@@ -1,5 +1,6 @@
 //! Errors of making and changing images.
 
+use rackstrap_base::text::is_harmful;
 use std::{fmt, io, path::PathBuf};
 
 /// Why an operation on images failed. An import that fails leaves nothing on disk.
@@ -118,7 +119,7 @@ impl ImportError {
 /// A file name for people: escaped unless it is plain text.
 pub(crate) fn show_name(name: &[u8]) -> String {
     match std::str::from_utf8(name) {
-        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        Ok(text) if !text.chars().any(is_harmful) => text.to_owned(),
         _ => name.escape_ascii().to_string(),
     }
 }

@@ -1,6 +1,6 @@
 //! Problems of a site file: the place, the finding and the correction.
 
-use rackstrap_base::text;
+use rackstrap_base::text::{self, is_harmful};
 use serde::Serialize;
 use std::{fmt, io, ops::Range, path::PathBuf};
 
@@ -247,12 +247,12 @@ impl<'t> Report<'t> {
     }
 }
 
-/// The character, or a blank: control characters change the state of a terminal, and some other characters reverse the text.
+/// The character, or a replacement: control characters change the state of a terminal, and some other characters hide or reverse the
+/// text ([`is_harmful`]).
 pub fn harmless(c: char) -> char {
     match c {
         '\t' => ' ',
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' => '\u{fffd}',
-        c if c.is_control() => '\u{fffd}',
+        c if is_harmful(c) => '\u{fffd}',
         c => c,
     }
 }

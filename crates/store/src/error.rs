@@ -1,5 +1,6 @@
 //! Errors of the store.
 
+use rackstrap_base::text::is_harmful;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -100,7 +101,7 @@ fn nightly(store: &Path) -> String {
 /// A key for people: plain text, or else hex.
 pub(super) fn key_text(key: &[u8]) -> String {
     match std::str::from_utf8(key) {
-        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        Ok(text) if !text.chars().any(is_harmful) => text.to_owned(),
         _ => format!("0x{}", hex::encode(key)),
     }
 }

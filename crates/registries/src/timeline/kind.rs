@@ -63,7 +63,7 @@ pub(super) enum Effect {
     Alive,
     /// The same, while the node loads. Later any user of the node can cause it.
     AliveWhileLoading,
-    /// The same, while the node boots. Later a relay can cause it, and a running system does not need DHCP.
+    /// The same, while the node boots. A running system does not need DHCP.
     AliveWhileBooting,
     /// A fault of the node's boot that another machine caused: no sign of life.
     Refused,
@@ -204,9 +204,13 @@ event_kinds! {
         part: if *message == DhcpMessage::Discover { Part::Loader } else { Part::Within },
         stage: Some(BootStage::Firmware)
     }
-    /// A running system, or a relay while the system runs, sent this packet.
+    /// A running system sent this packet.
     DhcpClient(message: DhcpMessage) = "dhcp-client" {
-        source: None, effect: Effect::AliveWhileBooting, part: Part::Beside, stage: None
+        source: Some(Source::Requests), effect: Effect::AliveWhileBooting, part: Part::Beside, stage: None
+    }
+    /// A user of the node may have sent this packet: to port 4011, or through a relay while the node's system runs.
+    DhcpDoubted(message: DhcpMessage) = "dhcp-doubted" {
+        source: Some(Source::Requests), effect: Effect::Nothing, part: Part::Doubted, stage: None
     }
     /// Firmware asked for an address, and no loader is made or found for it: one event for each of its attempts.
     NoLoader = "no-loader" {
@@ -218,7 +222,7 @@ event_kinds! {
     }
     /// The machine is plugged in at another place.
     Place = "place" {
-        source: None, effect: Effect::Alive, part: Part::Beside, stage: None
+        source: Some(Source::Requests), effect: Effect::Alive, part: Part::Beside, stage: None
     }
     /// An InfiniBand card of the machine asked for an address, and gets none.
     Infiniband = "infiniband" {

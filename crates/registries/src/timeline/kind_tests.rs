@@ -1,7 +1,7 @@
 //! Tests of the kinds of events: their texts, and rows that other releases wrote.
 
 use super::{
-    kind::{KIND_LIMIT, Part, Row},
+    kind::{Effect, KIND_LIMIT, Part, Row},
     tests::LIMITS,
     *,
 };
@@ -41,7 +41,9 @@ proptest! {
 /// All steps that the previous release wrote and those that were added since, except `http`, which an earlier release wrote.
 const BEFORE: &str = "dhcp discover|dhcp request|dhcp request (init-reboot)|dhcp request (renewing)|dhcp decline|dhcp release|\
     dhcp inform|dhcp-client discover|dhcp-client request|dhcp-client request (init-reboot)|dhcp-client request (renewing)|\
-    dhcp-client decline|dhcp-client release|dhcp-client inform|dhcp-first|no-loader|infiniband|own-system|place|tftp|tftp-client|http|script|script-client|kernel|\
+    dhcp-client decline|dhcp-client release|dhcp-client inform|\
+    dhcp-doubted discover|dhcp-doubted request|dhcp-doubted request (init-reboot)|dhcp-doubted request (renewing)|\
+    dhcp-doubted decline|dhcp-doubted release|dhcp-doubted inform|dhcp-first|no-loader|infiniband|own-system|place|tftp|tftp-client|http|script|script-client|kernel|\
     kernel-client|initramfs|initramfs-client|plan|overlay|agent early-mounts|agent command-line|agent modules|agent network|\
     agent plan|agent root|agent disk|agent overlay|agent switch-root|agent-client|nfs mount|nfs unmount|nfs|nfs-client|refused|\
     retry script|retry kernel|retry initramfs|retry boot|no-agent|panic|console|\
@@ -156,14 +158,77 @@ fn an_order_of_an_administrator_is_no_sign_of_life() {
     }
 }
 
+/// Kinds that no packet of a user can cause in numbers.
+///
+/// The daemon or an administrator records them, or only older releases did: `http`, `rollout`, `restart`, `order`, `reprep`, `lease`,
+/// `server`, `lost`, `stalled`. The sender proves itself by the boot token from a port below 1024, or by the node's secret: `plan`,
+/// `overlay`, `checks`, `ready`, `heartbeat`, `running`, `users`. Kernel and initramfs are recorded until the boot's files went out, and
+/// not if the boot is in doubt.
+const OF_NO_USER: &str = "http|rollout|restart|order|reprep|lease|server|lost|stalled|plan|overlay|checks|ready|heartbeat|running|users|\
+    kernel|initramfs";
+
 #[test]
 fn what_packets_cause_has_a_share_and_what_users_cause_proves_nothing() {
+    let mut of_no_user: HashSet<&str> = OF_NO_USER.split('|').collect();
     for kind in EventKind::known() {
         let Row {
-            source, part, stage, ..
+            source,
+            part,
+            stage,
+            effect,
         } = kind.row();
+        let text = kind.to_string();
+        assert!(
+            source.is_some() || of_no_user.remove(text.as_str()),
+            "{kind} has no share"
+        );
         if matches!(part, Part::DoubtedLoader | Part::Doubted) {
-            assert!(source.is_some() && stage.is_none(), "{kind}");
+            assert!(
+                source.is_some() && stage.is_none() && effect == Effect::Nothing,
+                "{kind}"
+            );
         }
     }
+    assert_eq!(of_no_user, HashSet::new(), "these have a share or do not exist");
+}
+
+#[test]
+fn requests_at_port_4011_keep_the_state_and_the_rows_of_the_boot() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = Recorder::load(testing::store(dir.path()), LIMITS, Timestamp(0)).unwrap();
+    let node = Subject::Node("r01n01".into());
+    let say = |at: u64, kind, detail: &str| {
+        recorder.record(
+            node.clone(),
+            Event::new(Timestamp(at), kind, Level::Ok, detail).of_boot("a"),
+        );
+    };
+    say(10_000, EventKind::Script, "boots debian@1");
+    say(20_000, EventKind::Plan, "");
+    let before = recorder.standing(&node).unwrap();
+    // Requests that no row repeats.
+    for n in 0..5_000 {
+        let message = [DhcpMessage::Request, DhcpMessage::Renewing][n % 2];
+        say(
+            30_000 + n as u64,
+            EventKind::DhcpDoubted(message),
+            &format!("file {}", n % 3),
+        );
+    }
+    let events = recorder.of(&node);
+    assert!(events.len() < 40, "{}", events.len());
+    assert_eq!(
+        (&events[0].step, &events[1].step),
+        (&EventKind::Script, &EventKind::Plan)
+    );
+    let counted: u64 = events.iter().map(|event| event.count).sum();
+    assert_eq!(counted, 5_002);
+    assert_eq!(recorder.standing(&node).unwrap(), before);
+    // A system's own client has a share, too.
+    for n in 0..5_000 {
+        let message = [DhcpMessage::Request, DhcpMessage::Renewing][n % 2];
+        say(40_000 + n as u64, EventKind::DhcpClient(message), "ack 10.5.1.1");
+    }
+    assert!(recorder.of(&node).len() < 45);
+    assert_eq!(recorder.of(&node)[1].step, EventKind::Plan);
 }

@@ -6,6 +6,7 @@
 mod event;
 mod follow;
 mod kind;
+mod machines;
 mod node_status;
 mod pace;
 mod recorder;

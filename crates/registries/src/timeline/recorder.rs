@@ -1,6 +1,6 @@
 //! Records events, keeps the last ones of each machine in memory, and writes them to the store.
 
-use super::{BootPace, Event, EventKind, Level, NodeState, Retries, Standing, Subject, rows};
+use super::{BootPace, Event, EventKind, Level, NodeState, Retries, Standing, Subject, machines::MachineOrder, rows};
 use rackstrap_base::{
     clock::{CORRECTION_MS, Timestamp, duration},
     sync::lock,
@@ -53,8 +53,8 @@ struct State {
     lines: HashMap<Subject, Line>,
     /// How often a node became lost or stalled, or recovered.
     overdue_turns: u64,
-    /// Unknown machines in the order in which they were first heard of; the oldest are forgotten first.
-    machines: VecDeque<HwAddr>,
+    /// Unknown machines that have timelines.
+    machines: MachineOrder,
 }
 
 #[derive(Default)]
@@ -137,7 +137,7 @@ impl Recorder {
             latest: Timestamp(u64::MAX),
             lines: HashMap::new(),
             overdue_turns: 0,
-            machines: VecDeque::new(),
+            machines: MachineOrder::default(),
         };
         let alive: Option<Timestamp> = store.get(Table::Meta, ALIVE)?;
         let mut machines: Vec<(Timestamp, HwAddr)> = Vec::new();
@@ -165,8 +165,7 @@ impl Recorder {
             };
             state.lines.insert(tail.subject, line);
         }
-        machines.sort();
-        state.machines = machines.into_iter().map(|(_, hwaddr)| hwaddr).collect();
+        state.machines = MachineOrder::load(&store, machines)?;
         gone = state.shrink(gone);
         if !gone.is_empty() {
             store.queue(gone);
@@ -197,6 +196,12 @@ impl Recorder {
             self.shared.store.queue(batch);
         }
         self.tell_overdue(turns);
+    }
+
+    /// Records that an unknown machine accepted an address, which a forged sender cannot: its timeline is forgotten after those of machines
+    /// that did not. Nothing changes if it has no timeline.
+    pub fn confirm(&self, hwaddr: HwAddr) {
+        self.lock().machines.confirm(hwaddr);
     }
 
     /// Two threads may arrive here in another order than that of their changes.
@@ -326,7 +331,7 @@ impl Recorder {
     /// The unknown machines that have timelines, in the order in which they were first heard of.
     #[cfg(test)]
     pub(super) fn machines(&self) -> Vec<HwAddr> {
-        self.lock().machines.iter().copied().collect()
+        self.lock().machines.all()
     }
 
     /// Records which nodes are lost or stalled at `now`. These facts are events, so that they survive a restart of the
@@ -485,11 +490,8 @@ impl State {
         if let Subject::Machine(hwaddr) = subject
             && !self.lines.contains_key(subject)
         {
-            self.machines.push_back(*hwaddr);
-            while self.machines.len() > self.limits.unknown_machines.max(1) {
-                let Some(oldest) = self.machines.pop_front() else { break };
-                batch = self.drop_line(&Subject::Machine(oldest), batch);
-            }
+            self.machines.add(*hwaddr, false);
+            batch = self.drop_machines(Some(*hwaddr), batch);
         }
         let kept = self.limits.timeline_events.max(1);
         let line = self.lines.entry(subject.clone()).or_default();
@@ -537,10 +539,7 @@ impl State {
 
     /// Deletes what exceeds the limits.
     fn shrink(&mut self, mut batch: Batch) -> Batch {
-        while self.machines.len() > self.limits.unknown_machines.max(1) {
-            let Some(oldest) = self.machines.pop_front() else { break };
-            batch = self.drop_line(&Subject::Machine(oldest), batch);
-        }
+        batch = self.drop_machines(None, batch);
         let kept = self.limits.timeline_events.max(1);
         for (subject, line) in &mut self.lines {
             batch = line.shorten(subject, kept, batch);
@@ -548,9 +547,17 @@ impl State {
         batch
     }
 
+    /// Deletes the timelines of machines beyond the limit, and not that of `kept`.
+    fn drop_machines(&mut self, kept: Option<HwAddr>, mut batch: Batch) -> Batch {
+        while let Some(oldest) = self.machines.pop_beyond(self.limits.unknown_machines, kept) {
+            batch = self.drop_line(&Subject::Machine(oldest), batch);
+        }
+        batch
+    }
+
     fn forget(&mut self, subject: &Subject, batch: Batch) -> Batch {
         if let Subject::Machine(hwaddr) = subject {
-            self.machines.retain(|other| other != hwaddr);
+            self.machines.remove(*hwaddr);
         }
         self.drop_line(subject, batch)
     }

@@ -37,7 +37,7 @@ fn reports_of_loaders_are_bounded_and_made_harmless() {
     let mut machine = Machine::new(0, &seen(1, 0));
     let told = LoaderReport {
         uuid: None,
-        serial: " S\u{1b}[31m1 ".into(),
+        serial: " S\u{1b}[31m1\u{202e} ".into(),
         vendor: "x".repeat(500),
         product: "Ünïcode".repeat(20),
     };
