@@ -123,7 +123,7 @@ impl Service {
 
     /// The boot that the Raspberry Pi `node` has begun, if it began just now.
     pub(super) fn begun(&self, node: &str) -> Option<Arc<Boot>> {
-        self.pinning().begun(node, ONE_ATTEMPT_MS)
+        self.pinning.begun(node, ONE_ATTEMPT_MS)
     }
 
     /// The card of a node by which it boots as a Raspberry Pi; none if its firmware is known to be another one.
@@ -146,7 +146,7 @@ impl Service {
                 vendor: "Raspberry Pi".to_owned(),
                 ..LoaderReport::default()
             };
-            self.discovery.report(hwaddr, told);
+            self.pinning.discovery.report(hwaddr, told);
         }
         let text = format!("unknown machine {hwaddr} - waiting to be racked: rackstrap discover list");
         Problem::not_found(Reason::UnknownPath, text)

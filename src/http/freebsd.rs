@@ -28,7 +28,7 @@ pub async fn claim(State(service): State<Arc<Service>>, peer: axum::Extension<Pe
         return Err(Problem::forbidden(Reason::UnprivilegedPort, detail));
     }
     let is_freebsd = |boot: &Arc<Boot>| (world.images.of_plan(&boot.plan)).is_some_and(|version| version.is_freebsd());
-    let boot = service.boots.current(&node.name).filter(is_freebsd);
+    let boot = service.pinning.boots.current(&node.name).filter(is_freebsd);
     let boot = boot.ok_or_else(|| {
         let detail = format!("no boot of FreeBSD is known for {}; restart it", node.name);
         Problem::not_found(Reason::UnknownBoot, detail)
@@ -56,8 +56,8 @@ pub async fn claim(State(service): State<Arc<Service>>, peer: axum::Extension<Pe
             },
             hardware: Hardware::default(),
         };
-        service.boots.redeem(id, &request, Some(secret.clone())).await?;
-        service.windows.close(&node.name);
+        service.pinning.boots.redeem(id, &request, Some(secret.clone())).await?;
+        service.pinning.windows.close(&node.name);
     }
     let seconds = boot.plan.heartbeat_secs;
     let text = format!("id={id}\nsecret={secret}\nnode={}\nheartbeat={seconds}\n", node.name);
