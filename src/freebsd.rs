@@ -13,7 +13,7 @@ use rackstrap_registries::{
 };
 use rackstrap_wire::{FIRST_USER_PORT, HwAddr};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -129,7 +129,7 @@ impl FreeBsd {
     }
 
     /// The loader mounts the root again for each file that it opens. True if this mount by the node is one of those. The first mount of a
-    /// boot is recorded as the beginning of the transfer of the kernel.
+    /// boot is recorded as the beginning of the transfer of the kernel. A mount closes the node's boot window.
     pub fn mounts(&self, node: &str, peer: SocketAddr, export: &str) -> bool {
         let Some(boot) = self.pinning.boots.current(node) else {
             return false;
@@ -138,6 +138,8 @@ impl FreeBsd {
         if !is_own || boot.redeemed || !self.is_freebsd(&boot) {
             return false;
         }
+        // The kernel runs next, and then users are on the node. Firmware opens the window again by DHCP.
+        self.pinning.windows.close(node);
         let before = lock(&self.mounted.0).insert(node.to_owned(), boot.plan.id.clone());
         if before.as_ref() == Some(&boot.plan.id) {
             return true;
@@ -152,26 +154,33 @@ impl FreeBsd {
         false
     }
 
+    /// The boot of FreeBSD that the system of `node` is in: the newest one whose root was mounted or that was claimed. A later request for
+    /// a script does not change it. If no mount is known, because the daemon was restarted since, it is the newest boot that is not in doubt.
+    pub fn running(&self, node: &str) -> Option<Arc<Boot>> {
+        let mounted = lock(&self.mounted.0).get(node).cloned();
+        let boots = &self.pinning.boots;
+        let boot = match mounted {
+            Some(id) => (boots.of_node(node).into_iter()).find(|boot| boot.redeemed || boot.plan.id == id),
+            None => boots.current(node),
+        };
+        boot.filter(|boot| self.is_freebsd(boot))
+    }
+
     /// True if a node boots or runs FreeBSD, or would boot it next: then the loader's NFS by UDP is needed.
     pub fn is_wanted(&self) -> bool {
         let world = self.world.load();
-        let mut versions = world
-            .images
-            .iter()
-            .filter(|version| version.variants().any(ImageVersion::is_freebsd))
-            .peekable();
+        let is_freebsd = |version: &&Arc<ImageVersion>| version.variants().any(ImageVersion::is_freebsd);
+        let mut versions = world.images.iter().filter(is_freebsd).peekable();
         if versions.peek().is_none() {
             return false;
         }
         let in_use = self.pinning.boots.images_in_use();
-        let mut named = world
-            .site
-            .profiles
-            .values()
-            .filter_map(|profile| profile.image.as_deref());
+        let profiles = world.site.profiles.values();
+        // Each version is compared with all names.
+        let named: HashSet<&str> = profiles.filter_map(|profile| profile.image.as_deref()).collect();
         versions.any(|version| {
             let image = &version.manifest.image;
-            in_use.contains(image) || named.any(|name| name == image.name || name == image.to_string())
+            in_use.contains(image) || named.contains(image.name.as_str()) || named.contains(image.to_string().as_str())
         })
     }
 }
@@ -182,3 +191,6 @@ fn path_of(world: &World, boot: &Boot, file: &str) -> Result<PathBuf, String> {
     let version = version.ok_or_else(|| format!("image {} has no {file}", boot.export_name()))?;
     Ok(version.dir.join(file))
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,7 +69,7 @@ pub struct Shared {
     windows: Arc<BootWindows>,
     /// The registry of timelines.
     pub recorder: Recorder,
-    nodes: Nodes,
+    pub(crate) nodes: Nodes,
     /// Machines that wait.
     pub discovery: Discovery,
     rollouts: Rollouts,
