@@ -8,14 +8,12 @@ use rackstrap_base::{clock::Timestamp, firmware::Firmwares, sync::lock};
 use rackstrap_catalog::ImageVersion;
 use rackstrap_model::decide::{Decision, NodeDecision, Requester, SharedWorld, World, decide, freebsd_file};
 use rackstrap_registries::{
-    boots::{Boot, BootWindows, Boots},
-    discovery::Discovery,
-    rollout::Rollouts,
-    timeline::{Event, EventKind, Level, Recorder, Subject},
+    boots::Boot,
+    timeline::{Event, EventKind, Level, Subject},
 };
 use rackstrap_wire::{FIRST_USER_PORT, HwAddr};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Mutex},
@@ -36,11 +34,8 @@ pub struct Mounted(Arc<Mutex<HashMap<String, String>>>);
 #[derive(Clone)]
 pub struct FreeBsd {
     pub world: SharedWorld,
-    pub boots: Boots,
-    pub windows: Arc<BootWindows>,
-    pub recorder: Recorder,
-    pub rollouts: Rollouts,
-    pub discovery: Discovery,
+    /// Pins the boots.
+    pub pinning: Pinning,
     /// What firmware said of itself, from which the variant of the image follows.
     pub firmware: Arc<Firmwares>,
     /// See [`Mounted`].
@@ -63,15 +58,15 @@ impl FreeBsd {
         let node =
             node.ok_or_else(|| format!("{address} is not a node; only nodes get the loader of a FreeBSD image"))?;
         let now = Timestamp::now();
-        if let Some(boot) = self.pinning().begun(&node.name, SAME_BOOT_MS)
+        if let Some(boot) = self.pinning.begun(&node.name, SAME_BOOT_MS)
             && self.is_freebsd(&boot)
         {
             return path_of(&self.world.load(), &boot, file);
         }
-        if !self.windows.is_open(&node.name, now) {
+        if !self.pinning.windows.is_open(&node.name, now) {
             return Err(format!("{} has to ask DHCP before it boots", node.name));
         }
-        self.pinning().wait_for_last_boot(&node.name).await;
+        self.pinning.wait_for_last_boot(&node.name).await;
         let world = self.world.load_full();
         let card = self.firmware.booted(&node.hwaddrs, address);
         let requester = Requester {
@@ -89,16 +84,6 @@ impl FreeBsd {
         }
     }
 
-    fn pinning(&self) -> Pinning<'_> {
-        Pinning {
-            boots: &self.boots,
-            windows: &self.windows,
-            recorder: &self.recorder,
-            rollouts: &self.rollouts,
-            discovery: &self.discovery,
-        }
-    }
-
     fn is_freebsd(&self, boot: &Boot) -> bool {
         let world = self.world.load();
         (world.images.of_plan(&boot.plan)).is_some_and(|version| version.is_freebsd())
@@ -112,8 +97,8 @@ impl FreeBsd {
         file: &str,
     ) -> Result<Arc<Boot>, String> {
         let node = &decision.node;
-        let pinning = self.pinning();
-        let doubted = self.windows.is_doubted(&node.name);
+        let pinning = &self.pinning;
+        let doubted = self.pinning.windows.is_doubted(&node.name);
         let refuse = |problem: String| {
             pinning.refuse(&node.name, &problem);
             problem
@@ -132,7 +117,7 @@ impl FreeBsd {
 
     /// The export whose root the loader of that node mounts: that of its pinned boot, or else of `decided`. None if it is not FreeBSD.
     pub fn root_of(&self, node: &str, decided: Option<&ImageVersion>, is_loader: bool) -> Option<String> {
-        let pinned = is_loader.then(|| self.boots.current(node)).flatten();
+        let pinned = is_loader.then(|| self.pinning.boots.current(node)).flatten();
         let pinned = pinned.filter(|boot| boot.ready.is_none() && self.is_freebsd(boot));
         let decided = || Some(decided.filter(|version| version.is_freebsd())?.export_name());
         pinned.map(|boot| boot.export_name()).or_else(decided)
@@ -144,49 +129,58 @@ impl FreeBsd {
     }
 
     /// The loader mounts the root again for each file that it opens. True if this mount by the node is one of those. The first mount of a
-    /// boot is recorded as the beginning of the transfer of the kernel.
+    /// boot is recorded as the beginning of the transfer of the kernel. A mount closes the node's boot window.
     pub fn mounts(&self, node: &str, peer: SocketAddr, export: &str) -> bool {
-        let Some(boot) = self.boots.current(node) else {
+        let Some(boot) = self.pinning.boots.current(node) else {
             return false;
         };
         let is_own = peer.port() < FIRST_USER_PORT && boot.export_name() == export;
         if !is_own || boot.redeemed || !self.is_freebsd(&boot) {
             return false;
         }
+        // The kernel runs next, and then users are on the node. Firmware opens the window again by DHCP.
+        self.pinning.windows.close(node);
         let before = lock(&self.mounted.0).insert(node.to_owned(), boot.plan.id.clone());
         if before.as_ref() == Some(&boot.plan.id) {
             return true;
         }
         if !boot.doubted {
-            self.rollouts.took(&boot, Timestamp::now());
+            self.pinning.rollouts.took(&boot, Timestamp::now());
         }
         let kind = EventKind::kernel(boot.doubted);
         let detail = format!("FreeBSD's loader reads the kernel of {export} by NFS");
         let event = Event::new(Timestamp::now(), kind, Level::Ok, detail).of_boot(&boot.plan.id);
-        self.recorder.record(Subject::Node(node.to_owned()), event);
+        self.pinning.recorder.record(Subject::Node(node.to_owned()), event);
         false
+    }
+
+    /// The boot of FreeBSD that the system of `node` is in: the newest one whose root was mounted or that was claimed. A later request for
+    /// a script does not change it. If no mount is known, because the daemon was restarted since, it is the newest boot that is not in doubt.
+    pub fn running(&self, node: &str) -> Option<Arc<Boot>> {
+        let mounted = lock(&self.mounted.0).get(node).cloned();
+        let boots = &self.pinning.boots;
+        let boot = match mounted {
+            Some(id) => (boots.of_node(node).into_iter()).find(|boot| boot.redeemed || boot.plan.id == id),
+            None => boots.current(node),
+        };
+        boot.filter(|boot| self.is_freebsd(boot))
     }
 
     /// True if a node boots or runs FreeBSD, or would boot it next: then the loader's NFS by UDP is needed.
     pub fn is_wanted(&self) -> bool {
         let world = self.world.load();
-        let mut versions = world
-            .images
-            .iter()
-            .filter(|version| version.variants().any(ImageVersion::is_freebsd))
-            .peekable();
+        let is_freebsd = |version: &&Arc<ImageVersion>| version.variants().any(ImageVersion::is_freebsd);
+        let mut versions = world.images.iter().filter(is_freebsd).peekable();
         if versions.peek().is_none() {
             return false;
         }
-        let in_use = self.boots.images_in_use();
-        let mut named = world
-            .site
-            .profiles
-            .values()
-            .filter_map(|profile| profile.image.as_deref());
+        let in_use = self.pinning.boots.images_in_use();
+        let profiles = world.site.profiles.values();
+        // Each version is compared with all names.
+        let named: HashSet<&str> = profiles.filter_map(|profile| profile.image.as_deref()).collect();
         versions.any(|version| {
             let image = &version.manifest.image;
-            in_use.contains(image) || named.any(|name| name == image.name || name == image.to_string())
+            in_use.contains(image) || named.contains(image.name.as_str()) || named.contains(image.to_string().as_str())
         })
     }
 }
@@ -197,3 +191,6 @@ fn path_of(world: &World, boot: &Boot, file: &str) -> Result<PathBuf, String> {
     let version = version.ok_or_else(|| format!("image {} has no {file}", boot.export_name()))?;
     Ok(version.dir.join(file))
 }
+
+#[cfg(test)]
+mod tests;

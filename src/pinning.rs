@@ -11,16 +11,22 @@ use rackstrap_registries::{
 use rackstrap_wire::Plan;
 use std::sync::Arc;
 
-/// The registries that a new boot concerns.
-pub struct Pinning<'a> {
-    pub boots: &'a Boots,
-    pub windows: &'a BootWindows,
-    pub recorder: &'a Recorder,
-    pub rollouts: &'a Rollouts,
-    pub discovery: &'a Discovery,
+/// The registries that a new boot concerns; clones share them.
+#[derive(Clone)]
+pub struct Pinning {
+    /// Pinned boots.
+    pub boots: Boots,
+    /// Which nodes may have a boot script or FreeBSD's loader.
+    pub windows: Arc<BootWindows>,
+    /// The registry of timelines.
+    pub recorder: Recorder,
+    /// The registry of rollouts, which is notified of boots.
+    pub rollouts: Rollouts,
+    /// The registry of unknown machines.
+    pub discovery: Discovery,
 }
 
-impl Pinning<'_> {
+impl Pinning {
     /// Waits until the last boot of `node` is counted: after a boot that did not get ready, the decision depends on the number of such
     /// boots.
     pub async fn wait_for_last_boot(&self, node: &str) {

@@ -50,7 +50,7 @@ pub async fn plan(
     headers: HeaderMap,
 ) -> Result<Json<Plan>, Problem> {
     let boot = service.boot_of(*peer, &id)?;
-    service.boots.authenticate(&id, bearer(&headers))?;
+    service.pinning.boots.authenticate(&id, bearer(&headers))?;
     service.expect_agent(*peer, &boot)?;
     let agent = wire_of(&headers)?;
     let Some(common) = common_version(agent) else {
@@ -63,10 +63,10 @@ pub async fn plan(
         // Its kernel counted already, unless that was fetched from elsewhere or in pieces, or it was in doubt that firmware
         // boots.
         if boot.doubted && boot.is_usual() {
-            service.rollouts.opened(&boot, Timestamp::now());
+            service.pinning.rollouts.opened(&boot, Timestamp::now());
         }
         if boot.is_usual() {
-            service.rollouts.took(&boot, Timestamp::now());
+            service.pinning.rollouts.took(&boot, Timestamp::now());
         }
         service.loading.leave(&boot.plan.node, None);
         let detail = format!("{} for {}", boot.plan.image, boot.plan.node);
@@ -75,7 +75,7 @@ pub async fn plan(
             service.record(&boot, EventKind::Plan, Level::Ok, old(&boot, agent), None);
         }
     }
-    let sent = service.boots.send_plan(&id);
+    let sent = service.pinning.boots.send_plan(&id);
     let sent = sent.ok_or_else(|| Problem::from(Refusal::Unknown(id)))?;
     let mut plan = Plan {
         wire: common,
@@ -104,7 +104,7 @@ pub async fn disk_loader(
     headers: HeaderMap,
 ) -> Result<Bytes, Problem> {
     let boot = service.boot_of(*peer, &id)?;
-    service.boots.authenticate(&id, bearer(&headers))?;
+    service.pinning.boots.authenticate(&id, bearer(&headers))?;
     service.expect_agent(*peer, &boot)?;
     let loaders = service.loaders.load();
     let (_, bytes) = loaders
@@ -121,7 +121,7 @@ pub async fn esp(
     headers: HeaderMap,
 ) -> Result<Bytes, Problem> {
     let boot = service.boot_of(*peer, &id)?;
-    service.boots.authenticate(&id, bearer(&headers))?;
+    service.pinning.boots.authenticate(&id, bearer(&headers))?;
     service.expect_agent(*peer, &boot)?;
     let found = service.loaders.load().esps().bytes(&kind);
     found.ok_or_else(|| Problem::unavailable("this server has no EFI system partition of that kind"))
@@ -135,7 +135,7 @@ pub async fn layout_esp(
     headers: HeaderMap,
 ) -> Result<Body, Problem> {
     let boot = service.boot_of(*peer, &id)?;
-    service.boots.authenticate(&id, bearer(&headers))?;
+    service.pinning.boots.authenticate(&id, bearer(&headers))?;
     service.expect_agent(*peer, &boot)?;
     let size = boot.plan.disk.as_ref().and_then(esp_size);
     let loaders = service.loaders.load();
@@ -202,7 +202,7 @@ pub async fn overlay(
     headers: HeaderMap,
     AgentMessage(boot, request): AgentMessage<OverlayRequest>,
 ) -> Result<Json<Overlay>, Problem> {
-    service.boots.may_redeem(&boot.plan.id, &request.token)?;
+    service.pinning.boots.may_redeem(&boot.plan.id, &request.token)?;
     let agent = wire_of(&headers)?;
     let wire = common_version(agent).ok_or_else(|| Problem::gone(too_old(&boot, agent)))?;
     // Rendered first: if a template fails, the boot must not lose its only overlay.
@@ -213,22 +213,28 @@ pub async fn overlay(
         .inspect_err(|problem| service.record(&boot, EventKind::Overlay, Level::Error, problem.clone(), None))
         .map_err(Problem::unavailable)?;
     // An order that was taken back after the boot was pinned is in the pinned plan, and not in the one that was sent.
-    let in_force = service.boots.disks().get(&boot.plan.node).and_then(|disk| disk.order);
+    let in_force = service
+        .pinning
+        .boots
+        .disks()
+        .get(&boot.plan.node)
+        .and_then(|disk| disk.order);
     let ordered = boot
         .ordered
         .as_ref()
         .filter(|ordered| in_force.is_some_and(|order| order.id == ordered.id));
     let ordered = ordered.cloned();
     let boot = service
+        .pinning
         .boots
         .redeem(&boot.plan.id, &request, rendered.proof(wire))
         .await?;
-    service.windows.close(&boot.plan.node);
+    service.pinning.windows.close(&boot.plan.node);
     if let Some(problem) = ordered.and_then(|_| not_remade(&boot)) {
         service.record(&boot, EventKind::Reprep, Level::Error, problem, None);
     }
     if let Some(hardware) = &boot.hardware {
-        service.discovery.node_reported(boot.plan.net.hwaddr, hardware);
+        service.pinning.discovery.node_reported(boot.plan.net.hwaddr, hardware);
     }
     for (level, notes) in [(Level::Degraded, &rendered.lacks), (Level::Ok, &rendered.notes)] {
         for note in notes.iter().take(MAX_NOTES) {
@@ -283,8 +289,8 @@ pub async fn report(
     AgentMessage(boot, report): AgentMessage<Report>,
 ) -> Result<StatusCode, Problem> {
     let id = &boot.plan.id;
-    service.boots.authenticate_node(id, &report.token)?;
-    service.boots.hear(&boot);
+    service.pinning.boots.authenticate_node(id, &report.token)?;
+    service.pinning.boots.hear(&boot);
     if report.events.len() > MAX_EVENTS {
         return Err(Problem::bad_body(format!(
             "a report has at most {MAX_EVENTS} events, this one {}",
@@ -294,6 +300,7 @@ pub async fn report(
     let now = Timestamp::now();
     for event in service.reported.new_events(id, &report.events) {
         service
+            .pinning
             .recorder
             .record(Subject::Node(boot.plan.node.clone()), Event::of_agent(now, id, event));
     }
@@ -327,12 +334,13 @@ pub async fn waiting(
     AgentMessage(boot, waiting): AgentMessage<Waiting>,
 ) -> Result<StatusCode, Problem> {
     let id = &boot.plan.id;
-    let before = service.boots.authenticate_node(id, &waiting.token)?;
-    service.boots.hear(&boot);
+    let before = service.pinning.boots.authenticate_node(id, &waiting.token)?;
+    service.pinning.boots.hear(&boot);
     bounded(&waiting.checks)?;
     // A message that was sent before `ready` and arrives after it is out of date.
     if before.ready.is_none() {
         service
+            .pinning
             .boots
             .record_checks(id, &waiting.token, waiting.checks.clone())?;
         let detail = waits(&waiting.checks);
@@ -358,17 +366,29 @@ pub async fn ready(
     AgentMessage(boot, ready): AgentMessage<Ready>,
 ) -> Result<StatusCode, Problem> {
     let id = &boot.plan.id;
-    let was_ready = service.boots.authenticate_node(id, &ready.token)?.ready.is_some();
-    service.boots.hear(&boot);
+    let was_ready = service
+        .pinning
+        .boots
+        .authenticate_node(id, &ready.token)?
+        .ready
+        .is_some();
+    service.pinning.boots.hear(&boot);
     bounded(&ready.checks)?;
     let failed = failures(&ready.checks);
     if !ready.checks.is_empty() {
         // Health is recorded before `ready`, so that no rollout or restart takes an unhealthy node for a healthy one in
         // between.
-        service.boots.record_health(id, &ready.token, failed.is_empty())?;
-        service.boots.record_checks(id, &ready.token, ready.checks)?;
+        service
+            .pinning
+            .boots
+            .record_health(id, &ready.token, failed.is_empty())?;
+        service.pinning.boots.record_checks(id, &ready.token, ready.checks)?;
     }
-    let boot = service.boots.mark_ready(id, &ready.token, Timestamp::now()).await?;
+    let boot = service
+        .pinning
+        .boots
+        .mark_ready(id, &ready.token, Timestamp::now())
+        .await?;
     if !was_ready {
         let (level, detail) = match (failed.is_empty(), boot.shell()) {
             // Its users and jobs find no system there.
@@ -376,14 +396,15 @@ pub async fn ready(
             (true, None) => (Level::Ok, ready.detail),
             (false, None) => (Level::Degraded, failed),
         };
-        if service.boots.runs(id) {
+        if service.pinning.boots.runs(id) {
             service
+                .pinning
                 .recorder
                 .record_running(&Subject::Node(boot.plan.node.clone()), Timestamp::now(), id);
         }
         service.record(&boot, EventKind::Ready, level, detail, Some(ready.uptime_ms));
         if boot.is_usual() {
-            service.rollouts.ready(&boot, Timestamp::now());
+            service.pinning.rollouts.ready(&boot, Timestamp::now());
         }
     }
     Ok(StatusCode::NO_CONTENT)
@@ -395,32 +416,32 @@ pub async fn heartbeat(
     AgentMessage(boot, beat): AgentMessage<Heartbeat>,
 ) -> Result<Response, Problem> {
     let id = &boot.plan.id;
-    service.boots.authenticate_node(id, &beat.token)?;
+    service.pinning.boots.authenticate_node(id, &beat.token)?;
     // The system runs, so any request for another boot did not come from the node's firmware.
-    service.windows.close(&boot.plan.node);
-    let proven = service.boots.runs(id);
+    service.pinning.windows.close(&boot.plan.node);
+    let proven = service.pinning.boots.runs(id);
     if let Some(healthy) = beat.healthy {
-        service.boots.record_health(id, &beat.token, healthy)?;
+        service.pinning.boots.record_health(id, &beat.token, healthy)?;
     }
     if let Some(checks) = beat.checks {
         bounded(&checks)?;
-        service.boots.record_checks(id, &beat.token, checks)?;
+        service.pinning.boots.record_checks(id, &beat.token, checks)?;
     }
     let users = beat.users.as_ref().and_then(|note| users_for(&service, &boot, note));
     let subject = Subject::Node(boot.plan.node.clone());
     let now = Timestamp::now();
     if proven {
-        service.recorder.record_running(&subject, now, id);
+        service.pinning.recorder.record_running(&subject, now, id);
     }
     let trouble = match boot.shell() {
         Some(once) if beat.trouble.is_empty() => in_a_shell(once),
         Some(once) => format!("{}; {}", in_a_shell(once), beat.trouble),
         None => beat.trouble,
     };
-    service.recorder.heartbeat(subject, now, id, &trouble);
-    service.boots.disks().record_used(&boot.plan.node, beat.used);
+    service.pinning.recorder.heartbeat(subject, now, id, &trouble);
+    service.pinning.boots.disks().record_used(&boot.plan.node, beat.used);
     if let Some(disks) = beat.disks.filter(|_| proven) {
-        service.boots.disks().record_health(&boot.plan.node, disks, now);
+        service.pinning.boots.disks().record_health(&boot.plan.node, disks, now);
     }
     if let Some(note) = &beat.restart {
         service.restarts.noted(&boot, note, now);

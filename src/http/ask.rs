@@ -96,7 +96,7 @@ impl Service {
         let (hwaddr, peer) = (asks.hwaddr, asks.peer);
         let node = self.world.load().inventory.by_hwaddr(hwaddr).cloned();
         if let Some(node) = node {
-            self.pinning().wait_for_last_boot(&node.name).await;
+            self.pinning.wait_for_last_boot(&node.name).await;
         }
         let world = self.snapshot();
         let requester = Requester {
@@ -136,6 +136,7 @@ impl Service {
                 // Heartbeats come from the node's own address: while it sends them, somebody else asks in its name.
                 let own = own
                     && !self
+                        .pinning
                         .boots
                         .is_alive(&decision.node.name, world.site.limits.heartbeat_secs);
                 if own {
@@ -158,12 +159,12 @@ impl Service {
                 let level = at_home.then_some(Level::Ok);
                 self.send_to_dhcp(&world, &decision, &asks, detail, level)?
             }
-            Decision::Node(decision) if !self.windows.is_open(&decision.node.name, Timestamp::now()) => {
+            Decision::Node(decision) if !self.pinning.windows.is_open(&decision.node.name, Timestamp::now()) => {
                 let detail = format!("{} has to ask DHCP before it boots", decision.node.name);
                 self.send_to_dhcp(&world, &decision, &asks, detail, Some(Level::Retry))?
             }
             Decision::Node(mut decision) => {
-                let disk = self.boots.disks().get(&decision.node.name);
+                let disk = self.pinning.boots.disks().get(&decision.node.name);
                 decision.hold_disk(world.disk_rules(), disk.as_ref());
                 self.note_rounds(&decision.node.name, asks.tried);
                 let failed = (!asks.failed.is_empty() && asks.failed != WAITED).then(|| asks.failed_attempt());
@@ -180,7 +181,7 @@ impl Service {
             }
             Decision::Unknown { .. } => {
                 if asks.again && asks.told != LoaderReport::default() && (self.waits)(hwaddr, peer.ipv4()) {
-                    self.discovery.report(hwaddr, asks.told.clone());
+                    self.pinning.discovery.report(hwaddr, asks.told.clone());
                 }
                 self.stranger_script(&world, &asks)?
             }
@@ -255,8 +256,11 @@ impl Service {
         if decision.subnet.dhcp != DhcpPart::Off || node.ipaddr != peer.ipv4() {
             return;
         }
-        let doubted = self.boots.is_alive(&node.name, world.site.limits.heartbeat_secs);
-        self.windows.open(&node.name, Timestamp::now(), doubted);
+        let doubted = self
+            .pinning
+            .boots
+            .is_alive(&node.name, world.site.limits.heartbeat_secs);
+        self.pinning.windows.open(&node.name, Timestamp::now(), doubted);
     }
 
     /// Records that the loader tried, failed, paused, and asks again. `locked` is whether it starts signed kernels only.
@@ -268,7 +272,7 @@ impl Service {
         {
             (level, detail) = (Level::Error, text);
         }
-        let doubted = self.windows.is_doubted(node);
+        let doubted = self.pinning.windows.is_doubted(node);
         let record = |step, level, detail: String, count: u64| {
             let kind = match doubted {
                 true => EventKind::script(true),
@@ -278,7 +282,7 @@ impl Service {
                 count,
                 ..Event::new(Timestamp::now(), kind, level, detail)
             };
-            self.recorder.record(Subject::Node(node.to_owned()), event);
+            self.pinning.recorder.record(Subject::Node(node.to_owned()), event);
         };
         if failed.step.is_some_and(|step| step != LoaderStep::Script) && failed.asked > 0 {
             let detail = "it asked for its script in vain".to_owned();
@@ -294,7 +298,7 @@ impl Service {
             1 => "the loader on its disk asked the network once in vain".to_owned(),
             _ => format!("the loader on its disk asked the network {tried} times in vain"),
         };
-        let kind = match self.windows.is_doubted(node) {
+        let kind = match self.pinning.windows.is_doubted(node) {
             true => EventKind::script(true),
             false => EventKind::Retry(LoaderStep::Script),
         };
@@ -302,12 +306,12 @@ impl Service {
             count: tried,
             ..Event::new(Timestamp::now(), kind, Level::Retry, detail)
         };
-        self.recorder.record(Subject::Node(node.to_owned()), event);
+        self.pinning.recorder.record(Subject::Node(node.to_owned()), event);
     }
 
     /// Why Secure Boot keeps the kernel of the node's last boot from starting, with the remedy; none if that kernel is not known any more.
     async fn unsigned(&self, node: &str) -> Option<String> {
-        let boot = self.boots.current(node)?;
+        let boot = self.pinning.boots.current(node)?;
         let image = boot.image().clone();
         let path = self
             .world
@@ -340,8 +344,8 @@ impl Service {
         once: Option<Once>,
     ) -> Result<String, Problem> {
         let base = base_url(&world.site, decision.subnet.server);
-        let pinning = self.pinning();
-        let doubted = self.windows.is_doubted(&decision.node.name);
+        let pinning = &self.pinning;
+        let doubted = self.pinning.windows.is_doubted(&decision.node.name);
         // A Raspberry Pi asks for its file several times in one attempt.
         let again = match asks.language {
             ScriptLanguage::RaspberryPi => self.begun(&decision.node.name),
@@ -461,7 +465,9 @@ impl Service {
         let base = base_url(&world.site, decision.subnet.server);
         if let Some(level) = level {
             let event = Event::new(Timestamp::now(), EventKind::DhcpFirst, level, detail.clone());
-            self.recorder.record(Subject::Node(decision.node.name.clone()), event);
+            self.pinning
+                .recorder
+                .record(Subject::Node(decision.node.name.clone()), event);
         }
         self.wait(asks, &base, &[detail], true)
     }
@@ -470,6 +476,7 @@ impl Service {
         let (hwaddr, peer) = (asks.hwaddr, asks.peer);
         let subnet = world.site.subnet_of(peer.ipv4()).ok_or_else(|| self.stranger(peer))?;
         let screen = self
+            .pinning
             .discovery
             .screen(hwaddr, subnet.network, &asks.told, Timestamp::now());
         // It needs its address no longer, so that its lease is not extended.
@@ -498,7 +505,7 @@ impl Service {
         ];
         message.extend(screen.remarks);
         let event = Event::new(Timestamp::now(), EventKind::Script, Level::Ok, "waits to be racked");
-        self.recorder.record(Subject::Machine(hwaddr), event);
+        self.pinning.recorder.record(Subject::Machine(hwaddr), event);
         // A machine that discovery does not know cannot be racked. A DHCP exchange makes it known again.
         let ask_dhcp = !without_dhcp && (!at_home || (asks.again && screen.forgotten));
         self.wait(asks, &base_url(&world.site, subnet.server), &message, ask_dhcp)
@@ -513,7 +520,7 @@ impl Service {
             Level::Ok,
             format!("{owner}: leaves the machine to the next card"),
         );
-        self.recorder.record(Subject::Machine(hwaddr), event);
+        self.pinning.recorder.record(Subject::Machine(hwaddr), event);
         let message = [
             format!("{hwaddr} is {owner}"),
             format!("to boot from it: {}", owner.remedy()),

@@ -10,14 +10,11 @@ use super::{
 use axum::body::Bytes;
 use rackstrap_base::{
     bootname::{BootFile, ScriptLanguage},
-    firmware::RASPBERRY_PI,
+    firmware::{RASPBERRY_PI, is_raspberry_pi_card},
     text::quoted,
 };
 use rackstrap_catalog::ImageVersion;
-use rackstrap_model::{
-    decide::{Decision, Requester, World, decide},
-    inventory::Node,
-};
+use rackstrap_model::decide::{Decision, Requester, World, decide};
 use rackstrap_registries::{boots::Boot, discovery::LoaderReport};
 use rackstrap_wire::HwAddr;
 use std::{fs::File, io, sync::Arc, time::Duration};
@@ -63,7 +60,7 @@ impl Service {
         let Some(node) = world.inventory.by_ipaddr(peer.ipv4()).cloned() else {
             return Err(self.waiting_board(peer, serial, file));
         };
-        let hwaddr = self.board(&node).ok_or_else(|| no_file(file))?;
+        let hwaddr = card_of(&node.hwaddrs, |card| self.firmware.of(card)).ok_or_else(|| no_file(file))?;
         if file == "config.txt" {
             let serial_console = decided(&world, hwaddr).is_some_and(|(console, _)| !console.is_empty());
             let text = self.scripts.load().config(&node.name, serial_console);
@@ -113,16 +110,7 @@ impl Service {
 
     /// The boot that the Raspberry Pi `node` has begun, if it began just now.
     pub(super) fn begun(&self, node: &str) -> Option<Arc<Boot>> {
-        self.pinning().begun(node, ONE_ATTEMPT_MS)
-    }
-
-    /// The card of a node by which it boots as a Raspberry Pi; none if its firmware is known to be another one.
-    fn board(&self, node: &Node) -> Option<HwAddr> {
-        let said = |card: &&HwAddr| self.firmware.of(**card);
-        let pi = node.hwaddrs.iter().find(|card| said(card) == Some(RASPBERRY_PI));
-        // After a restart of the daemon nothing is known of a machine that is in the middle of its boot.
-        let unknown = || node.hwaddrs.iter().find(|card| said(card).is_none());
-        pi.or_else(unknown).copied()
+        self.pinning.begun(node, ONE_ATTEMPT_MS)
     }
 
     /// A machine that is not a node: it gets nothing, and its serial number is kept for people.
@@ -136,7 +124,7 @@ impl Service {
                 vendor: "Raspberry Pi".to_owned(),
                 ..LoaderReport::default()
             };
-            self.discovery.report(hwaddr, told);
+            self.pinning.discovery.report(hwaddr, told);
         }
         let text = format!("unknown machine {hwaddr} - waiting to be racked: rackstrap discover list");
         Problem::not_found(Reason::UnknownPath, text)
@@ -158,6 +146,14 @@ impl Service {
     }
 }
 
+/// The card of a node by which it boots as a Raspberry Pi, by what its firmware `said` by DHCP; none if the node is another machine.
+fn card_of(cards: &[HwAddr], said: impl Fn(HwAddr) -> Option<u16>) -> Option<HwAddr> {
+    let pi = cards.iter().find(|card| said(**card) == Some(RASPBERRY_PI));
+    // After a restart of the daemon nothing is known of a machine that is in the middle of its boot. Users of other machines get nothing.
+    let unknown = || (cards.iter()).find(|card| said(**card).is_none() && is_raspberry_pi_card(**card));
+    pi.or_else(unknown).copied()
+}
+
 /// The console and the image of a node's next boot.
 fn decided(world: &World, hwaddr: HwAddr) -> Option<(String, Option<Arc<ImageVersion>>)> {
     let requester = Requester {
@@ -174,4 +170,23 @@ fn decided(world: &World, hwaddr: HwAddr) -> Option<(String, Option<Arc<ImageVer
 fn no_file(name: &str) -> Problem {
     let text = format!("the node's image has no {}", quoted(name, 60));
     Problem::not_found(Reason::UnknownPath, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_of_which_nothing_was_heard_is_a_raspberry_pi_only_by_its_vendor() {
+        let [pc, pi]: [HwAddr; 2] = ["52:54:00:01:01:01", "dc:a6:32:01:36:c2"].map(|card| card.parse().unwrap());
+        let nothing = |_| None;
+        assert_eq!(card_of(&[pc], nothing), None);
+        assert_eq!(card_of(&[pc, pi], nothing), Some(pi));
+        // What firmware said comes first: another vendor's card in a Raspberry Pi, and UEFI on one.
+        assert_eq!(
+            card_of(&[pi, pc], |card| (card == pc).then_some(RASPBERRY_PI)),
+            Some(pc)
+        );
+        assert_eq!(card_of(&[pi], |_| Some(11)), None);
+    }
 }

@@ -10,12 +10,12 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use rackstrap_registries::boots::Boot;
 use rackstrap_wire::{DiskFacts, DiskState, DiskStatus, FIRST_USER_PORT, Hardware, OverlayRequest};
 use std::sync::Arc;
 
 /// `GET /v1/freebsd`: lines `NAME=VALUE` for the node's reporter, a script. No token is on FreeBSD's kernel command line, so the node is known
-/// by its address, and its root by the port. NFS asks for no more before it hands out the root. The secret is repeated until the node has
+/// by its address, and its root by the port. NFS asks for no more before it hands out the root. The boot is the one whose root was mounted,
+/// not the one that was requested last, because users may be on the node by now. The secret is repeated until the node has
 /// reported `ready`, because an answer can be lost on the way.
 pub async fn claim(State(service): State<Arc<Service>>, peer: axum::Extension<Peer>) -> Result<Response, Problem> {
     let world = service.snapshot();
@@ -27,9 +27,7 @@ pub async fn claim(State(service): State<Arc<Service>>, peer: axum::Extension<Pe
         let detail = format!("asked from port {port}; root of a node asks from one below {FIRST_USER_PORT}");
         return Err(Problem::forbidden(Reason::UnprivilegedPort, detail));
     }
-    let is_freebsd = |boot: &Arc<Boot>| (world.images.of_plan(&boot.plan)).is_some_and(|version| version.is_freebsd());
-    let boot = service.boots.current(&node.name).filter(is_freebsd);
-    let boot = boot.ok_or_else(|| {
+    let boot = service.freebsd.running(&node.name).ok_or_else(|| {
         let detail = format!("no boot of FreeBSD is known for {}; restart it", node.name);
         Problem::not_found(Reason::UnknownBoot, detail)
     })?;
@@ -56,8 +54,8 @@ pub async fn claim(State(service): State<Arc<Service>>, peer: axum::Extension<Pe
             },
             hardware: Hardware::default(),
         };
-        service.boots.redeem(id, &request, Some(secret.clone())).await?;
-        service.windows.close(&node.name);
+        service.pinning.boots.redeem(id, &request, Some(secret.clone())).await?;
+        service.pinning.windows.close(&node.name);
     }
     let seconds = boot.plan.heartbeat_secs;
     let text = format!("id={id}\nsecret={secret}\nnode={}\nheartbeat={seconds}\n", node.name);

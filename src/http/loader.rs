@@ -188,7 +188,11 @@ impl Service {
 
     /// Records how a transfer of a boot's file by TFTP ended, of which `left` bytes were not sent.
     pub fn transferred(&self, peer: Peer, id: &str, file: BootFile, left: u64, took: Duration) {
-        let boot = self.boots.get(id).filter(|boot| boot.plan.net.ipaddr == peer.ipv4());
+        let boot = self
+            .pinning
+            .boots
+            .get(id)
+            .filter(|boot| boot.plan.net.ipaddr == peer.ipv4());
         if let Some(boot) = boot.filter(|boot| !boot.redeemed) {
             self.record_transfer(&boot, file, left, took);
         }
@@ -198,7 +202,7 @@ impl Service {
         if left == 0 && !boot.doubted {
             match file {
                 // A boot by an order says nothing about the version that the node boots usually.
-                BootFile::Kernel if boot.is_usual() => self.rollouts.took(boot, Timestamp::now()),
+                BootFile::Kernel if boot.is_usual() => self.pinning.rollouts.took(boot, Timestamp::now()),
                 BootFile::Kernel => {}
                 BootFile::Initramfs => self.loading.leave(&boot.plan.node, Some(took.as_millis() as u64)),
                 // FreeBSD's loader is small: such a node takes no turn.

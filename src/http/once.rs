@@ -50,7 +50,7 @@ impl Service {
         failed: bool,
     ) -> Result<Option<Once>, Problem> {
         let node = decision.node.name.clone();
-        let (orders, doubted) = (self.boots.orders(), self.windows.is_doubted(&node));
+        let (orders, doubted) = (self.pinning.boots.orders(), self.pinning.windows.is_doubted(&node));
         let taken = orders.take(&node, failed, doubted, Timestamp::now()).await;
         let (order, again) = match taken.map_err(|error| Problem::unavailable(error.to_string()))? {
             Taken::Nothing => return Ok(None),
@@ -96,7 +96,7 @@ impl Service {
             _ => return Ok(None),
         };
         let node = &decision.node.name;
-        let doubted = self.windows.is_doubted(node);
+        let doubted = self.pinning.windows.is_doubted(node);
         let by = match once {
             Some(once) => format!("by the order of {}", once.by),
             None => "because of boot = \"local\"".to_owned(),
@@ -106,7 +106,7 @@ impl Service {
             Pauses::spread(rand::random()),
         );
         if let Some(problem) = what.refused_by(asks.language, asks.locked) {
-            self.pinning().refuse(node, &problem);
+            self.pinning.refuse(node, &problem);
             return self.wait(asks, &base, &[problem], false).map(Some);
         }
         let script = UnmanagedScript {
@@ -121,20 +121,20 @@ impl Service {
             _ => self.scripts.load().local(asks.language, &script),
         };
         let text = text.map_err(|problem| {
-            self.pinning().refuse(node, &problem);
+            self.pinning.refuse(node, &problem);
             Problem::unavailable(problem)
         })?;
         let (kind, detail) = (EventKind::script(doubted), format!("{}, {by}", what.describe()));
         // While the node's system sends heartbeats, the request may not be its firmware's: its state stays as it is.
         let kind = if doubted { kind } else { EventKind::Unmanaged };
         let event = Event::new(Timestamp::now(), kind, Level::Ok, detail);
-        self.recorder.record(Subject::Node(node.clone()), event);
+        self.pinning.recorder.record(Subject::Node(node.clone()), event);
         Ok(Some(text))
     }
 
     fn note_order(&self, node: &str, level: Level, detail: String) {
         let event = Event::new(Timestamp::now(), EventKind::Order, level, detail);
-        self.recorder.record(Subject::Node(node.to_owned()), event);
+        self.pinning.recorder.record(Subject::Node(node.to_owned()), event);
     }
 }
 

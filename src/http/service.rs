@@ -14,11 +14,9 @@ use rackstrap_loaders::Loaders;
 use rackstrap_model::decide::{SharedWorld, World};
 use rackstrap_overlay::Renderer;
 use rackstrap_registries::{
-    boots::{Boot, BootWindows, Boots, LoadingNodes, Refusal},
-    discovery::Discovery,
+    boots::{Boot, LoadingNodes, Refusal},
     restart::Restarts,
-    rollout::Rollouts,
-    timeline::{Event, EventKind, Level, Recorder, Subject},
+    timeline::{Event, EventKind, Level, Subject},
 };
 use rackstrap_site::Site;
 use rackstrap_wire::{FIRST_USER_PORT, HwAddr, ImageRef};
@@ -37,23 +35,15 @@ pub type Holder = Box<dyn Fn(Ipv4Addr) -> Option<HwAddr> + Send + Sync>;
 pub struct Service {
     /// The world that decisions are made from.
     pub world: SharedWorld,
-    /// Pinned boots.
-    pub boots: Boots,
-    /// Which nodes may have a boot script.
-    pub windows: Arc<BootWindows>,
+    /// Boots, boot windows, timelines, rollouts and unknown machines; pins boots.
+    pub pinning: Pinning,
     /// The nodes that load now.
     pub loading: LoadingNodes,
-    /// The registry of timelines.
-    pub recorder: Recorder,
-    /// The registry of unknown machines.
-    pub discovery: Discovery,
     /// Called with a waiting machine and the temporary address from which it asked, so that its lease is renewed. False if
     /// another machine has that address.
     pub waits: Waits,
     /// Called for a loader that does not know its card.
     pub holder: Holder,
-    /// The registry of rollouts, which is notified of boots.
-    pub rollouts: Rollouts,
     /// The registry of restarts.
     pub restarts: Restarts,
     /// The architectures of nodes' firmware, from DHCP.
@@ -124,7 +114,11 @@ impl Service {
 
     /// The boot `id`, if `peer` is the node that it belongs to.
     pub(super) fn boot_of(&self, peer: Peer, id: &str) -> Result<Arc<Boot>, Problem> {
-        let boot = self.boots.get(id).ok_or_else(|| Refusal::Unknown(quoted(id, 60)))?;
+        let boot = self
+            .pinning
+            .boots
+            .get(id)
+            .ok_or_else(|| Refusal::Unknown(quoted(id, 60)))?;
         if boot.plan.net.ipaddr != peer.ipv4() {
             let detail = format!("{} asked for boot {id}, which is {}'s", peer.ipv4(), boot.plan.node);
             match self.world.load().inventory.by_ipaddr(peer.ipv4()) {
@@ -132,7 +126,7 @@ impl Service {
                 // boot of it.
                 Some(asker) => {
                     let event = Event::new(Timestamp::now(), EventKind::Refused, Level::Error, detail.clone());
-                    self.recorder.record(Subject::Node(asker.name.clone()), event);
+                    self.pinning.recorder.record(Subject::Node(asker.name.clone()), event);
                 }
                 // The request may come from the machine itself, which got another address.
                 None => self.record(&boot, EventKind::Refused, Level::Error, detail.clone(), None),
@@ -153,7 +147,7 @@ impl Service {
                 return Err(Refusal::Void(boot.plan.id.clone()).into());
             }
             let heartbeat_secs = self.world.load().site.limits.heartbeat_secs;
-            if let Some(seconds) = self.boots.held_for(boot, heartbeat_secs) {
+            if let Some(seconds) = self.pinning.boots.held_for(boot, heartbeat_secs) {
                 let image = boot.image();
                 let detail = format!(
                     "waits until the system before was silent, as image {image} was sealed by an older release; {}",
@@ -174,21 +168,12 @@ impl Service {
         Err(Problem::forbidden(Reason::UnprivilegedPort, detail))
     }
 
-    /// What pins boots.
-    pub(super) fn pinning(&self) -> Pinning<'_> {
-        Pinning {
-            boots: &self.boots,
-            windows: &self.windows,
-            recorder: &self.recorder,
-            rollouts: &self.rollouts,
-            discovery: &self.discovery,
-        }
-    }
-
     /// Records an event on the timeline of the boot's node. `took_ms` is none if nothing was timed.
     pub(super) fn record(&self, boot: &Boot, kind: EventKind, level: Level, detail: String, took_ms: Option<u64>) {
         let mut event = Event::new(Timestamp::now(), kind, level, detail).of_boot(&boot.plan.id);
         event.took_ms = took_ms;
-        self.recorder.record(Subject::Node(boot.plan.node.clone()), event);
+        self.pinning
+            .recorder
+            .record(Subject::Node(boot.plan.node.clone()), event);
     }
 }

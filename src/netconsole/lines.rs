@@ -1,7 +1,7 @@
 //! Which lines of a kernel are kept (pure).
 
 use rackstrap_base::{clock::Timestamp, text::one_line};
-use rackstrap_wire::PANIC;
+use rackstrap_wire::{PANIC, kernel_message};
 use std::collections::{HashMap, VecDeque};
 
 /// Bytes of a datagram that are read: kernels send at most 1,000 at a time (MAX_PRINT_CHUNK in drivers/net/netconsole.c).
@@ -24,16 +24,24 @@ const FAULTS: u32 = 4;
 const FAULTS_MS: u64 = 600_000;
 /// Most nodes that are remembered. If there are more, all are forgotten, and with them only the lines before a fault.
 const MOST_NODES: usize = 65_536;
-/// Beginnings of messages about faults after which a machine often stops (lib/bug.c, arch/x86/kernel/dumpstack.c, kernel/watchdog.c,
-/// kernel/hung_task.c, init/do_mounts.c).
+/// Beginnings of messages about faults after which a machine often stops (lib/bug.c, arch/x86/kernel/dumpstack.c,
+/// arch/arm64/kernel/traps.c, kernel/watchdog.c, init/do_mounts.c).
 const FAULT_SIGNS: [&str; 6] = [
     PANIC,
     "BUG: ",
     "Oops: ",
+    "Internal error: ",
     "VFS: Unable to mount root",
     "watchdog: BUG:",
-    "blocked for more than",
 ];
+/// A task that hangs: its name and number are between the two parts (kernel/hung_task.c).
+const HUNG_TASK: (&str, &str) = ("INFO: task ", "blocked for more than");
+
+/// Whether a message tells of a fault. Only its beginning counts, because the kernel also logs names that users choose.
+fn is_fault(message: &str) -> bool {
+    let hangs = message.starts_with(HUNG_TASK.0) && message.contains(HUNG_TASK.1);
+    hangs || FAULT_SIGNS.iter().any(|sign| message.starts_with(sign))
+}
 
 /// What nodes' kernels sent lately.
 #[derive(Debug, Default)]
@@ -74,7 +82,7 @@ impl Kernels {
         let mut heard = Heard::default();
         let datagram = &datagram[..datagram.len().min(DATAGRAM)];
         for line in String::from_utf8_lossy(datagram).lines().take(OF_DATAGRAM) {
-            let line = one_line(without_time(line.trim_end()), LINE);
+            let line = one_line(kernel_message(line.trim_end()), LINE);
             if line.is_empty() {
                 continue;
             }
@@ -103,8 +111,7 @@ impl Node {
     }
 
     fn line(&mut self, now: Timestamp, line: String, kept: &mut Vec<String>) {
-        let is_fault = FAULT_SIGNS.iter().any(|sign| line.contains(sign)) && !line.contains("---[ end ");
-        if is_fault && self.may_keep(now) {
+        if is_fault(&line) && self.may_keep(now) {
             kept.extend(self.before.drain(..));
             kept.push(line);
             (self.after, self.until) = (AFTER, now.plus_secs(AFTER_MS / 1000));
@@ -125,15 +132,6 @@ impl Node {
         }
         self.faults = self.faults.saturating_add(1);
         self.faults <= FAULTS
-    }
-}
-
-/// A line without the kernel's time, `[   12.345678] `: the timeline has its own.
-fn without_time(line: &str) -> &str {
-    let is_time = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b' '));
-    match line.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
-        Some((time, rest)) if is_time(time) => rest,
-        _ => line,
     }
 }
 
@@ -168,6 +166,32 @@ mod tests {
         );
         // Another node has lines of its own.
         assert_eq!(kernels.hear("r01n02", NOW, b"Call Trace:\n").kept, Vec::<String>::new());
+    }
+
+    #[test]
+    fn names_that_users_choose_are_no_faults() {
+        for (line, kept) in [
+            (
+                "[   12.3][  T99] oom-kill:task_memcg=/Kernel panic - not syncing: x,task=sh",
+                false,
+            ),
+            (
+                "[   12.3] cgroup: /BUG: Oops: watchdog: BUG: blocked for more than",
+                false,
+            ),
+            ("[   12.3] [T1] Kernel panic - not syncing: x", false),
+            ("[   12.3][  T99] Kernel panic - not syncing: Fatal exception", true),
+            (
+                "[   12.3][    C7] watchdog: BUG: soft lockup - CPU#7 stuck for 26s!",
+                true,
+            ),
+            ("[   12.3] INFO: task sh:812 blocked for more than 120 seconds.", true),
+            ("[   12.3] Internal error: Oops: 0000000096000004 [#1] SMP", true),
+            ("Oops: 0002 [#1] PREEMPT SMP", true),
+        ] {
+            let found = Kernels::default().hear("r01n01", NOW, line.as_bytes()).kept;
+            assert_eq!(!found.is_empty(), kept, "{line}");
+        }
     }
 
     #[test]

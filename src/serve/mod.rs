@@ -20,7 +20,9 @@ mod tftp;
 use crate::{
     control,
     freebsd::{FreeBsd, Mounted},
-    http, preflight,
+    http,
+    pinning::Pinning,
+    preflight,
 };
 use anyhow::{Context, Result, bail};
 use arc_swap::ArcSwap;
@@ -67,7 +69,7 @@ pub struct Shared {
     windows: Arc<BootWindows>,
     /// The registry of timelines.
     pub recorder: Recorder,
-    nodes: Nodes,
+    pub(crate) nodes: Nodes,
     /// Machines that wait.
     pub discovery: Discovery,
     rollouts: Rollouts,
@@ -198,15 +200,11 @@ impl Shared {
     pub fn http_service(&self, waits: http::Waits, holder: http::Holder, limits: http::Limits) -> http::Service {
         http::Service {
             world: self.world.clone(),
-            boots: self.boots.clone(),
-            windows: self.windows.clone(),
+            pinning: self.pinning(),
             loading: LoadingNodes::default(),
-            recorder: self.recorder.clone(),
-            discovery: self.discovery.clone(),
             waits,
             holder,
             files: http::SharedFiles::default(),
-            rollouts: self.rollouts.clone(),
             restarts: self.restarts.clone(),
             firmware: self.firmware.clone(),
             loaders: self.loaders.clone(),
@@ -219,15 +217,22 @@ impl Shared {
         }
     }
 
-    /// What boots nodes with FreeBSD.
-    pub fn freebsd(&self) -> FreeBsd {
-        FreeBsd {
-            world: self.world.clone(),
+    /// What pins boots.
+    fn pinning(&self) -> Pinning {
+        Pinning {
             boots: self.boots.clone(),
             windows: self.windows.clone(),
             recorder: self.recorder.clone(),
             rollouts: self.rollouts.clone(),
             discovery: self.discovery.clone(),
+        }
+    }
+
+    /// What boots nodes with FreeBSD.
+    pub fn freebsd(&self) -> FreeBsd {
+        FreeBsd {
+            world: self.world.clone(),
+            pinning: self.pinning(),
             firmware: self.firmware.clone(),
             mounted: self.mounted.clone(),
         }

@@ -177,6 +177,25 @@ fn a_node_boots_freebsd_by_its_own_loader_and_reports_that_it_is_ready() -> Resu
     assert_eq!(bsd::kernel_mounts(&node, &root, false)?, (0o755, 1 << 20));
     assert_eq!(bsd::kernel_mounts(&node, &root, true)?, (0o755, 16_384));
 
+    // Users are on the node from now on: none of them gets a new boot, from any port.
+    let pinned = || -> Result<usize> {
+        let all = events(&cluster, "r01n01")?;
+        Ok(all
+            .iter()
+            .filter(|(_, detail)| detail.starts_with("boots freebsd@"))
+            .count())
+    };
+    let before = pinned()?;
+    let hwaddr = node.machine.hwaddr.map(|byte| format!("{byte:02x}")).join(":");
+    let url = format!("http://10.5.0.1/ipxe?mac={hwaddr}");
+    let script = node.namespace.command("curl").args(["-s", &url]).output()?;
+    let script = String::from_utf8_lossy(&script.stdout).into_owned();
+    assert!(
+        script.contains("has to ask DHCP before it boots") && !script.contains("/boot/"),
+        "{script}"
+    );
+    assert_eq!(pinned()?, before);
+
     let of_boot = events(&cluster, "r01n01")?;
     let details = |step: &str| -> Vec<&str> {
         let of_step = of_boot.iter().filter(|(kind, _)| kind == step);
@@ -213,8 +232,18 @@ fn a_node_boots_freebsd_by_its_own_loader_and_reports_that_it_is_ready() -> Resu
     }
     let mut command = node.namespace.command("env");
     command.arg(format!("PATH={}:{}", stubs.display(), std::env::var("PATH")?));
-    command.arg("sh").arg(installed.join("libexec/rackstrap-report"));
+    let run = cluster.dir().join("run");
+    fs::create_dir_all(&run)?;
+    command
+        .arg("sh")
+        .arg(installed.join("libexec/rackstrap-report"))
+        .arg(&run);
     let _reporter = Running::start("the reporter", command.stdin(Stdio::null()).stdout(Stdio::null()))?;
+    // The server knows the boot before users can log in, and hears that it is ready after that.
+    let claimed = || Ok(run.join("rackstrap.claimed").exists().then_some(()));
+    poll(PATIENCE, claimed)?.unwrap_or_else(|| panic!("never claimed: {:?}", events(&cluster, "r01n01")));
+    assert_ne!(cluster.status("r01n01")?["state"], "ready");
+    fs::write(run.join("rackstrap.login"), "")?;
     let is_ready = || Ok((cluster.status("r01n01")?["state"] == "ready").then_some(()));
     poll(PATIENCE, is_ready)?.unwrap_or_else(|| panic!("never ready: {:?}", events(&cluster, "r01n01")));
     let ready = events(&cluster, "r01n01")?;

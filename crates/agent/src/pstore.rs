@@ -3,7 +3,7 @@
 //! Kernels write them there when they panic: to ACPI ERST of servers, to variables of UEFI (efi_pstore), or to RAM that survives a reset
 //! (ramoops). The next kernel shows them as files (Documentation/ABI/testing/pstore), and frees their space when a file is removed.
 
-use rackstrap_wire::{PANIC, text::one_line};
+use rackstrap_wire::{is_end_of_panic, is_panic, kernel_message, text::one_line};
 use rustix::mount::MountFlags;
 use std::{
     fs,
@@ -90,27 +90,22 @@ pub fn around_the_panic(parts: &[String]) -> Vec<String> {
         .map(plain)
         .filter(|line| !line.is_empty())
         .collect();
-    let Some(at) = lines.iter().rposition(|line| line.contains(PANIC)) else {
+    // The end mark repeats the message. It counts only if the beginning of the dump is missing.
+    let panic = lines.iter().rposition(|line| is_panic(line));
+    let Some(at) = panic.or_else(|| lines.iter().rposition(|line| is_end_of_panic(line))) else {
         // An oops that the machine survived, or a record whose end is missing.
         return lines[lines.len().saturating_sub(AFTER)..].to_vec();
     };
-    // An end mark repeats the message: the first line of that panic counts.
-    let begins = lines[..at].iter().rposition(|line| line.contains(PANIC));
-    let first = begins.filter(|_| lines[at].contains("end Kernel panic")).unwrap_or(at);
-    lines[first.saturating_sub(BEFORE)..lines.len().min(first + 1 + AFTER)].to_vec()
+    lines[at.saturating_sub(BEFORE)..lines.len().min(at + 1 + AFTER)].to_vec()
 }
 
-/// A line without its level (`<0>`) and time (`[   12.345678]`).
+/// A line without its level (`<0>`), time and task or CPU.
 fn plain(line: &str) -> String {
     let line = match line.strip_prefix('<').and_then(|rest| rest.split_once('>')) {
         Some((level, rest)) if level.bytes().all(|b| b.is_ascii_digit()) => rest,
         _ => line,
     };
-    let line = match line.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
-        Some((time, rest)) if time.bytes().all(|b| b.is_ascii_digit() || b == b'.' || b == b' ') => rest,
-        _ => line,
-    };
-    one_line(line.trim_end(), LINE)
+    one_line(kernel_message(line).trim_end(), LINE)
 }
 
 #[cfg(test)]
@@ -140,6 +135,31 @@ mod tests {
                 "---[ end Kernel panic - not syncing: sysrq triggered crash ]---",
             ]
         );
+    }
+
+    #[test]
+    fn names_that_users_choose_are_no_panic_and_an_end_mark_alone_is_one() {
+        let record = |lines: &str| around_the_panic(&[format!("Panic#1 Part1\n{lines}")]);
+        let after: String = (0..AFTER + 5)
+            .map(|n| format!("<4>[   32.{n:06}] line {n}\n"))
+            .collect();
+        let named = "<4>[   31.900000][  T812] oom-kill:task_memcg=/Kernel panic - not syncing: x,task=sh\n";
+        let panic = "<0>[   31.000000][    C0] Kernel panic - not syncing: Fatal exception\n";
+        let found = record(&format!("{panic}{named}{after}"));
+        assert_eq!(found[0], "Kernel panic - not syncing: Fatal exception");
+        assert_eq!(found.len(), 1 + AFTER);
+        // Without a panic, the last lines.
+        let found = record(&format!("{named}{after}"));
+        assert_eq!(
+            found.last().map(String::as_str),
+            Some(format!("line {}", AFTER + 4).as_str())
+        );
+        let end = "<0>[   31.206000] ---[ end Kernel panic - not syncing: Fatal exception ]---\n";
+        assert_eq!(
+            record(end),
+            ["---[ end Kernel panic - not syncing: Fatal exception ]---"]
+        );
+        assert_eq!(record(&format!("{end}{after}")).len(), 1 + AFTER);
     }
 
     #[test]

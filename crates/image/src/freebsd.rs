@@ -26,7 +26,7 @@ const LARGEST_LOADER: u64 = 8 << 20;
 const SEARCHED: u64 = 128 << 20;
 
 /// Files that report to the server, with their modes. They are below `/usr/local`, which no memory file system of diskless(8) covers.
-const REPORTERS: [(&str, u32, &str); 2] = [
+const REPORTERS: [(&str, u32, &str); 3] = [
     (
         "usr/local/libexec/rackstrap-report",
         0o555,
@@ -36,6 +36,11 @@ const REPORTERS: [(&str, u32, &str); 2] = [
         "usr/local/etc/rc.d/rackstrap",
         0o555,
         include_str!("../freebsd/rackstrap"),
+    ),
+    (
+        "usr/local/etc/rc.d/rackstrap_login",
+        0o555,
+        include_str!("../freebsd/rackstrap_login"),
     ),
 ];
 
@@ -196,7 +201,7 @@ pub fn add_reporters(tree: &RootDir) -> Vec<String> {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match tree.read(path, 1 << 20) {
                 Ok(own) if own == content.as_bytes() => {}
                 _ => remarks.push(format!(
-                    "/{path} exists and differs from this release's; it stays as it is"
+                    "/{path} exists and differs from this release's; it stays as it is (remove it before the import to get this release's)"
                 )),
             },
             Err(e) => remarks.push(format!(
@@ -304,6 +309,23 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_server_knows_the_boot_before_users_log_in_and_hears_ready_after_that() {
+        let line = |file: &str, keyword: &str| {
+            let (_, _, text) = REPORTERS.iter().find(|(path, _, _)| path.ends_with(file)).unwrap();
+            let line = text
+                .lines()
+                .find_map(|line| line.strip_prefix(&format!("# {keyword}: ")));
+            line.unwrap_or_default()
+        };
+        assert_eq!(
+            (line("/rackstrap", "REQUIRE"), line("/rackstrap", "BEFORE")),
+            ("NETWORKING", "LOGIN")
+        );
+        assert_eq!(line("/rackstrap_login", "REQUIRE"), "LOGIN rackstrap");
+        assert_eq!(line("/rackstrap_login", "BEFORE"), "");
+    }
+
+    #[test]
     fn reporters_are_added_inside_the_tree_and_never_replace_files() {
         let outside = tempfile::tempdir().unwrap();
         let tree = tree();
@@ -320,7 +342,7 @@ pub(crate) mod tests {
         fs::remove_dir_all(tree.path().join("usr")).unwrap();
         symlink(outside.path(), tree.path().join("usr")).unwrap();
         let remarks = add_reporters(&root);
-        assert_eq!(remarks.len(), 2, "{remarks:?}");
+        assert_eq!(remarks.len(), REPORTERS.len(), "{remarks:?}");
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
     }
 }

@@ -10,6 +10,7 @@ pub mod disk_rule;
 mod health;
 mod hwaddr;
 pub mod image_list;
+mod kernel_log;
 mod layout;
 mod network;
 mod plan;
@@ -28,6 +29,7 @@ pub use health::{
 };
 pub use hwaddr::{HwAddr, HwAddrError};
 pub use image_list::ImageList;
+pub use kernel_log::{PANIC, is_end_of_panic, is_panic, kernel_message};
 pub use layout::{
     DiskLoader, DiskMarker, DiskPlan, ESP_AT, ESP_LENGTH, ESP_PARTITION, EspImage, FileSystem, Layout, LayoutEsp,
     MOST_ESP_IMAGE, Partition, PartitionTable, RootOf, SeenDisk, Size, SizeError, Wipe,
@@ -36,8 +38,8 @@ pub use network::{BOOT_NETWORK, CardMatch, NetworkKind, NetworkPlan, NetworkRout
 pub use plan::{ImageRef, ImageRefError, NetPlan, Overlay, OverlayContent, OverlayFile, Plan};
 pub use report::{
     AgentEvent, ConsoleLine, DiskFacts, DiskProblem, DiskState, DiskStatus, Hardware, Heartbeat, MOST_BOOT_ENTRIES,
-    MOST_FOREIGN_ESPS, MOST_MODULES, MOST_UNUSED, MountedPartition, Outcome, OverlayRequest, PANIC, Phase, Ready,
-    Report, StartedBy, Uefi, UnusedDisk, UsedSpace, Waiting,
+    MOST_FOREIGN_ESPS, MOST_MODULES, MOST_UNUSED, MountedPartition, Outcome, OverlayRequest, Phase, Ready, Report,
+    StartedBy, Uefi, UnusedDisk, UsedSpace, Waiting,
 };
 pub use root::{NfsRoot, Root};
 

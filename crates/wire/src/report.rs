@@ -124,9 +124,6 @@ pub enum ConsoleLine {
     Other,
 }
 
-/// How kernels begin the message of a panic (kernel/panic.c).
-pub const PANIC: &str = "Kernel panic - not syncing";
-
 /// `POST /v1/report/{id}`: events since the last successful report, oldest first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {

@@ -66,6 +66,7 @@ impl Server {
             .build()?;
         let boot = runtime.block_on(
             service
+                .pinning
                 .boots
                 .open(Timestamp::now(), plan("r01n01").ipaddr(Ipv4Addr::LOCALHOST).pinned()),
         )?;

@@ -60,6 +60,7 @@ pub fn install(
         return Ok(Installed::NotFor);
     }
     let has_entry = entry(device)?;
+    has_room_for_tables(device, ESP_AT)?;
     let new_content = complete_content(device, wanted, (ESP_AT, ESP_LENGTH), fetch)?;
     let sector = u64::from(device.sector());
     let change: Change<'_> = &mut |table| add_entry(table, &encode_entry(sector, new_uuid())?);
@@ -114,6 +115,7 @@ pub fn install_in_layout(
             "partition {number} is not the EFI system partition that rackstrap made; it was left alone"
         )));
     };
+    has_room_for_tables(device, entry.start)?;
     let new_content = complete_content(device, wanted, (entry.start, entry.len), fetch)?;
     let change: Change<'_> = &mut |table| change_type(table, number);
     let table = complete_table(device, (entry.kind != TYPE).then_some(change));
@@ -169,6 +171,51 @@ fn complete_content(
     }
     write(device, start, &bytes).doing(|| "writing the EFI system partition".into())?;
     Ok(true)
+}
+
+/// Refuses a disk on which a copy of the table, as [`complete_table`] would write it, covers other data. The entries of the primary copy begin
+/// at LBA 2, and end before `content`, in bytes, and before all partitions. Those of the backup copy begin behind all partitions. A checksum
+/// does not show this: other programs enlarge tables, and anybody who can write to the disk can compute it.
+fn has_room_for_tables(device: &mut dyn BlockDevice, content: u64) -> Res<()> {
+    let sector = u64::from(device.sector());
+    let size = device.size();
+    let last = size / sector - 1;
+    for lba in [1, last] {
+        let raw = gptread::raw(device, lba, sector, size, false).doing(|| "reading the GPT".into())?;
+        let Raw::Valid(table) = raw else { continue };
+        let blocks = (table.entries.len() as u64).div_ceil(sector);
+        let (count, each) = (table.entries.len() / table.entry_len, table.entry_len);
+        let place = &table.header[72..80];
+        if lba == 1 && place != 2_u64.to_le_bytes() {
+            return Err(Failure::new(
+                "the entries of its GPT are not behind the header, where rackstrap writes them; nothing was written",
+            ));
+        }
+        let partitions = gptread::used(&table, sector, size);
+        let mut first = ("the EFI system partition".to_owned(), content);
+        let mut end = ("the gap".to_owned(), 0);
+        for partition in &partitions {
+            let name = || format!("partition {} ({})", partition.number, partition.name);
+            if partition.start < first.1 {
+                first = (name(), partition.start);
+            }
+            if partition.start + partition.len > end.1 {
+                end = (name(), partition.start + partition.len);
+            }
+        }
+        let primary_end = (2 + blocks) * sector;
+        let backup_start = last.saturating_sub(blocks) * sector;
+        let (other, at) = match () {
+            () if primary_end > first.1 => (first.0, format!("begins at byte {}", first.1)),
+            () if backup_start < end.1 => (end.0, format!("ends at byte {}", end.1)),
+            () => continue,
+        };
+        return Err(Failure::new(format!(
+            "its GPT has {count} entries of {each} bytes, which would cover {other}: that {at}; nothing was written. `rackstrap node reprep` \
+             makes a new table"
+        )));
+    }
+    Ok(())
 }
 
 /// Whether the table has our entry. Any other partition in the gap is an error.

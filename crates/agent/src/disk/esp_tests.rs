@@ -10,15 +10,18 @@ use rackstrap_wire::{FileSystem, Layout, LayoutEsp, Partition};
 
 const MIB: u64 = 1 << 20;
 
-/// A prepared disk with two partitions, as an agent from before EFI system partitions left it.
-fn prepared(kind: PartitionTable, sector: u32) -> Model {
-    let partition = |name: &str, size| Partition {
+fn partition(name: &str, size: Size) -> Partition {
+    Partition {
         name: name.into(),
         size,
         fs: FileSystem::Raw,
         mount: None,
         options: String::new(),
-    };
+    }
+}
+
+/// A prepared disk with two partitions, as an agent from before EFI system partitions left it.
+fn prepared(kind: PartitionTable, sector: u32) -> Model {
     let layout = Layout {
         name: "scratch".into(),
         version: 1,
@@ -208,13 +211,6 @@ fn disks_with_an_mbr_and_other_machines_get_none() {
 
 /// A disk of a layout with an EFI system partition, as any agent prepares it, and the plan.
 fn with_esp(sector: u32) -> (Model, DiskPlan) {
-    let partition = |name: &str, size| Partition {
-        name: name.into(),
-        size,
-        fs: FileSystem::Raw,
-        mount: None,
-        options: String::new(),
-    };
     let mut plan = rackstrap_wire::testing::disk();
     plan.layout.partitions = vec![partition("esp", Size::Bytes(MIB)), partition("b", Size::Rest)];
     plan.layout_esp = Some(LayoutEsp {
@@ -368,4 +364,96 @@ fn the_partition_of_a_prepared_disk_is_not_another_systems() {
     let mut disk = prepared(PartitionTable::Gpt, 512);
     assert_eq!(put(&mut disk, &image(7, 512)).unwrap(), Installed::Written);
     assert!(foreign_esp::on_disk(&mut disk).unwrap().is_empty());
+}
+
+/// The disk with a table of so many entries of so many bytes, in both copies, with right checksums, after `change`.
+fn with_table_of(start: &Model, count: usize, each: usize, change: impl FnOnce(&mut RawTable)) -> Model {
+    let mut disk = start.clone();
+    let (sector, size) = (u64::from(disk.sector), disk.size());
+    let Raw::Valid(mut table) = gptread::raw(&mut disk, 1, sector, size, false).unwrap() else {
+        panic!("no table")
+    };
+    let mut entries = vec![0; count * each];
+    for (to, from) in entries
+        .chunks_exact_mut(each)
+        .zip(table.entries.chunks_exact(table.entry_len))
+    {
+        to[..from.len()].copy_from_slice(from);
+    }
+    table.header[80..84].copy_from_slice(&(count as u32).to_le_bytes());
+    table.header[84..88].copy_from_slice(&(each as u32).to_le_bytes());
+    (table.entries, table.entry_len) = (entries, each);
+    change(&mut table);
+    let last = size / sector - 1;
+    let blocks = (table.entries.len() as u64).div_ceil(sector);
+    for (lba, other, entries_at) in [(last, 1, last - blocks), (1, last, 2)] {
+        for (at, value) in [(24, lba), (32, other), (72, entries_at)] {
+            table.header[at..at + 8].copy_from_slice(&u64::to_le_bytes(value));
+        }
+        checksum(&mut table);
+        disk.write_at(entries_at * sector, &table.entries).unwrap();
+        disk.write_at(lba * sector, &table.header).unwrap();
+    }
+    disk.flush().unwrap();
+    disk.writes = 0;
+    disk
+}
+
+#[test]
+fn a_table_that_would_cover_other_data_is_refused_before_the_first_write() {
+    let (in_layout, plan) = with_esp(512);
+    for (count, each, covers) in [
+        // One KiB more than fits before the content.
+        (
+            256,
+            128,
+            "256 entries of 128 bytes, which would cover the EFI system partition",
+        ),
+        (
+            1024,
+            128,
+            "1024 entries of 128 bytes, which would cover the EFI system partition",
+        ),
+    ] {
+        let mut disk = with_table_of(&prepared(PartitionTable::Gpt, 512), count, each, |_| ());
+        let before = disk.durable.clone();
+        let refused = put(&mut disk, &image(1, 512)).unwrap_err().to_string();
+        assert!(refused.contains(covers), "{refused}");
+        assert!(disk.durable == before && disk.writes == 0, "{refused}");
+    }
+    // Of a layout: what is between the table and the first partition is free.
+    let mut disk = with_table_of(&in_layout, 256, 128, |_| ());
+    assert_eq!(put_in_layout(&mut disk, &plan, &image(1, 512)), Ok(Installed::Written));
+    assert!(both_copies_are_valid(&mut disk));
+    let (writes, wanted) = (disk.writes, image(1, 512));
+    assert_eq!(put_in_layout(&mut disk, &plan, &wanted), Ok(Installed::Same));
+    assert_eq!(disk.writes, writes, "an unchanged disk was written to");
+    // A primary table that covers the first partition, and a backup table that reaches into the last one.
+    let last = in_layout.size() / 512 - 1;
+    let longer = |table: &mut RawTable| table.entries[2 * 128 + 40..][..8].copy_from_slice(&(last - 100).to_le_bytes());
+    for (mut disk, covers) in [
+        (with_table_of(&in_layout, 1024, 1024, |_| ()), "partition 1 ("),
+        (with_table_of(&in_layout, 1024, 128, longer), "partition 3 (b)"),
+    ] {
+        let before = disk.durable.clone();
+        let refused = put_in_layout(&mut disk, &plan, &wanted).unwrap_err().to_string();
+        assert!(refused.contains(covers), "{refused}");
+        assert!(disk.durable == before && disk.writes == 0, "{refused}");
+    }
+    // Entries that were moved away from the header: what is there instead belongs to somebody else.
+    let mut disk = prepared(PartitionTable::Gpt, 512);
+    let size = disk.size();
+    let Raw::Valid(mut table) = gptread::raw(&mut disk, 1, 512, size, false).unwrap() else {
+        panic!("no table")
+    };
+    table.header[72..80].copy_from_slice(&3_u64.to_le_bytes());
+    checksum(&mut table);
+    disk.write_at(3 * 512, &table.entries).unwrap();
+    disk.write_at(512, &table.header).unwrap();
+    disk.flush().unwrap();
+    disk.writes = 0;
+    let before = disk.durable.clone();
+    let refused = put(&mut disk, &image(1, 512)).unwrap_err().to_string();
+    assert!(refused.contains("not behind the header"), "{refused}");
+    assert!(disk.durable == before && disk.writes == 0, "{refused}");
 }

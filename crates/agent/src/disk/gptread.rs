@@ -104,10 +104,13 @@ fn table(device: &mut dyn BlockDevice, lba: u64, sector: u64, size: u64, wiped: 
         Raw::Damaged => return Ok(Gpt::Damaged),
         Raw::Valid(raw) => raw,
     };
-    let used = (1..)
-        .zip(raw.entries.chunks_exact(raw.entry_len))
-        .filter_map(|(number, e)| entry(number, e, sector, size));
-    Ok(Gpt::Valid(used.collect()))
+    Ok(Gpt::Valid(used(&raw, sector, size)))
+}
+
+/// The used entries of a table, by number.
+pub fn used(table: &RawTable, sector: u64, size: u64) -> Vec<Entry> {
+    let all = (1..).zip(table.entries.chunks_exact(table.entry_len));
+    all.filter_map(|(number, e)| entry(number, e, sector, size)).collect()
 }
 
 /// Reads the bytes of the table whose header is at `lba`, on a disk of `size` bytes with blocks of `sector` bytes.

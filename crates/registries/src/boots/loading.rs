@@ -1,7 +1,10 @@
 //! How many nodes are in the same step of a boot, from their script to the end of their initramfs, so that a storm is paced.
 
 use rackstrap_base::{clock::Timestamp, pauses, sync::lock};
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Mutex,
+};
 
 /// Nodes that may load at the same time before others wait for a turn. A gigabit link sends two files of 30 MB to so many
 /// nodes in about 35 s.
@@ -10,6 +13,8 @@ const AT_ONCE: usize = 64;
 const FORGOTTEN_SECS: u64 = 180;
 /// Bounds of the time that one node takes, milliseconds. Before the first node has loaded, the first bound doubled counts.
 const EACH_MS: (u64, u64) = (1_000, 30_000);
+/// Nodes whose last time counts. Half of them would have to be slow, each in a turn of its own, to slow down a storm.
+const SAMPLES: usize = 31;
 
 /// The nodes that load now; at most one entry for each node of the inventory.
 #[derive(Debug, Default)]
@@ -21,8 +26,8 @@ struct State {
     until: HashMap<String, Timestamp>,
     /// When expired nodes were removed last.
     swept: Timestamp,
-    /// The mean time of the last nodes from the kernel to the end of the initramfs, milliseconds; 0 before the first one.
-    mean_ms: u64,
+    /// How long the last nodes took from the kernel to the end of the initramfs, in milliseconds, oldest first. A node is in it once.
+    samples: VecDeque<(String, u64)>,
 }
 
 /// The turn of a node.
@@ -54,17 +59,19 @@ impl LoadingNodes {
     }
 
     /// Removes `node`: it has its initramfs, or its agent is heard of. `took_ms` is how long a whole file took; none if that
-    /// is unknown.
+    /// is unknown. Only the first file of a turn counts: a user of a running node can fetch a file again as often as they want, and as
+    /// slowly, and a loader that takes no turn is not paced either.
     pub fn leave(&self, node: &str, took_ms: Option<u64>) {
         let mut state = lock(&self.0);
-        state.until.remove(node);
-        if let Some(took_ms) = took_ms {
+        let had_turn = state.until.remove(node).is_some();
+        if let Some(took_ms) = took_ms.filter(|_| had_turn) {
+            state.samples.retain(|(other, _)| other != node);
+            if state.samples.len() >= SAMPLES {
+                state.samples.pop_front();
+            }
             // The kernel is about as large as the initramfs.
             let sample = took_ms.saturating_mul(2).clamp(EACH_MS.0, EACH_MS.1);
-            state.mean_ms = match state.mean_ms {
-                0 => sample,
-                mean => (mean * 7 + sample) / 8,
-            };
+            state.samples.push_back((node.to_owned(), sample));
         }
     }
 
@@ -75,11 +82,12 @@ impl LoadingNodes {
 }
 
 impl State {
+    /// The median of the samples, in milliseconds: a few slow nodes do not move it. Of two in the middle, the shorter time.
     fn each_ms(&self) -> u64 {
-        match self.mean_ms {
-            0 => EACH_MS.0 * 2,
-            mean => mean,
-        }
+        let mut all: Vec<u64> = self.samples.iter().map(|(_, took_ms)| *took_ms).collect();
+        all.sort_unstable();
+        let middle = all.len().saturating_sub(1) / 2;
+        all.get(middle).copied().unwrap_or(EACH_MS.0 * 2)
     }
 }
 
@@ -103,6 +111,43 @@ mod tests {
         assert_eq!(loading.count(), 0);
         let turns: Vec<u32> = (0..128).map(|n| loading.enter(&format!("n{n}"), now).secs).collect();
         assert_eq!((turns[0], turns[127]), (0, 20), "twice what one file took");
+    }
+
+    #[test]
+    fn files_fetched_without_a_turn_and_a_few_slow_nodes_do_not_slow_down_a_storm() {
+        let loading = LoadingNodes::default();
+        let now = Timestamp(1_000_000);
+        let last_turn = |loading: &LoadingNodes| {
+            let turns = (0..1000).map(|n| loading.enter(&format!("n{n}"), now).secs).max();
+            (0..1000).for_each(|n| loading.leave(&format!("n{n}"), None));
+            turns
+        };
+        assert_eq!(last_turn(&loading), Some(30));
+        // Fetched again and again, and by loaders that take no turn.
+        for _ in 0..20 {
+            loading.leave("r01n01", Some(60_000));
+        }
+        assert_eq!(last_turn(&loading), Some(30));
+        // One node that takes turns is one sample, however often it does.
+        let fast = |node: &str| {
+            loading.enter(node, now);
+            loading.leave(node, Some(1_000));
+        };
+        ["a", "b", "c"].into_iter().for_each(fast);
+        for _ in 0..SAMPLES * 2 {
+            loading.enter("slow", now);
+            loading.leave("slow", Some(60_000));
+        }
+        assert_eq!(last_turn(&loading), Some(30));
+        // When most nodes are slow, later ones wait for longer, until most are fast again.
+        for n in 0..SAMPLES * 2 {
+            loading.enter(&format!("slow{n}"), now);
+            loading.leave(&format!("slow{n}"), Some(60_000));
+        }
+        assert_eq!(lock(&loading.0).samples.len(), SAMPLES);
+        assert!(last_turn(&loading) > Some(200), "{:?}", last_turn(&loading));
+        (0..SAMPLES).for_each(|n| fast(&format!("fast{n}")));
+        assert_eq!(last_turn(&loading), Some(30));
     }
 
     #[test]

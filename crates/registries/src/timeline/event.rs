@@ -2,7 +2,7 @@
 
 use super::EventKind;
 use rackstrap_base::{clock::Timestamp, level::Level, text::one_line};
-use rackstrap_wire::{AgentEvent, ConsoleLine, HwAddr, Outcome, PANIC};
+use rackstrap_wire::{AgentEvent, ConsoleLine, HwAddr, Outcome, is_panic};
 use serde::{Deserialize, Serialize};
 
 /// The machine that a timeline is about.
@@ -134,7 +134,7 @@ impl Event {
 
     /// A line of the node's console.
     pub fn of_console(at: Timestamp, from: ConsoleLine, line: &str) -> Self {
-        let (kind, level) = match line.contains(PANIC) && !line.contains("---[ end ") {
+        let (kind, level) = match is_panic(line) {
             true => (EventKind::Panic, Level::Error),
             false => (EventKind::Console, Level::Ok),
         };
