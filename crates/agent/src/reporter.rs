@@ -7,7 +7,7 @@ use crate::{
     facts::{self, BootFacts},
     fail::Res,
     http::Server,
-    networks::watch::Watched,
+    networks::watch::Watched as WatchedNetwork,
     restart::{self, Restarts},
     retry::random_seed,
     sys,
@@ -51,7 +51,7 @@ pub fn run(wait_for_init: bool) -> Res<()> {
     let seed = random_seed();
     let period = Duration::from_secs(facts.heartbeat_secs.max(1).into());
     let mut checks = Checks::new(&facts.health, facts.address)
-        .with_networks(facts.networks.iter().map(|line| Watched::of_line(line)));
+        .with_networks(facts.networks.iter().map(|line| WatchedNetwork::of_line(line)));
     wait_for_checks(
         &mut checks,
         &Machine,
