@@ -17,6 +17,7 @@ use rackstrap_base::{
     text::quoted,
 };
 use rackstrap_catalog::ImageVersion;
+use rackstrap_dhcp::Holding;
 use rackstrap_image::{kernel_is_signed, permissive_args};
 use rackstrap_model::{
     decide::{Decision, NodeDecision, Requester, World, decide, freebsd_needs_ipxe},
@@ -146,17 +147,19 @@ impl Service {
             }
             Decision::Node(decision) if decision.node.ipaddr != peer.ipv4() => {
                 let (node, address) = (&decision.node.name, decision.node.ipaddr);
-                let detail = match self.firmware.server_of(hwaddr) {
+                let elsewhere = self.firmware.server_of(hwaddr);
+                let detail = match &elsewhere {
                     None => format!("this machine is {node} now, its address {address}"),
-                    Some(server) => format!(
+                    Some((server, _)) => format!(
                         "{node} took the address {} from another DHCP server, {server}; its own is {address}",
                         peer.ipv4()
                     ),
                 };
                 // The machine waited there until it became a node, which is normal. Only its own requests are put on the
-                // timeline.
-                let at_home = (self.waits)(hwaddr, peer.ipv4());
-                let level = at_home.then_some(Level::Ok);
+                // timeline: from an address that it has a lease of, or took from the other server.
+                let own = self.holding(hwaddr, peer) == Holding::Own
+                    || elsewhere.is_some_and(|(_, address)| address == peer.ipv4());
+                let level = own.then_some(Level::Ok);
                 self.send_to_dhcp(&world, &decision, &asks, detail, level)?
             }
             Decision::Node(decision) if !self.pinning.windows.is_open(&decision.node.name, Timestamp::now()) => {
@@ -180,7 +183,7 @@ impl Service {
                 }
             }
             Decision::Unknown { .. } => {
-                if asks.again && asks.told != LoaderReport::default() && (self.waits)(hwaddr, peer.ipv4()) {
+                if asks.again && asks.told != LoaderReport::default() && self.is_own_address(hwaddr, peer) {
                     self.pinning.discovery.report(hwaddr, asks.told.clone());
                 }
                 self.stranger_script(&world, &asks)?
@@ -481,9 +484,10 @@ impl Service {
             .screen(hwaddr, subnet.network, &asks.told, Timestamp::now());
         // It needs its address no longer, so that its lease is not extended.
         if let Some(owner) = &screen.owner {
-            return self.leave(asks, owner);
+            let own = self.is_own_address(hwaddr, peer) && !screen.forgotten;
+            return self.leave(asks, owner, own);
         }
-        let at_home = (self.waits)(hwaddr, peer.ipv4());
+        let holding = self.holding(hwaddr, peer);
         let without_dhcp = subnet.dhcp == DhcpPart::Off;
         let (name, hint) = match screen.suggestion {
             Some(next) => (next, "it boots without a further command".to_owned()),
@@ -504,23 +508,32 @@ impl Service {
             hint,
         ];
         message.extend(screen.remarks);
-        let event = Event::new(Timestamp::now(), EventKind::Script, Level::Ok, "waits to be racked");
-        self.pinning.recorder.record(Subject::Machine(hwaddr), event);
-        // A machine that discovery does not know cannot be racked. A DHCP exchange makes it known again.
-        let ask_dhcp = !without_dhcp && (!at_home || (asks.again && screen.forgotten));
+        // Any program can name any card: only a machine that asked DHCP has a timeline, and only its own requests are on it.
+        if holding == Holding::Own && !screen.forgotten {
+            let event = Event::new(Timestamp::now(), EventKind::Script, Level::Ok, "waits to be racked");
+            self.pinning.recorder.record(Subject::Machine(hwaddr), event);
+        }
+        // A machine that discovery does not know cannot be racked, and a report from an address without a lease does not count. A DHCP
+        // exchange changes both.
+        let can_prove = subnet.dhcp == DhcpPart::Proxy || subnet.pool.is_some();
+        let unproven = screen.forgotten || (holding == Holding::Free && can_prove);
+        let ask_dhcp = !without_dhcp && (holding == Holding::Taken || (asks.again && unproven));
         self.wait(asks, &base_url(&world.site, subnet.server), &message, ask_dhcp)
     }
 
-    /// For a card of a node that the inventory does not name: the machine boots from another card, so nothing is waited for.
-    fn leave(&self, asks: &ScriptAsk, owner: &Owner) -> Result<String, Problem> {
+    /// For a card of a node that the inventory does not name: the machine boots from another card, so nothing is waited for. `own` is
+    /// whether that machine itself asks.
+    fn leave(&self, asks: &ScriptAsk, owner: &Owner, own: bool) -> Result<String, Problem> {
         let hwaddr = asks.hwaddr;
-        let event = Event::new(
-            Timestamp::now(),
-            EventKind::Script,
-            Level::Ok,
-            format!("{owner}: leaves the machine to the next card"),
-        );
-        self.pinning.recorder.record(Subject::Machine(hwaddr), event);
+        if own {
+            let event = Event::new(
+                Timestamp::now(),
+                EventKind::Script,
+                Level::Ok,
+                format!("{owner}: leaves the machine to the next card"),
+            );
+            self.pinning.recorder.record(Subject::Machine(hwaddr), event);
+        }
         let message = [
             format!("{hwaddr} is {owner}"),
             format!("to boot from it: {}", owner.remedy()),

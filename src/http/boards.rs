@@ -14,6 +14,7 @@ use rackstrap_base::{
     text::quoted,
 };
 use rackstrap_catalog::ImageVersion;
+use rackstrap_dhcp::Holding;
 use rackstrap_model::decide::{Decision, Requester, World, decide};
 use rackstrap_registries::{boots::Boot, discovery::LoaderReport};
 use rackstrap_wire::HwAddr;
@@ -118,7 +119,7 @@ impl Service {
         let Some(hwaddr) = (self.holder)(peer.ipv4()) else {
             return no_file(file);
         };
-        if (self.waits)(hwaddr, peer.ipv4()) && !serial.is_empty() {
+        if self.holding(hwaddr, peer) == Holding::Own && !serial.is_empty() {
             let told = LoaderReport {
                 serial: serial.to_owned(),
                 vendor: "Raspberry Pi".to_owned(),

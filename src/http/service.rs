@@ -10,6 +10,7 @@ use super::{
 use crate::{freebsd::FreeBsd, pinning::Pinning};
 use arc_swap::ArcSwap;
 use rackstrap_base::{clock::Timestamp, connection_limit::ClientClass, firmware::Firmwares, text::quoted};
+use rackstrap_dhcp::Holding;
 use rackstrap_loaders::Loaders;
 use rackstrap_model::decide::{SharedWorld, World};
 use rackstrap_overlay::Renderer;
@@ -25,8 +26,8 @@ use std::{
     sync::Arc,
 };
 
-/// Called with a waiting machine and its address.
-pub type Waits = Box<dyn Fn(HwAddr, Ipv4Addr) -> bool + Send + Sync>;
+/// Called with the card that a request names, and the address that the request comes from.
+pub type Waits = Box<dyn Fn(HwAddr, Ipv4Addr) -> Holding + Send + Sync>;
 
 /// Called with an address: the waiting machine that has it from the temporary pool; none if no machine has.
 pub type Holder = Box<dyn Fn(Ipv4Addr) -> Option<HwAddr> + Send + Sync>;
@@ -39,8 +40,8 @@ pub struct Service {
     pub pinning: Pinning,
     /// The nodes that load now.
     pub loading: LoadingNodes,
-    /// Called with a waiting machine and the temporary address from which it asked, so that its lease is renewed. False if
-    /// another machine has that address.
+    /// Called with a waiting machine and the temporary address from which it asked, so that its lease is renewed. Returns what the
+    /// lease says of the sender.
     pub waits: Waits,
     /// Called for a loader that does not know its card.
     pub holder: Holder,
@@ -105,6 +106,26 @@ impl Service {
             Some(_) if peer.is_root() => ClientClass::Root,
             Some(_) => ClientClass::Node,
             None => ClientClass::Stranger,
+        }
+    }
+
+    /// Whether the machine with the card `hwaddr`, which is not a node, sends from the peer's address itself: it has a lease of the
+    /// temporary pool, or took the address from the other DHCP server in a subnet with `dhcp = "proxy"`. All that a request says of a
+    /// machine counts only then, because any program can name any card. No lease is extended.
+    pub(super) fn is_own_address(&self, hwaddr: HwAddr, peer: Peer) -> bool {
+        let has = (self.holder)(peer.ipv4()).or_else(|| self.firmware.waiting_at(peer.ipv4()));
+        has == Some(hwaddr)
+    }
+
+    /// The same for a machine that waits: its lease is extended.
+    pub(super) fn holding(&self, hwaddr: HwAddr, peer: Peer) -> Holding {
+        match (self.waits)(hwaddr, peer.ipv4()) {
+            Holding::Free => match self.firmware.waiting_at(peer.ipv4()) {
+                Some(holder) if holder == hwaddr => Holding::Own,
+                Some(_) => Holding::Taken,
+                None => Holding::Free,
+            },
+            known => known,
         }
     }
 

@@ -126,6 +126,22 @@ impl DhcpAuthority {
         })
     }
 
+    /// Records which waiting machine has an address of another DHCP server. Its own request names the address, and users cannot send
+    /// such a request.
+    fn note_waiting(&self, event: &DhcpEvent, world: &World) {
+        let asks = matches!(
+            event.message,
+            Kind::Selecting { .. } | Kind::InitReboot { .. } | Kind::Extend { .. }
+        );
+        let Some(address) = event.address.filter(|_| asks && event.left == Some(Left::Address)) else {
+            return;
+        };
+        let waits = event.takes_address() && world.inventory.by_hwaddr(event.hwaddr).is_none();
+        self.shared
+            .firmware
+            .note_waiting(address, waits.then_some(event.hwaddr));
+    }
+
     /// Records an answer at port 4011 on the timeline of the node that has the sender's address, and nothing else: a user of that
     /// node can ask there, too, and the packet does not say where the machine is plugged in.
     fn observe_boot_server(&self, event: &DhcpEvent, world: &World) {
@@ -219,6 +235,7 @@ impl Authority for DhcpAuthority {
             self.observe_boot_server(event, &world);
             return;
         }
+        self.note_waiting(event, &world);
         let heartbeat_secs = world.site.limits.heartbeat_secs;
         let alive = |node: &str| self.shared.boots.is_alive(node, heartbeat_secs);
         // Users can reach a relay. While the node's system runs, a relay's report about the node changes nothing.
@@ -274,11 +291,11 @@ impl Authority for DhcpAuthority {
         };
         let mut detail = describe(event);
         let other = taken_from(event, &world.site);
-        if let Some(server) = other {
+        if let Some((server, _)) = other {
             detail = detail.replacen(&server.to_string(), &self.rivals.name_of(server), 1);
         }
         if event.booting && !doubted && subject_is_node(&subject) && takes_an_offer(event) {
-            let server = other.map(|server| self.rivals.name_of(server));
+            let server = other.map(|(server, address)| (self.rivals.name_of(server), address));
             self.shared.firmware.note_server(event.hwaddr, server);
         }
         tracing::debug!(hwaddr = %event.hwaddr, interface = %event.interface, %step, %detail, "dhcp");
@@ -359,15 +376,15 @@ fn takes_an_offer(event: &DhcpEvent) -> bool {
     matches!(event.message, Kind::Selecting { .. }) && event.part == DhcpPart::Full
 }
 
-/// The other DHCP server whose offer the machine took, where this one gives the addresses; none if it took this one's.
-fn taken_from(event: &DhcpEvent, site: &Site) -> Option<Ipv4Addr> {
-    let Kind::Selecting { server, .. } = event.message else {
+/// The other DHCP server whose offer the machine took, where this one gives the addresses, and the address; none if it took this one's.
+fn taken_from(event: &DhcpEvent, site: &Site) -> Option<(Ipv4Addr, Ipv4Addr)> {
+    let Kind::Selecting { server, address } = event.message else {
         return None;
     };
     let ours = site.subnets.iter().any(|subnet| subnet.server == server);
     // A relay may name itself as the server (RFC 5107): such a request is answered.
     let other = !ours && event.answer == AnswerKind::Silent && event.part == DhcpPart::Full;
-    other.then_some(server)
+    other.then_some((server, address))
 }
 
 /// The name of the packet on a timeline.
@@ -499,85 +516,4 @@ impl LeaseStore for StoredLeases {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testkit;
-    use rackstrap_model::testing::card;
-    use rackstrap_registries::testing::add;
-
-    #[test]
-    fn timelines_call_packets_as_the_dhcp_engine_does() {
-        let address = Ipv4Addr::LOCALHOST;
-        let kinds = [
-            Kind::Discover,
-            Kind::Selecting {
-                server: address,
-                address,
-            },
-            Kind::InitReboot { address },
-            Kind::Extend { address },
-            Kind::Decline { address },
-            Kind::Release { address },
-            Kind::Inform,
-        ];
-        assert_eq!(kinds.map(message_of), DhcpMessage::ALL);
-        for kind in kinds {
-            assert_eq!(message_of(kind).to_string(), kind.to_string());
-        }
-    }
-
-    /// UEFI asks for its file at port 4011 of the daemon's address, from `address`.
-    fn at_port_4011(hwaddr: HwAddr, address: Ipv4Addr) -> DhcpEvent {
-        DhcpEvent {
-            arch: Some(7),
-            vendor_class: "PXEClient:Arch:00007:UNDI:003016".to_owned(),
-            interface: String::new(),
-            reason: "what r01n01 boots, snponly.efi, asked for at port 4011".into(),
-            part: DhcpPart::Proxy,
-            boot_server: true,
-            ..testkit::dhcp_ack(hwaddr, address)
-        }
-    }
-
-    #[tokio::test]
-    async fn port_4011_tells_the_timeline_of_the_node_that_asks_and_nothing_else() {
-        let dir = tempfile::tempdir().unwrap();
-        let shared = testkit::daemon(dir.path(), "");
-        shared.nodes.change(&[add("r01n01")], "test", Timestamp::now()).unwrap();
-        let authority = DhcpAuthority::new(shared.clone());
-        let rows = |subject: Subject| -> Vec<(String, u64)> {
-            let events = shared.recorder.of(&subject).into_iter();
-            let packets = events.filter(|event| matches!(event.step, EventKind::DhcpDoubted(_) | EventKind::Dhcp(_)));
-            packets.map(|event| (event.detail, event.count)).collect()
-        };
-        let node = || rows(Subject::Node("r01n01".to_owned()));
-        let (own, dynamic) = (Ipv4Addr::new(10, 5, 1, 1), Ipv4Addr::new(10, 5, 254, 9));
-        let stranger = HwAddr([0x52, 0x54, 0, 0, 9, 9]);
-        let refused = DhcpEvent {
-            answer: AnswerKind::Silent,
-            left: Some(Left::BootRequest),
-            ..at_port_4011(card("r01n01"), own)
-        };
-        authority.observe(&refused);
-        // Not the node's address, and not a node.
-        authority.observe(&at_port_4011(card("r01n01"), dynamic));
-        authority.observe(&at_port_4011(stranger, dynamic));
-        assert!(node().is_empty() && rows(Subject::Machine(stranger)).is_empty());
-
-        // Each architecture that a user sends is the same row.
-        for arch in [7, 4711, 65_535] {
-            let event = DhcpEvent {
-                arch: Some(arch),
-                ..at_port_4011(card("r01n01"), own)
-            };
-            authority.observe(&event);
-        }
-        let told = "ack 10.5.1.1: what r01n01 boots, snponly.efi, asked for at port 4011";
-        assert_eq!(node(), [(told.to_owned(), 3_u64)]);
-        assert_eq!(shared.firmware.of(card("r01n01")), None);
-        // The address that another server gave to it is its own, too.
-        shared.firmware.note_address(card("r01n01"), dynamic);
-        authority.observe(&at_port_4011(card("r01n01"), dynamic));
-        assert_eq!(node().len(), 2);
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 mod boards;
 mod chain;
 mod types;
+mod waiting;
 
 pub use boards::{
     RASPBERRY_PI, RASPBERRY_PI_MENU, U_BOOT, is_raspberry_pi, is_raspberry_pi_card, is_u_boot, loads_itself,
@@ -16,6 +17,7 @@ pub use types::{
 use crate::{clock::monotonic, sync::lock, text::one_line};
 use rackstrap_wire::HwAddr;
 use std::{collections::HashMap, net::Ipv4Addr, sync::Mutex, time::Instant};
+use waiting::WaitingAddresses;
 
 /// A loader that firmware gets if the site file names none for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,17 +117,24 @@ pub struct Firmware {
     pub class: String,
 }
 
-/// What was last seen of each node's card, since the daemon started.
+/// What was last seen of each node's card, since the daemon started, and the addresses of waiting machines.
 #[derive(Debug, Default)]
-pub struct Firmwares(Mutex<HashMap<HwAddr, Seen>>);
+pub struct Firmwares(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    nodes: HashMap<HwAddr, Seen>,
+    /// Apart from nodes, so that a flood of machines takes no node's place.
+    waiting: WaitingAddresses,
+}
 
 #[derive(Clone, Debug, Default)]
 struct Seen {
     said: Option<Firmware>,
     /// With the time at which it was noted.
     address: Option<(Instant, Ipv4Addr)>,
-    /// The other DHCP server whose offer it took last.
-    server: Option<String>,
+    /// The other DHCP server whose offer it took last, and the address.
+    server: Option<(String, Ipv4Addr)>,
 }
 
 impl Firmwares {
@@ -146,12 +155,12 @@ impl Firmwares {
 
     /// Its architecture; none if its firmware sent nothing since the daemon started.
     pub fn of(&self, hwaddr: HwAddr) -> Option<u16> {
-        lock(&self.0).get(&hwaddr)?.said.as_ref()?.arch
+        lock(&self.0).nodes.get(&hwaddr)?.said.as_ref()?.arch
     }
 
     /// All that it said; none if its firmware sent nothing since the daemon started.
     pub fn said(&self, hwaddr: HwAddr) -> Option<Firmware> {
-        lock(&self.0).get(&hwaddr)?.said.clone()
+        lock(&self.0).nodes.get(&hwaddr)?.said.clone()
     }
 
     /// Another DHCP server gave that address to the card of a node.
@@ -161,26 +170,40 @@ impl Firmwares {
 
     /// The address that another DHCP server gave to it; none if that was not seen since the daemon started.
     pub fn address_of(&self, hwaddr: HwAddr) -> Option<Ipv4Addr> {
-        lock(&self.0).get(&hwaddr)?.address.map(|(_, address)| address)
+        lock(&self.0).nodes.get(&hwaddr)?.address.map(|(_, address)| address)
     }
 
-    /// The card of a node took an offer: of that other DHCP server, for people; none = of this one.
-    pub fn note_server(&self, hwaddr: HwAddr, server: Option<String>) {
-        let known = lock(&self.0).get(&hwaddr).is_some_and(|seen| seen.server.is_some());
+    /// `address` of another DHCP server was taken by the waiting machine `hwaddr`, as its own request says; none if a client took it that
+    /// does not wait. At most 8192 machines are remembered.
+    pub fn note_waiting(&self, address: Ipv4Addr, hwaddr: Option<HwAddr>) {
+        lock(&self.0).waiting.took(address, hwaddr);
+    }
+
+    /// The waiting machine that took `address` from another DHCP server; none if that was not seen since the daemon started.
+    pub fn waiting_at(&self, address: Ipv4Addr) -> Option<HwAddr> {
+        lock(&self.0).waiting.holder(address)
+    }
+
+    /// The card of a node took an offer: of that other DHCP server, for people, with the address; none = of this one.
+    pub fn note_server(&self, hwaddr: HwAddr, server: Option<(String, Ipv4Addr)>) {
+        let known = lock(&self.0)
+            .nodes
+            .get(&hwaddr)
+            .is_some_and(|seen| seen.server.is_some());
         if known || server.is_some() {
             self.change(hwaddr, |seen| seen.server = server);
         }
     }
 
-    /// The other DHCP server whose offer it took last, `10.5.0.9 at 52:54:00:00:09:09`; none if it took this one's.
-    pub fn server_of(&self, hwaddr: HwAddr) -> Option<String> {
-        lock(&self.0).get(&hwaddr)?.server.clone()
+    /// The other DHCP server whose offer it took last, `10.5.0.9 at 52:54:00:00:09:09`, and the address; none if it took this one's.
+    pub fn server_of(&self, hwaddr: HwAddr) -> Option<(String, Ipv4Addr)> {
+        lock(&self.0).nodes.get(&hwaddr)?.server.clone()
     }
 
     /// The address that another DHCP server gave last to one of a node's cards; none if that was not seen since the daemon started.
     pub fn last_address_of(&self, cards: &[HwAddr]) -> Option<Ipv4Addr> {
         let known = lock(&self.0);
-        let noted = cards.iter().filter_map(|card| known.get(card)?.address);
+        let noted = cards.iter().filter_map(|card| known.nodes.get(card)?.address);
         noted.max_by_key(|(at, _)| *at).map(|(_, address)| address)
     }
 
@@ -191,7 +214,7 @@ impl Firmwares {
     }
 
     fn change(&self, hwaddr: HwAddr, change: impl FnOnce(&mut Seen)) {
-        let mut known = lock(&self.0);
+        let known = &mut lock(&self.0).nodes;
         if known.len() < MOST || known.contains_key(&hwaddr) {
             change(known.entry(hwaddr).or_default());
         }
@@ -270,7 +293,7 @@ mod tests {
         );
         assert_eq!(seen.last_address_of(&[HwAddr([6; 6])]), None);
         assert_eq!(seen.server_of(card), None);
-        for server in [Some("10.5.0.9".to_owned()), None] {
+        for server in [Some(("10.5.0.9".to_owned(), Ipv4Addr::LOCALHOST)), None] {
             seen.note_server(card, server.clone());
             assert_eq!(seen.server_of(card), server);
         }

@@ -153,7 +153,7 @@ impl Engine {
         let mut subnets = self.network.subnets.iter().zip(&mut self.pools);
         match subnets.find(|(subnet, _)| subnet.network.contains(&address)) {
             Some((subnet, Some(pool))) => pool.heard(hwaddr, address, subnet.pool_lease_secs, now),
-            _ => Heard::Fine,
+            _ => Heard::Free,
         }
     }
 

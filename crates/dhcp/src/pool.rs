@@ -99,11 +99,25 @@ impl Entry {
 /// What follows from a sign of life of a machine at an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// Nothing changes: no lease has to be stored.
-    Fine,
+    /// The machine has a lease of the address, which is long enough: nothing has to be stored.
+    Own,
     /// Its lease was extended, and must be stored.
     Extended(Lease),
+    /// No machine has a lease of the address, so that the address does not show which machine asks.
+    Free,
     /// Another machine has the address now.
+    Taken,
+}
+
+/// What the address of a request says of the card that the request names. A program on any machine can name any card in a
+/// request by HTTP or TFTP, but it sends from its own machine's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// The card has a lease of the address: the machine itself asks.
+    Own,
+    /// No machine has a lease of the address. The request proves nothing.
+    Free,
+    /// Another machine has the address.
     Taken,
 }
 
@@ -341,7 +355,7 @@ impl Pool {
     pub fn heard(&mut self, hwaddr: HwAddr, address: Ipv4Addr, lease_secs: u32, now: Timestamp) -> Heard {
         let key = u32::from(address);
         let Some(entry) = self.entries.get_mut(&key) else {
-            return Heard::Fine;
+            return Heard::Free;
         };
         if entry.hwaddr != hwaddr {
             let (taken, moved) = (entry.holds(now), entry.previous == Some(hwaddr));
@@ -349,10 +363,14 @@ impl Pool {
                 // The lease went to its other card, as that had the same UUID; but here they both are.
                 self.distrust(shared);
             }
-            return if taken { Heard::Taken } else { Heard::Fine };
+            return if taken { Heard::Taken } else { Heard::Free };
         }
-        if entry.state != State::Bound || now.plus_secs(u64::from(lease_secs / 2)) < entry.until {
-            return Heard::Fine;
+        if entry.state != State::Bound {
+            // An address that was declined is in use by another machine, one that was given back by none.
+            return Heard::Free;
+        }
+        if now.plus_secs(u64::from(lease_secs / 2)) < entry.until {
+            return Heard::Own;
         }
         self.by_end.remove(&(entry.until, key));
         entry.granted = now;

@@ -8,7 +8,7 @@ use super::{
     guard::{Counters, MAX_LEN, Malformed, Tally},
     infiniband::Port,
     leases::LeaseWriter,
-    pool::{Heard, Lease},
+    pool::{Heard, Holding, Lease},
     reply::Reply,
     request::Request,
     socket::{Door, Place, hears_interfaces, wanted},
@@ -72,18 +72,21 @@ impl LeaseView {
 pub struct LeaseKeeper(Weak<Shared>);
 
 impl LeaseKeeper {
-    /// `hwaddr` was heard of at `address`: if it has a lease of it, the lease is extended. False if another machine has it.
-    pub fn heard(&self, hwaddr: HwAddr, address: Ipv4Addr) -> bool {
-        let Some(shared) = self.0.upgrade() else { return true };
+    /// `hwaddr` was heard of at `address`: if it has a lease of it, the lease is extended.
+    pub fn heard(&self, hwaddr: HwAddr, address: Ipv4Addr) -> Holding {
+        let Some(shared) = self.0.upgrade() else {
+            return Holding::Free;
+        };
         let heard = lock(&shared.engine).heard(hwaddr, address, Timestamp::now());
         match heard {
-            Heard::Fine => true,
+            Heard::Own => Holding::Own,
             Heard::Extended(lease) => {
                 // Not stored, it is kept all the same until a restart.
                 shared.leases.submit(vec![Write::Put(lease)], Box::new(|_| {}));
-                true
+                Holding::Own
             }
-            Heard::Taken => false,
+            Heard::Free => Holding::Free,
+            Heard::Taken => Holding::Taken,
         }
     }
 

@@ -6,6 +6,8 @@
 mod nfs;
 #[path = "nobody/relay.rs"]
 mod relay;
+#[path = "nobody/waiting.rs"]
+mod waiting;
 
 use super::{
     Lab, Node, PATIENCE, address_of, fetch, status_of, talk,

@@ -59,7 +59,11 @@ impl Server {
             let loaders = format!("loader-dirs = [{:?}]\n", dir.join("loaders"));
             text.replace("[server]\n", &format!("[server]\n{loaders}"))
         });
-        let service = Arc::new(parts.http_service(Box::new(|_, _| true), Box::new(|_| None), limits));
+        let service = Arc::new(parts.http_service(
+            Box::new(|_, _| rackstrap_dhcp::Holding::Own),
+            Box::new(|_| None),
+            limits,
+        ));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()

@@ -354,6 +354,7 @@ fn table(answer: &api::DiscoveryAnswer, shown: &[&WaitingRow]) -> String {
             () if machine.ignored => "ignored".to_owned(),
             () if !waiting.trouble.is_empty() => waiting.trouble.clone(),
             () if !waiting.no_loader.is_empty() => waiting.no_loader.clone(),
+            () if !waiting.contradiction.is_empty() => waiting.contradiction.clone(),
             () if machine.held => "undone; place it: rackstrap discover accept".to_owned(),
             () if !machine.booting => "an operating system".to_owned(),
             () if !machine.confirmed => "has not accepted an address yet".to_owned(),

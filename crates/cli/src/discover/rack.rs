@@ -126,6 +126,7 @@ fn draw(filling: &FillingRow, slots: &[Slot], waiting: &[&WaitingRow], rows: Opt
     for waiting in waiting.iter().take(3) {
         let why = match () {
             () if !waiting.trouble.is_empty() => waiting.trouble.clone(),
+            () if !waiting.contradiction.is_empty() => waiting.contradiction.clone(),
             () if waiting.machine.held => "undone; place it: rackstrap discover accept".to_owned(),
             () if !waiting.machine.confirmed => "asks for an address".to_owned(),
             () if session.confirm => "waits for your confirmation".to_owned(),
@@ -245,6 +246,7 @@ mod tests {
             trouble: String::new(),
             rack: "r03".into(),
             no_loader: String::new(),
+            contradiction: String::new(),
         };
         let text = draw(&filling(true), &slots(60), &[&waiting], Some(24));
         assert!(text.lines().count() <= 23, "{text}");

@@ -58,6 +58,7 @@ impl From<&Waiting> for WaitingRow {
             trouble: waiting.trouble.clone(),
             rack: waiting.rack.clone(),
             no_loader: String::new(),
+            contradiction: waiting.machine.contradiction.clone(),
         }
     }
 }

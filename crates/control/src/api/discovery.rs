@@ -43,6 +43,9 @@ pub struct WaitingRow {
     /// Why its firmware gets no boot loader; empty if it gets one.
     #[serde(default)]
     pub no_loader: String,
+    /// What its loader reports that is not what is known of the machine; empty if nothing.
+    #[serde(default)]
+    pub contradiction: String,
 }
 
 /// An unknown machine.

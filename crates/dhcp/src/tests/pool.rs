@@ -110,7 +110,7 @@ fn a_machine_that_waits_keeps_its_address() {
     let address = take(&mut pool, 1, NOW);
     let after = |secs| NOW.plus_secs(secs);
     let heard = |pool: &mut Pool, n, secs| pool.heard(mac(n), address, 600, after(secs));
-    assert_eq!(heard(&mut pool, 1, 299), Heard::Fine, "more than half is left");
+    assert_eq!(heard(&mut pool, 1, 299), Heard::Own, "more than half is left");
     assert_eq!(heard(&mut pool, 2, 400), Heard::Taken, "another machine's");
     let Heard::Extended(lease) = heard(&mut pool, 1, 400) else {
         panic!("it goes on")
@@ -120,6 +120,33 @@ fn a_machine_that_waits_keeps_its_address() {
     assert_eq!(pool.holder(address, after(999)).unwrap().hwaddr, mac(1));
     assert_eq!(take(&mut pool, 2, after(1000)), address);
     assert_eq!(heard(&mut pool, 1, 1001), Heard::Taken, "it was silent for too long");
+}
+
+#[test]
+fn an_address_without_a_lease_proves_nothing_of_the_machine() {
+    let mut pool = pool(3);
+    let address = take(&mut pool, 1, NOW);
+    let other = Ipv4Addr::from(u32::from(address) + 1);
+    for card in [1, 2] {
+        assert_eq!(
+            pool.heard(mac(card), other, 600, NOW),
+            Heard::Free,
+            "a free address of the pool"
+        );
+    }
+    // Offered, but not taken.
+    let offered = offer(&mut pool, 2, NOW).unwrap();
+    assert_eq!(pool.heard(mac(2), offered, 600, NOW), Heard::Free);
+    // Given back; then another card says so, too.
+    pool.release(mac(1), address, NOW).unwrap();
+    for card in [1, 2] {
+        assert_eq!(pool.heard(mac(card), address, 600, NOW), Heard::Free);
+    }
+    // In use by a machine that has it without a lease.
+    let taken = take(&mut pool, 3, NOW);
+    pool.decline(mac(3), taken, NOW).unwrap();
+    assert_eq!(pool.heard(mac(3), taken, 600, NOW), Heard::Free);
+    assert_eq!(pool.heard(mac(1), taken, 600, NOW), Heard::Taken, "in quarantine");
 }
 
 #[test]
@@ -135,7 +162,7 @@ fn a_lease_that_moved_to_a_machine_of_the_same_uuid_is_not_shared_for_long() {
         address,
         "its other card, for all that anybody knows"
     );
-    assert_eq!(pool.heard(mac(2), address, 600, NOW), Heard::Fine);
+    assert_eq!(pool.heard(mac(2), address, 600, NOW), Heard::Own);
     assert_eq!(pool.heard(mac(1), address, 600, NOW), Heard::Taken, "two machines");
     assert_ne!(bind(&mut pool, 1, NOW), address);
     assert_eq!(bind(&mut pool, 2, NOW), address);

@@ -1,6 +1,6 @@
 //! A machine that is not in the inventory, with its reported properties.
 
-use super::owners::Traits;
+use super::owners::{Traits, canonical};
 use ipnet::Ipv4Net;
 use rackstrap_base::{
     clock::Timestamp,
@@ -117,6 +117,9 @@ pub struct Machine {
     /// Product; empty if it is unknown.
     #[serde(default)]
     pub product: String,
+    /// What its loader reports that is not what is known of the machine; empty if nothing, or if an older release wrote this.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub contradiction: String,
     /// Where the machine is plugged in.
     pub place: Place,
     /// Where it was before, and until when; none if it never moved.
@@ -162,6 +165,7 @@ impl Machine {
             serial: String::new(),
             vendor: String::new(),
             product: String::new(),
+            contradiction: String::new(),
             place: seen.place.clone(),
             before: None,
             first_seen: seen.at,
@@ -196,7 +200,7 @@ impl Machine {
     pub fn observe(&mut self, seen: &Observation) -> bool {
         let mut news = !seen.at.is_within(WRITE_AFTER, self.last_seen);
         self.last_seen = seen.at;
-        news |= replace_if_some(&mut self.uuid, seen.uuid.filter(says_something));
+        news |= self.take_uuid(seen.uuid.filter(says_something));
         news |= replace_if_some(&mut self.arch, seen.arch);
         if seen.booting && !seen.class.is_empty() && self.class != seen.class {
             self.class.clone_from(&seen.class);
@@ -214,23 +218,55 @@ impl Machine {
         news
     }
 
-    /// Records the report of its loader; true if it contains something new.
+    /// Records the UUID of a packet; true if that is news. With another UUID it is another mainboard, whose loader has not reported yet.
+    fn take_uuid(&mut self, uuid: Option<Uuid>) -> bool {
+        let other = |before: Uuid| uuid.is_some_and(|uuid| canonical(uuid) != canonical(before));
+        if self.uuid.is_some_and(other) {
+            for text in [
+                &mut self.serial,
+                &mut self.vendor,
+                &mut self.product,
+                &mut self.contradiction,
+            ] {
+                text.clear();
+            }
+        }
+        replace_if_some(&mut self.uuid, uuid)
+    }
+
+    /// Records the report of its loader; true if it contains something new. The report adds what is unknown. It replaces nothing,
+    /// because packets say more reliably than a report by HTTP which machine this is: a value that contradicts is a remark.
     pub(crate) fn take_report(&mut self, told: &LoaderReport, now: Timestamp) -> bool {
         // A loader asks for its script every few seconds, but hardly ever asks DHCP.
         let mut news = now.since(self.last_seen) >= WRITE_AFTER;
         self.last_seen = self.last_seen.max(now);
-        news |= replace_if_some(&mut self.uuid, told.uuid.filter(says_something));
-        for (field, text) in [
-            (&mut self.serial, &told.serial),
-            (&mut self.vendor, &told.vendor),
-            (&mut self.product, &told.product),
+        let mut contradicts = Vec::new();
+        match (self.uuid, told.uuid.filter(says_something)) {
+            (None, Some(uuid)) => news |= replace_if_some(&mut self.uuid, Some(uuid)),
+            (Some(known), Some(uuid)) if canonical(known) != canonical(uuid) => {
+                contradicts.push(format!("the UUID {uuid} instead of {known}"));
+            }
+            _ => {}
+        }
+        for (what, field, text) in [
+            ("serial number", &mut self.serial, &told.serial),
+            ("vendor", &mut self.vendor, &told.vendor),
+            ("product", &mut self.product, &told.product),
         ] {
             let text = clean(text);
-            if !text.is_empty() && text != *field {
+            if field.is_empty() && !text.is_empty() {
                 *field = text;
                 news = true;
+            } else if !text.is_empty() && text != *field {
+                contradicts.push(format!("the {what} '{text}' instead of '{field}'"));
             }
         }
+        let contradiction = match contradicts.is_empty() {
+            true => String::new(),
+            false => format!("its loader reports {}", contradicts.join(", ")),
+        };
+        news |= contradiction != self.contradiction;
+        self.contradiction = contradiction;
         news
     }
 

@@ -52,3 +52,49 @@ fn reports_of_loaders_are_bounded_and_made_harmless() {
     assert_eq!(Place::text(&[]), "");
     assert_eq!(Place::text(&[0xff; 255]).len(), 66);
 }
+
+#[test]
+fn a_report_adds_what_is_unknown_and_replaces_nothing() {
+    let board = Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
+    let packet = |uuid, at| Observation { uuid, ..seen(1, at) };
+    let report = |uuid: Uuid, serial: &str| LoaderReport {
+        uuid: Some(uuid),
+        serial: serial.to_owned(),
+        ..LoaderReport::default()
+    };
+    let mut machine = Machine::new(0, &packet(Some(board), 0));
+    // A loader prints the UUID in the other byte order.
+    let same = Uuid::from_bytes(board.to_bytes_le());
+    assert!(machine.take_report(&report(same, "S1"), Timestamp(1)));
+    let known = (machine.uuid, machine.serial.clone());
+    assert_eq!(
+        (known.clone(), machine.contradiction.as_str()),
+        ((Some(board), "S1".to_owned()), "")
+    );
+
+    let other = Uuid::from_u128(77);
+    assert!(machine.take_report(&report(other, "S2"), Timestamp(2)));
+    assert_eq!((machine.uuid, machine.serial.clone()), known);
+    assert_eq!(
+        machine.contradiction,
+        format!("its loader reports the UUID {other} instead of {board}, the serial number 'S2' instead of 'S1'")
+    );
+    assert!(
+        !machine.take_report(&report(other, "S2"), Timestamp(3)),
+        "the same again is no news"
+    );
+    assert!(machine.take_report(&report(board, "S1"), Timestamp(4)));
+    assert_eq!(machine.contradiction, "");
+
+    // Its packets have another UUID: another mainboard with the same card. It reports anew.
+    machine.observe(&packet(Some(other), 5));
+    assert_eq!((machine.uuid, machine.serial.as_str()), (Some(other), ""));
+    machine.take_report(&report(other, "S2"), Timestamp(6));
+    assert_eq!((machine.serial.as_str(), machine.contradiction.as_str()), ("S2", ""));
+
+    // Without a UUID in its packets, the report has the first word.
+    let mut machine = Machine::new(0, &packet(None, 0));
+    machine.take_report(&report(board, ""), Timestamp(1));
+    machine.take_report(&report(other, ""), Timestamp(2));
+    assert_eq!(machine.uuid, Some(board));
+}
