@@ -46,7 +46,7 @@ fn a_node_is_degraded_while_its_checks_fail() -> Result {
     );
 
     let result = |check: &str, ok: bool, detail: &str| json!({"check": check, "ok": ok, "detail": detail});
-    let many = vec![result("mount /", true, ""); 257];
+    let many = vec![result("mount /", true, ""); rackstrap_wire::MOST_RESULTS + 1];
     assert_eq!(node.post("ready", json!({"detail": "a test", "checks": many}))?.0, 400);
     node.ready(&json!([
         result("unit sshd.service", false, "unit sshd.service is failed"),

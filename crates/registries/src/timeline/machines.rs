@@ -1,4 +1,4 @@
-//! Which timelines of unknown machines are forgotten first (pure).
+//! Which timelines of unknown machines are forgotten first.
 
 use rackstrap_base::clock::Timestamp;
 use rackstrap_store::{Store, StoreError, Table};
