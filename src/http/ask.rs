@@ -9,6 +9,7 @@ use super::{
     script::{NodeScript, WaitScript},
     service::{Peer, Service, base_url},
 };
+use rackstrap_base::holding::Holding;
 use rackstrap_base::{
     bootname::{BootFile, BootName, ScriptLanguage, ScriptName},
     clock::Timestamp,
@@ -17,7 +18,6 @@ use rackstrap_base::{
     text::quoted,
 };
 use rackstrap_catalog::ImageVersion;
-use rackstrap_dhcp::Holding;
 use rackstrap_image::{kernel_is_signed, permissive_args};
 use rackstrap_model::{
     decide::{Decision, NodeDecision, Requester, World, decide, freebsd_needs_ipxe},

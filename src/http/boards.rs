@@ -8,13 +8,13 @@ use super::{
     trees,
 };
 use axum::body::Bytes;
+use rackstrap_base::holding::Holding;
 use rackstrap_base::{
     bootname::{BootFile, ScriptLanguage},
     firmware::{RASPBERRY_PI, is_raspberry_pi_card},
     text::quoted,
 };
 use rackstrap_catalog::ImageVersion;
-use rackstrap_dhcp::Holding;
 use rackstrap_model::decide::{Decision, Requester, World, decide};
 use rackstrap_registries::{boots::Boot, discovery::LoaderReport};
 use rackstrap_wire::HwAddr;

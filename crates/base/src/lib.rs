@@ -8,6 +8,7 @@ pub mod connection_limit;
 pub mod counters;
 pub mod dhcp_option;
 pub mod firmware;
+pub mod holding;
 pub mod inet;
 pub mod level;
 #[cfg(feature = "tasks")]

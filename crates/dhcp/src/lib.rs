@@ -31,7 +31,7 @@ pub use authority::{
 pub use engine::{Engine, Ingress, Outcome, Write};
 pub use guard::{Counters, Malformed};
 pub use infiniband::{Guid, Port};
-pub use pool::{Granted, Heard, Holding, Lease, LeaseState, Pool, Refused};
+pub use pool::{Granted, Heard, Lease, LeaseState, Pool, Refused};
 pub use proxy::Left;
 pub use reply::{Destination, Reply};
 pub use request::{Kind, Request};

@@ -8,13 +8,15 @@ use super::{
     guard::{Counters, MAX_LEN, Malformed, Tally},
     infiniband::Port,
     leases::LeaseWriter,
-    pool::{Heard, Holding, Lease},
+    pool::{Heard, Lease},
     reply::Reply,
     request::Request,
     socket::{Door, Place, hears_interfaces, wanted},
 };
 use anyhow::{Context, bail};
-use rackstrap_base::{clock::Timestamp, counters::Counted, subnet::DhcpPart, sync::lock, threads::Thread};
+use rackstrap_base::{
+    clock::Timestamp, counters::Counted, holding::Holding, subnet::DhcpPart, sync::lock, threads::Thread,
+};
 use rackstrap_wire::HwAddr;
 use std::{
     borrow::Cow,

@@ -19,6 +19,7 @@ mod root;
 #[doc(hidden)]
 pub mod testing;
 pub mod text;
+mod uefi;
 pub mod users;
 
 pub use disk_health::{DiskFault, DiskHealth, FaultKind, MOST_HEALTH, bounded as bounded_health};
@@ -37,11 +38,11 @@ pub use layout::{
 pub use network::{BOOT_NETWORK, CardMatch, NetworkKind, NetworkPlan, NetworkRoute, network_check};
 pub use plan::{ImageRef, ImageRefError, NetPlan, Overlay, OverlayContent, OverlayFile, Plan};
 pub use report::{
-    AgentEvent, ConsoleLine, DiskFacts, DiskProblem, DiskState, DiskStatus, Hardware, Heartbeat, MOST_BOOT_ENTRIES,
-    MOST_FOREIGN_ESPS, MOST_MODULES, MOST_UNUSED, MountedPartition, Outcome, OverlayRequest, Phase, Ready, Report,
-    StartedBy, Uefi, UnusedDisk, UsedSpace, Waiting,
+    AgentEvent, ConsoleLine, DiskFacts, DiskProblem, DiskState, DiskStatus, Hardware, Heartbeat, MOST_MODULES,
+    MOST_UNUSED, MountedPartition, Outcome, OverlayRequest, Phase, Ready, Report, UnusedDisk, UsedSpace, Waiting,
 };
 pub use root::{NfsRoot, Root};
+pub use uefi::{MOST_BOOT_ENTRIES, MOST_FOREIGN_ESPS, StartedBy, Uefi};
 
 /// Version of this protocol. A sealed image keeps its agent, so a daemon meets older agents for years. An agent sends its version in
 /// the header [`paths::WIRE_HEADER`], and the server answers in the older one of the two versions, which is [`Plan::wire`].

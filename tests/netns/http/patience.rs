@@ -60,7 +60,7 @@ impl Server {
             text.replace("[server]\n", &format!("[server]\n{loaders}"))
         });
         let service = Arc::new(parts.http_service(
-            Box::new(|_, _| rackstrap_dhcp::Holding::Own),
+            Box::new(|_, _| rackstrap_base::holding::Holding::Own),
             Box::new(|_| None),
             limits,
         ));

@@ -188,7 +188,7 @@ fn has_room_for_tables(device: &mut dyn BlockDevice, content: u64) -> Res<()> {
         let place = &table.header[72..80];
         if lba == 1 && place != 2_u64.to_le_bytes() {
             return Err(Failure::new(
-                "the entries of its GPT are not behind the header, where rackstrap writes them; nothing was written",
+                "the entries of its GPT are not behind the header, the place where they are written; nothing was written",
             ));
         }
         let partitions = gptread::used(&table, sector, size);
