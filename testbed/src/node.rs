@@ -19,8 +19,9 @@ use std::{
     time::Duration,
 };
 
-/// Longest wait before a boot counts as failed. On two idle cores a boot takes under a minute.
-const PATIENCE: Duration = Duration::from_secs(480);
+/// Longest wait before a boot counts as failed. On two idle cores a boot takes under a minute. Loaders that wait for the daemon have a low
+/// priority, and take longer beside other machines.
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// If this variable is set, the packets of each machine's card are in `card.pcap` of its directory. Use it with [`crate::paths::KEEP`].
 const CAPTURE: &str = "RACKSTRAP_CAPTURE";
