@@ -2,7 +2,7 @@
 
 use super::{
     api,
-    refusal::{Refusal, Shared, blocking, broken},
+    refusal::{OfNodes, Refusal, Shared, blocking, broken},
     signed::Signed,
 };
 use axum::{Json, extract::State, http::StatusCode};
@@ -15,7 +15,6 @@ use rackstrap_model::{
 };
 use rackstrap_registries::timeline::{Event, EventKind, Level, Subject};
 use rackstrap_wire::FileSystem;
-use std::collections::BTreeMap;
 
 pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::DiskRow>> {
     let world = context.world.load_full();
@@ -114,7 +113,7 @@ pub(super) async fn wish(
 
 /// Refuses an order about partitions that the layouts of some of the nodes do not have, or that have no file system.
 fn lacking_partitions(world: &World, nodes: &[String], partitions: &[String]) -> Result<(), Refusal> {
-    let mut problems: BTreeMap<String, NodeSet> = BTreeMap::new();
+    let mut problems = OfNodes::default();
     for name in nodes.iter().filter(|_| !partitions.is_empty()) {
         let node = find(&world.inventory, name)?;
         let settings = Settings::of_node(&world.site, node, |_| ());
@@ -123,7 +122,7 @@ fn lacking_partitions(world: &World, nodes: &[String], partitions: &[String]) ->
             .and_then(|name| world.site.layouts.get(name));
         let Some(layout) = layout.map(|policy| &policy.layout) else {
             let text = "it has no disk layout, so its disk is left alone".to_owned();
-            problems.entry(text).or_default().insert(name.as_str());
+            problems.add(text, name);
             continue;
         };
         let made = layout
@@ -138,16 +137,12 @@ fn lacking_partitions(world: &World, nodes: &[String], partitions: &[String]) ->
                 quoted(partition, 40),
                 made.join(", ")
             );
-            problems.entry(text).or_default().insert(name.as_str());
+            problems.add(text, name);
         }
     }
-    let lines: Vec<String> = problems
-        .into_iter()
-        .map(|(text, nodes)| format!("{nodes}: {text}"))
-        .collect();
-    match lines.is_empty() {
+    match problems.is_empty() {
         true => Ok(()),
-        false => Err(Refusal(StatusCode::UNPROCESSABLE_ENTITY, lines.join("\n"))),
+        false => Err(Refusal(StatusCode::UNPROCESSABLE_ENTITY, problems.lines().join("\n"))),
     }
 }
 

@@ -2,13 +2,12 @@
 
 use super::{
     api,
-    refusal::{Refusal, Shared, blocking, broken},
+    refusal::{OfNodes, Refusal, Shared, blocking, broken},
     signed::Signed,
 };
 use crate::http::server_lacks;
 use axum::{Json, extract::State, http::StatusCode};
 use rackstrap_base::{clock::Timestamp, firmware::language_of};
-use rackstrap_hostlist::NodeSet;
 use rackstrap_image::RootDir;
 use rackstrap_model::{
     decide::{Decision, NodeDecision, Requester, World, decide},
@@ -16,7 +15,6 @@ use rackstrap_model::{
     orders::{AtScript, OnceBoot},
 };
 use rackstrap_registries::timeline::{Event, EventKind, Level, NodeStatus, Subject};
-use std::collections::BTreeMap;
 
 /// The programs of an image that accept ssh, in the order in which rescue looks for them.
 const SSH_SERVERS: [&str; 2] = ["/usr/sbin/sshd", "/usr/sbin/dropbear"];
@@ -101,7 +99,7 @@ fn check(context: &Shared, world: &World, nodes: &[String], what: &OnceBoot) -> 
     if let Some(lack) = lack {
         return Err(Refusal(StatusCode::UNPROCESSABLE_ENTITY, lack));
     }
-    let (mut problems, mut remarks) = (BTreeMap::<String, NodeSet>::new(), BTreeMap::<String, NodeSet>::new());
+    let (mut problems, mut remarks) = (OfNodes::default(), OfNodes::default());
     for name in nodes {
         let node = find(&world.inventory, name)?;
         let requester = requester_of(context, node);
@@ -110,7 +108,7 @@ fn check(context: &Shared, world: &World, nodes: &[String], what: &OnceBoot) -> 
         };
         let problem = refused(context, &decision, what).or_else(|| decision.cannot(world, &requester, what));
         if let Some(problem) = problem {
-            problems.entry(problem).or_default().insert(name.as_str());
+            problems.add(problem, name);
         } else if *what == OnceBoot::Rescue
             && let Ok(image) = &decision.image
             && let Ok(root) = RootDir::open(&image.dir.join("root"))
@@ -118,19 +116,15 @@ fn check(context: &Shared, world: &World, nodes: &[String], what: &OnceBoot) -> 
         {
             let image = &image.manifest.image;
             let text = format!("{image} has neither sshd nor dropbear: the rescue shell is on the console only");
-            remarks.entry(text).or_default().insert(name.as_str());
+            remarks.add(text, name);
         }
     }
-    let lines = |texts: BTreeMap<String, NodeSet>| texts.into_iter().map(|(text, nodes)| format!("{nodes}: {text}"));
     match problems.is_empty() {
-        true => Ok(lines(remarks).collect()),
-        false => {
-            let all: Vec<String> = lines(problems).collect();
-            Err(Refusal(
-                StatusCode::UNPROCESSABLE_ENTITY,
-                format!("{}\nnothing was ordered", all.join("\n")),
-            ))
-        }
+        true => Ok(remarks.lines()),
+        false => Err(Refusal(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            format!("{}\nnothing was ordered", problems.lines().join("\n")),
+        )),
     }
 }
 

@@ -6,9 +6,10 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use rackstrap_hostlist::NodeSet;
 use rackstrap_model::inventory::{InventoryError, Refusals};
 use rackstrap_registries::{discovery::DiscoveryError, nodes::ChangeError, rollout::RolloutError};
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The context of every route.
 pub(super) type Shared = Arc<Context>;
@@ -19,6 +20,26 @@ pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         (self.0, Json(api::Failure { error: self.1 })).into_response()
+    }
+}
+
+/// The nodes that each text concerns.
+#[derive(Default)]
+pub(super) struct OfNodes(BTreeMap<String, NodeSet>);
+
+impl OfNodes {
+    pub(super) fn add(&mut self, text: String, node: &str) {
+        self.0.entry(text).or_default().insert(node);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// A line for each text, with its nodes: `r01n[01-03]: ...`.
+    pub(super) fn lines(self) -> Vec<String> {
+        let all = self.0.into_iter();
+        all.map(|(text, nodes)| format!("{nodes}: {text}")).collect()
     }
 }
 

@@ -9,10 +9,10 @@ use super::{
     script::{NodeScript, WaitScript},
     service::{Peer, Service, base_url},
 };
-use rackstrap_base::holding::Holding;
 use rackstrap_base::{
     bootname::{BootFile, BootName, ScriptLanguage, ScriptName},
     clock::Timestamp,
+    holding::Holding,
     pauses::Pauses,
     subnet::{DhcpPart, wrong_address},
     text::quoted,

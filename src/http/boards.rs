@@ -8,10 +8,10 @@ use super::{
     trees,
 };
 use axum::body::Bytes;
-use rackstrap_base::holding::Holding;
 use rackstrap_base::{
     bootname::{BootFile, ScriptLanguage},
     firmware::{RASPBERRY_PI, is_raspberry_pi_card},
+    holding::Holding,
     text::quoted,
 };
 use rackstrap_catalog::ImageVersion;

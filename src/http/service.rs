@@ -9,8 +9,9 @@ use super::{
 };
 use crate::{freebsd::FreeBsd, pinning::Pinning};
 use arc_swap::ArcSwap;
-use rackstrap_base::holding::Holding;
-use rackstrap_base::{clock::Timestamp, connection_limit::ClientClass, firmware::Firmwares, text::quoted};
+use rackstrap_base::{
+    clock::Timestamp, connection_limit::ClientClass, firmware::Firmwares, holding::Holding, text::quoted,
+};
 use rackstrap_loaders::Loaders;
 use rackstrap_model::decide::{SharedWorld, World};
 use rackstrap_overlay::Renderer;

@@ -52,6 +52,14 @@ impl Binaries {
         Ok(Binaries { daemon, agent })
     }
 
+    /// For clusters whose machines do not run the agent, so that none is built. `daemon` is the path of the daemon.
+    pub fn without_agent(daemon: impl Into<PathBuf>) -> Self {
+        Binaries {
+            daemon: daemon.into(),
+            agent: PathBuf::new(),
+        }
+    }
+
     /// Variables with which child processes, and so the tests, use these programs without calling cargo again.
     pub fn environment(&self) -> [(&'static str, &PathBuf); 2] {
         [(DAEMON, &self.daemon), (AGENT, &self.agent)]

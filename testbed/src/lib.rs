@@ -27,6 +27,7 @@ pub mod paths;
 pub mod played;
 pub mod process;
 pub mod small;
+pub mod ssh;
 pub mod timeline;
 pub mod unit;
 

@@ -12,7 +12,6 @@ use serde_json::Value;
 use std::{
     fs,
     net::{Ipv4Addr, UdpSocket},
-    path::PathBuf,
     time::Duration,
 };
 use testbed::{
@@ -32,11 +31,7 @@ const PC_TEXT: &str = "52:54:00:00:01:01";
 
 /// A daemon with an image for `arch` that boots nothing, and with these files in its tree.
 fn start(arch: &str, files: &[&str]) -> Result<Cluster> {
-    // No machine of these tests runs the agent.
-    let binaries = Binaries {
-        daemon: PathBuf::from(env!("CARGO_BIN_EXE_rackstrap")),
-        agent: PathBuf::new(),
-    };
+    let binaries = Binaries::without_agent(env!("CARGO_BIN_EXE_rackstrap"));
     let mut site = Site::demo();
     site.default_profile().templates = None;
     let cluster = Cluster::with_images(&binaries, &site, Vec::new())?;

@@ -3,7 +3,7 @@
 use super::serve::{udhcpc, variable};
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
-use std::{fs, path::PathBuf};
+use std::fs;
 use testbed::{
     Binaries, Cluster, Result, Site,
     image::fake,
@@ -14,10 +14,7 @@ const FLASH: &str = "#!ipxe\necho {{ node }} flashes its firmware with {{ boot }
 
 /// A daemon with two versions of an image, memtest86+ and a boot script of the site.
 fn cluster() -> Result<Cluster> {
-    let binaries = Binaries {
-        daemon: PathBuf::from(env!("CARGO_BIN_EXE_rackstrap")),
-        agent: PathBuf::new(),
-    };
+    let binaries = Binaries::without_agent(env!("CARGO_BIN_EXE_rackstrap"));
     let mut site = Site::demo();
     site.default_profile().templates = None;
     let cluster = Cluster::with_images(&binaries, &site, Vec::new())?;

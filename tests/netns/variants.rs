@@ -1,18 +1,14 @@
 //! Versions with variants: a rollout names nodes that the version has no variant for, and a variant is deleted alone.
 
 use super::serve::{curl, udhcpc, variable};
-use std::{fs, path::PathBuf, process::Command};
+use std::{fs, process::Command};
 use testbed::{Binaries, Cluster, Result, Site, image::fake};
 
 const MAC: &str = "52:54:00:00:01:01";
 
 #[test]
 fn a_rollout_names_a_missing_variant_and_a_variant_is_deleted_while_no_node_runs_it() -> Result {
-    // No machine of this test runs the agent.
-    let binaries = Binaries {
-        daemon: PathBuf::from(env!("CARGO_BIN_EXE_rackstrap")),
-        agent: PathBuf::new(),
-    };
+    let binaries = Binaries::without_agent(env!("CARGO_BIN_EXE_rackstrap"));
     let mut site = Site::demo();
     site.default_profile().templates = None;
     let cluster = Cluster::with_images(&binaries, &site, Vec::new())?;

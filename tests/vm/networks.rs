@@ -1,8 +1,7 @@
 //! The network of the root survives the network services of distributions.
 
 use super::GIB2;
-use std::{fs, process::Command};
-use testbed::{Cluster, Result, Site, binaries::Binaries, image::Image, networks, process::output};
+use testbed::{Cluster, Result, Site, binaries::Binaries, image::Image, networks, ssh::SshKey};
 
 /// Logs in at the node's own address.
 const SSH: &str = "ssh -i /root/own -o BatchMode=yes -o StrictHostKeyChecking=no root@10.5.1.1 id -un 2> /dev/null";
@@ -18,26 +17,10 @@ fn networkd_ifupdown_and_networkmanager_leave_the_roots_card_alone() -> Result {
     site.default_profile().kernel_args = Some("security=selinux selinux=1".to_owned());
     let cluster = Cluster::with_images(&binaries, &site, vec![image])?;
     // The client is outside of the node, as people are.
-    let key = cluster.dir().join("key");
-    output(
-        Command::new("ssh-keygen")
-            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-            .arg(&key),
-    )?;
-    let public = fs::read_to_string(key.with_extension("pub"))?;
-    site.default_profile().authorized_keys = Some(vec![public.trim().to_owned()]);
+    let key = SshKey::make(cluster.dir())?;
+    site.default_profile().authorized_keys = Some(vec![key.public()?]);
     cluster.daemon.write_site(&site)?;
-    let log_in = |command: &str| {
-        let mut ssh = cluster.namespace.command("ssh");
-        for option in [
-            "BatchMode=yes",
-            "StrictHostKeyChecking=no",
-            "UserKnownHostsFile=/dev/null",
-        ] {
-            ssh.args(["-o", option]);
-        }
-        output(ssh.arg("-i").arg(&key).args(["root@10.5.1.1", command]))
-    };
+    let log_in = |command: &str| key.log_in(&cluster.namespace, "10.5.1.1", command);
     cluster.start_daemon()?;
     let node = cluster.node("r01n01").blank_disk(GIB2)?;
     node.power_on()?;

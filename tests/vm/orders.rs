@@ -1,22 +1,19 @@
 //! A node that an order boots into a shell, with its disk untouched, and the boots after it: as usual, and with one partition made again.
 
 use super::GIB2;
-use std::{fs, process::Command};
-use testbed::{Cluster, Result, Site, disk::Slice, process::output};
+use testbed::{
+    Cluster, Result, Site,
+    disk::Slice,
+    ssh::{SshKey, log_in_without_key},
+};
 
 #[test]
 fn a_rescue_shell_is_on_the_console_and_by_ssh_and_the_next_boot_is_as_usual() -> Result {
     // Debian, because the small root has no sshd.
     let mut site = Site::without_var();
     let cluster = Cluster::prepare(site.clone())?;
-    let key = cluster.dir().join("key");
-    output(
-        Command::new("ssh-keygen")
-            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-            .arg(&key),
-    )?;
-    let public = fs::read_to_string(key.with_extension("pub"))?;
-    site.default_profile().authorized_keys = Some(vec![public.trim().to_owned()]);
+    let key = SshKey::make(cluster.dir())?;
+    site.default_profile().authorized_keys = Some(vec![key.public()?]);
     cluster.daemon.write_site(&site)?;
     cluster.start_daemon()?;
     let node = cluster.node("r01n01").blank_disk(GIB2)?;
@@ -38,21 +35,10 @@ fn a_rescue_shell_is_on_the_console_and_by_ssh_and_the_next_boot_is_as_usual() -
     assert_eq!(node.shell("grep -c ^/dev/vda /proc/mounts || true")?, "0");
     // A terminal of its own: Ctrl-C ends a command, and not the shell.
     assert_eq!(node.shell("tty")?, "/dev/ttyS0");
-    let log_in = |options: &[&str], command: &str| {
-        let mut ssh = cluster.namespace.command("ssh");
-        for option in [
-            "BatchMode=yes",
-            "StrictHostKeyChecking=no",
-            "UserKnownHostsFile=/dev/null",
-        ] {
-            ssh.args(["-o", option]);
-        }
-        output(ssh.args(options).args(["root@10.5.1.1", command]))
-    };
-    let key = key.display().to_string();
-    let said = log_in(&["-i", &key], "id -un; hostname; head -c 5 /dev/vda | wc -c")?;
+    let command = "id -un; hostname; head -c 5 /dev/vda | wc -c";
+    let said = key.log_in(&cluster.namespace, "10.5.1.1", command)?;
     assert_eq!(said.trim(), "root\nr01n01\n5");
-    assert!(log_in(&["-o", "IdentitiesOnly=yes", "-o", "IdentityFile=/dev/null"], "true").is_err());
+    assert!(log_in_without_key(&cluster.namespace, "10.5.1.1", "true").is_err());
     disk.expect_same(&before)?;
 
     node.pull_plug();

@@ -13,7 +13,7 @@ use crate::{
     image_files,
     modules::Loader,
     netconsole, network,
-    networks::{self, SetUp, watch::Watched},
+    networks::{self, SetUp, watch::WatchedNetwork},
     new_root::{self, Built, LeftOut},
     overlay::Tree,
     pstore::{self, Crash},
@@ -364,7 +364,7 @@ fn own_files(
         health: plan.health.clone(),
         secret: overlay.secret.clone(),
         address: Some(plan.net.ipaddr),
-        networks: networks.watched.iter().map(Watched::to_line).collect(),
+        networks: networks.watched.iter().map(WatchedNetwork::to_line).collect(),
     };
     let facts = serde_json::to_vec(&facts).doing(|| "writing boot.json".into())?;
     let own = |path: &str, mode| OverlayFile {

@@ -3,7 +3,7 @@
 use crate::{
     command::{self, Execution, Left},
     login::{self, Answer, Login},
-    networks::watch::{self, Watched},
+    networks::watch::{self, WatchedNetwork},
 };
 use rackstrap_wire::{Check, CheckResult, Health, network_check, text::cut};
 use std::{
@@ -94,7 +94,7 @@ pub struct Checks {
     all: Vec<One>,
     command_timeout: Duration,
     login: Option<Login>,
-    networks: Vec<(Watched, CheckResult)>,
+    networks: Vec<(WatchedNetwork, CheckResult)>,
 }
 
 #[derive(Debug)]
@@ -135,8 +135,8 @@ impl Checks {
     }
 
     /// The same, and a check for each network besides the boot network.
-    pub fn with_networks(mut self, networks: impl Iterator<Item = Watched>) -> Self {
-        let one = |network: Watched| {
+    pub fn with_networks(mut self, networks: impl Iterator<Item = WatchedNetwork>) -> Self {
+        let one = |network: WatchedNetwork| {
             let result = CheckResult {
                 check: network_check(&network.name),
                 ok: false,

@@ -42,7 +42,7 @@ pub struct BootFacts {
     /// The node's address; none from an older agent.
     #[serde(default)]
     pub address: Option<Ipv4Addr>,
-    /// The networks besides the boot network, each a line of [`crate::networks::watch::Watched`]; empty from an older agent.
+    /// The networks besides the boot network, each a line of [`crate::networks::watch::WatchedNetwork`]; empty from an older agent.
     #[serde(default)]
     pub networks: Vec<String>,
 }

@@ -90,7 +90,7 @@ impl Guards {
         });
         match feeder {
             Ok(feeder) => self.feeder = Some((stop, feeder)),
-            // The thread's end of the device is closed already, and nobody would feed the watchdog.
+            // Without the thread, nothing tells the watchdog that the machine runs, so it would reset the machine.
             Err(error) => {
                 if let Ok(mut device) = spare {
                     stop_watchdog(&mut device);

@@ -12,7 +12,7 @@ use crate::{network, root};
 use cards::Card;
 use rackstrap_wire::{HwAddr, NetworkKind, NetworkPlan, OverlayFile, Plan, text::cut};
 use std::{path::Path, time::Duration};
-use watch::Watched;
+use watch::WatchedNetwork;
 
 /// Longest wait for cards that no network finds: drivers may load firmware.
 const CARD_WAIT: Duration = Duration::from_secs(10);
@@ -47,7 +47,7 @@ pub struct SetUp {
     /// Files for the new root.
     pub files: Vec<OverlayFile>,
     /// What the checks of the running node expect.
-    pub watched: Vec<Watched>,
+    pub watched: Vec<WatchedNetwork>,
     /// Which card each network has, one line for each.
     pub done: Vec<String>,
     /// What the node does not get, one line for each.
@@ -187,11 +187,11 @@ fn resolve<'p>(plans: &'p [NetworkPlan], cards: &'p [Card], boot: HwAddr) -> Res
 }
 
 /// What the checks of the running node expect (pure).
-fn watched(plans: &[NetworkPlan], resolved: &Resolved<'_>) -> Vec<Watched> {
+fn watched(plans: &[NetworkPlan], resolved: &Resolved<'_>) -> Vec<WatchedNetwork> {
     let one = |plan: &NetworkPlan| {
         let network = resolved.networks.iter().find(|network| network.plan.name == plan.name);
         let problem = resolved.problems.iter().find(|(name, _)| *name == plan.name);
-        Watched {
+        WatchedNetwork {
             name: plan.name.clone(),
             address: plan.address.map(|(address, _)| address),
             mtu: network.map_or(plan.mtu, |network| network.mtu),

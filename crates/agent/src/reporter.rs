@@ -7,7 +7,7 @@ use crate::{
     facts::{self, BootFacts},
     fail::Res,
     http::Server,
-    networks::watch::Watched as WatchedNetwork,
+    networks::watch::WatchedNetwork,
     restart::{self, Restarts},
     retry::random_seed,
     sys,

@@ -157,7 +157,7 @@ impl CheckRow {
 /// `rackstrap explain`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExplainAnswer {
-    /// The order for one boot of the node that waits or is in use; none if there is none.
+    /// The order for one boot of the node, which waits for a boot, or which a boot uses now. None for a node without an order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<BootOrderRow>,
     /// The text that was asked about.

@@ -36,6 +36,23 @@ pub struct NetworkPlan {
     pub speed: Option<u32>,
 }
 
+impl NetworkPlan {
+    /// A network of that kind without an address, and with the card's own MTU.
+    pub fn new(name: &str, kind: NetworkKind) -> Self {
+        NetworkPlan {
+            name: name.to_owned(),
+            kind,
+            address: None,
+            mtu: None,
+            router: None,
+            routes: Vec::new(),
+            dns: Vec::new(),
+            search: Vec::new(),
+            speed: None,
+        }
+    }
+}
+
 /// What an interface is made of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
@@ -211,17 +228,7 @@ pub(crate) mod lines {
     /// Reads a line. Values that cannot be read, and keys of a newer server, are left out.
     pub(super) fn read(line: &str) -> NetworkPlan {
         let mut words = line.split(' ');
-        let mut plan = NetworkPlan {
-            name: words.next().unwrap_or_default().to_owned(),
-            kind: NetworkKind::Unknown,
-            address: None,
-            mtu: None,
-            router: None,
-            routes: Vec::new(),
-            dns: Vec::new(),
-            search: Vec::new(),
-            speed: None,
-        };
+        let mut plan = NetworkPlan::new(words.next().unwrap_or_default(), NetworkKind::Unknown);
         let (mut card, mut members) = (CardMatch::default(), Vec::new());
         let (mut kind, mut mode, mut parent, mut id) = ("", "", "", 0);
         for (key, value) in words.filter_map(|word| word.split_once('=')) {

@@ -78,18 +78,11 @@ pub fn problem(base: &str, net: &NetPlan, console: &str, kernel_args: &str, boar
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rackstrap_wire::Plan;
 
     #[test]
     fn each_loader_has_its_limit() {
-        let net = NetPlan {
-            hwaddr: rackstrap_wire::HwAddr([0x52, 0x54, 0, 0, 1, 1]),
-            ipaddr: [10, 5, 1, 1].into(),
-            prefix: 16,
-            router: None,
-            dns: Vec::new(),
-            domain: String::new(),
-            mtu: None,
-        };
+        let net = Plan::example("r01n01").net;
         let of = |len: usize, board| problem("http://10.5.0.1:80", &net, "", &"x".repeat(len), board);
         let bare = Line {
             base: "http://10.5.0.1:80",

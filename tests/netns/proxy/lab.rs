@@ -95,11 +95,7 @@ impl Lab {
         let other = namespace.client("52:54:00:00:09:09")?;
         other.ip(&["address", "add", &format!("{OTHER}/16"), "dev", "eth0"])?;
         let host = Arc::new(namespace.client("52:54:00:00:01:01")?);
-        // No machine of these tests runs the agent.
-        let binaries = Binaries {
-            daemon: PathBuf::from(env!("CARGO_BIN_EXE_rackstrap")),
-            agent: PathBuf::new(),
-        };
+        let binaries = Binaries::without_agent(env!("CARGO_BIN_EXE_rackstrap"));
         let daemon = Daemon::new(&binaries, dir.path().join("daemon"), &site(dhcp), &[])?;
         fake(&daemon.state_dir().join("images"), "debian@1", 0)?;
         daemon.start(&namespace)?;

@@ -6,7 +6,6 @@ use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
-    path::PathBuf,
     sync::Arc,
 };
 use testbed::{
@@ -69,11 +68,7 @@ impl Lab {
             // All its addresses are local: a socket can be bound to any of them.
             racks.ip(&["route", "add", "local", network, "dev", "lo"])?;
         }
-        // No machine of these tests runs the agent.
-        let binaries = Binaries {
-            daemon: PathBuf::from(env!("CARGO_BIN_EXE_rackstrap")),
-            agent: PathBuf::new(),
-        };
+        let binaries = Binaries::without_agent(env!("CARGO_BIN_EXE_rackstrap"));
         let daemon = Daemon::new(&binaries, dir.path().join("daemon"), &site(unknown_machines), &[])?;
         fake(&daemon.state_dir().join("images"), "debian@1", 0)?;
         let lab = Lab {

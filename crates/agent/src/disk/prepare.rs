@@ -62,12 +62,7 @@ pub fn prepare(
 
     for (index, (partition, range)) in layout.partitions.iter().zip(&geometry.partitions).enumerate() {
         if partition.fs != FileSystem::Raw {
-            wipe_partition(device, *range).doing(|| format!("wiping partition {}", partition.name))?;
-            machine.make_fs(device, index, partition, *range)?;
-            device
-                .flush()
-                .doing(|| format!("flushing partition {}", partition.name))?;
-            machine.step(&format!("mkfs-{}", partition.name));
+            make_partition(device, machine, index, partition, *range)?;
         }
     }
 
@@ -86,6 +81,22 @@ pub fn prepare(
     Ok(())
 }
 
+/// Wipes partition `index` and makes its file system. It is on the disk before the step is reported.
+pub(super) fn make_partition(
+    device: &mut dyn BlockDevice,
+    machine: &mut dyn Machine,
+    index: usize,
+    partition: &Partition,
+    range: Range,
+) -> Res<()> {
+    let name = &partition.name;
+    wipe_partition(device, range).doing(|| format!("wiping partition {name}"))?;
+    machine.make_fs(device, index, partition, range)?;
+    device.flush().doing(|| format!("flushing partition {name}"))?;
+    machine.step(&format!("mkfs-{name}"));
+    Ok(())
+}
+
 /// Zeroes the first MiB except sector 0, and the last MiB.
 fn wipe_ends(device: &mut dyn BlockDevice) -> std::io::Result<()> {
     let (size, sector) = (device.size(), u64::from(device.sector()));
@@ -96,7 +107,7 @@ fn wipe_ends(device: &mut dyn BlockDevice) -> std::io::Result<()> {
 }
 
 /// Zeroes the first and the last MiB of a partition, and drops them from the disk's page cache.
-pub(super) fn wipe_partition(device: &mut dyn BlockDevice, range: Range) -> std::io::Result<()> {
+fn wipe_partition(device: &mut dyn BlockDevice, range: Range) -> std::io::Result<()> {
     let len = range.len.min(ALIGN);
     write_zeroes(device, range.start, len)?;
     write_zeroes(device, range.end() - len, len)?;

@@ -6,9 +6,9 @@
 use super::{
     device::BlockDevice,
     geometry::Geometry,
-    prepare::{Machine, wipe_partition},
+    prepare::{Machine, make_partition},
 };
-use crate::fail::{Doing, Res};
+use crate::fail::Res;
 use rackstrap_wire::{FileSystem, Layout};
 
 /// Makes the file systems of the partitions in `names` again, and fills them from the image. Returns the names of those that were made:
@@ -25,12 +25,7 @@ pub fn remake(
         if partition.fs == FileSystem::Raw || !names.contains(&partition.name) {
             continue;
         }
-        wipe_partition(device, *range).doing(|| format!("wiping partition {}", partition.name))?;
-        machine.make_fs(device, index, partition, *range)?;
-        device
-            .flush()
-            .doing(|| format!("flushing partition {}", partition.name))?;
-        machine.step(&format!("mkfs-{}", partition.name));
+        make_partition(device, machine, index, partition, *range)?;
         made.push(partition.name.clone());
     }
     if !made.is_empty() {

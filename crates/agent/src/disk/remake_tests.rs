@@ -5,6 +5,7 @@ use crate::disk::{
     geometry::{self, Range},
     model::Model,
 };
+use crate::fail::Doing;
 use rackstrap_wire::{Partition, PartitionTable, Size};
 
 const MIB: u64 = 1 << 20;

@@ -56,7 +56,7 @@ impl Smart {
         let mut smart = Smart::default();
         for attribute in entries(data).filter_map(attribute) {
             let Attribute { id, value, raw, .. } = attribute;
-            // 0 is no threshold, 254 and 255 are for tests, and such values are none either.
+            // 0, 254 and 255 are neither thresholds nor values of attributes: 254 and 255 are for tests.
             let low = threshold(id).is_some_and(|threshold| (1..=253).contains(&threshold) && value <= threshold);
             if low && (1..=253).contains(&value) {
                 match attribute.predicts_failure {

@@ -44,7 +44,8 @@ impl Messages {
 
 /// The device whose request failed, by a message of the kernel; none for another message (pure). `blk_print_req_error` in block/blk-mq.c prints
 /// `I/O error, dev sda, sector 2048 op 0x0:(READ) ...`, before Linux 5.15 with `blk_update_request: ` in front. Errors of the medium are
-/// `critical medium error`. An error of a path, a full thin device or an unsupported request is none of the disk.
+/// `critical medium error`. Errors of a path, of a full thin device and of unsupported requests
+/// say nothing of the disk's health.
 pub fn device_with_error(text: &str) -> Option<&str> {
     let text = text.strip_prefix("blk_update_request: ").unwrap_or(text);
     let rest = [

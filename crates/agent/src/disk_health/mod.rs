@@ -69,7 +69,7 @@ impl Watched {
     }
 }
 
-/// The faults of all disks as text; empty if there are none. Numbers that change all the time are not in it.
+/// The faults of all disks as text, and an empty text for healthy disks. It leaves out numbers that change all the time.
 pub fn faults(disks: &[DiskHealth]) -> String {
     let all: Vec<String> = disks
         .iter()

@@ -123,17 +123,6 @@ pub(super) mod testing {
 
     /// Two cards, a bond of them, and a VLAN on the bond.
     pub fn plans() -> Vec<NetworkPlan> {
-        let network = |name: &str, kind| NetworkPlan {
-            name: name.to_owned(),
-            kind,
-            address: None,
-            mtu: None,
-            router: None,
-            routes: Vec::new(),
-            dns: Vec::new(),
-            search: Vec::new(),
-            speed: None,
-        };
         let card = |port| NetworkKind::Ethernet {
             card: CardMatch {
                 driver: Some("ixgbe".to_owned()),
@@ -150,8 +139,8 @@ pub(super) mod testing {
             id: 100,
         };
         vec![
-            network("left", card(2)),
-            network("right", card(3)),
+            NetworkPlan::new("left", card(2)),
+            NetworkPlan::new("right", card(3)),
             NetworkPlan {
                 address: Some(([10, 7, 1, 3].into(), 16)),
                 mtu: Some(9000),
@@ -162,12 +151,12 @@ pub(super) mod testing {
                 }],
                 dns: vec![[10, 7, 0, 3].into()],
                 search: vec!["fast.example".to_owned()],
-                ..network("fast", bond)
+                ..NetworkPlan::new("fast", bond)
             },
             NetworkPlan {
                 address: Some(([10, 8, 1, 3].into(), 24)),
                 mtu: Some(1500),
-                ..network("v100", vlan)
+                ..NetworkPlan::new("v100", vlan)
             },
         ]
     }

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 /// What a network's check expects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Watched {
+pub struct WatchedNetwork {
     /// Name of the network and of its interface.
     pub name: String,
     /// Its address; none if it has none.
@@ -18,13 +18,12 @@ pub struct Watched {
     pub problem: Option<String>,
 }
 
-impl Watched {
-    /// The line for `boot.json`: name, address, MTU, speed, and the problem; `-` and 0 if there is none.
+impl WatchedNetwork {
+    /// The line for `boot.json`: name, address, MTU, speed, and the problem. An unknown text is `-`, an unknown number 0.
     pub fn to_line(&self) -> String {
         let address = self
             .address
             .map_or_else(|| "-".to_owned(), |address| address.to_string());
-        // No MTU and no speed is 0.
         let (mtu, speed) = (self.mtu.unwrap_or(0), self.speed.unwrap_or(0));
         let problem = self.problem.as_deref().unwrap_or("-");
         format!("{} {address} {mtu} {speed} {problem}", self.name)
@@ -34,7 +33,7 @@ impl Watched {
     pub fn of_line(line: &str) -> Self {
         let mut words = line.splitn(5, ' ');
         let mut next = || words.next().unwrap_or_default();
-        Watched {
+        WatchedNetwork {
             name: next().to_owned(),
             address: next().parse().ok(),
             mtu: next().parse().ok().filter(|mtu| *mtu > 0),
@@ -47,8 +46,8 @@ impl Watched {
 }
 
 /// Why the network is not as it should be; none if it is.
-pub fn problem(network: &Watched, system: &impl System) -> Option<String> {
-    let Watched { name, problem, .. } = network;
+pub fn problem(network: &WatchedNetwork, system: &impl System) -> Option<String> {
+    let WatchedNetwork { name, problem, .. } = network;
     if !problem.as_ref().is_none_or(String::is_empty) {
         return problem.clone();
     }
@@ -129,7 +128,7 @@ mod tests {
 
     #[test]
     fn each_way_to_be_wrong_is_named() {
-        let network = Watched {
+        let network = WatchedNetwork {
             name: "fast".into(),
             address: Some([10, 7, 1, 1].into()),
             mtu: Some(9000),
@@ -164,7 +163,7 @@ mod tests {
         assert_eq!(said(&files), "fast does not have the address 10.7.1.1");
         files.0.insert("/proc/net/fib_trie".into(), TRIE.into());
         assert_eq!(said(&files), "");
-        let failed = Watched {
+        let failed = WatchedNetwork {
             problem: Some("no card".into()),
             ..network
         };
@@ -173,22 +172,22 @@ mod tests {
 
     #[test]
     fn lines_are_read_as_they_were_written() {
-        let all = Watched {
+        let all = WatchedNetwork {
             name: "fast".into(),
             address: Some([10, 7, 1, 1].into()),
             mtu: Some(9000),
             speed: Some(10_000),
             problem: Some("network fast: it lacks its member right".into()),
         };
-        let none = Watched {
+        let none = WatchedNetwork {
             name: "left".into(),
-            ..Watched::default()
+            ..WatchedNetwork::default()
         };
         assert_eq!(none.to_line(), "left - 0 0 -");
         for network in [all, none] {
-            assert_eq!(Watched::of_line(&network.to_line()), network);
+            assert_eq!(WatchedNetwork::of_line(&network.to_line()), network);
         }
-        assert_eq!(Watched::of_line(""), Watched::default());
+        assert_eq!(WatchedNetwork::of_line(""), WatchedNetwork::default());
     }
 
     #[test]

@@ -35,7 +35,7 @@ pub struct StatusRow {
     /// The difference from what its image asks for, in a few words (`SELinux permissive`); empty if there is none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remark: String,
-    /// The order for one boot that waits or is in use; none if there is none.
+    /// The order for one boot of the node, which waits for a boot, or which a boot uses now. None for a node without an order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<BootOrderRow>,
     /// The retries of the boot that it is in, or that brought it up; empty if nothing failed.
