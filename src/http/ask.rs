@@ -26,7 +26,7 @@ use rackstrap_model::{
 };
 use rackstrap_registries::{
     boots::Turn,
-    discovery::{LoaderReport, Owner},
+    discovery::{LoaderReport, Observation, Owner},
     timeline::{Event, EventKind, Level, LoaderStep, Subject},
 };
 use rackstrap_wire::HwAddr;
@@ -129,10 +129,12 @@ impl Service {
                 if decision.node.ipaddr != peer.ipv4() && decision.subnet.dhcp.is_of_another_server() =>
             {
                 let detail = wrong_address(&decision.node.name, peer.ipv4(), decision.node.ipaddr);
-                // With "proxy" the machine's DHCP was heard, so that a request from elsewhere is not its own.
+                // With "proxy" the machine's DHCP was heard, and with "off" the kernel knows its card, so that a request from elsewhere is
+                // not its own.
                 let own = match decision.subnet.dhcp {
                     DhcpPart::Proxy => self.firmware.address_of(hwaddr) == Some(peer.ipv4()),
-                    _ => decision.subnet.network.contains(&peer.ipv4()),
+                    DhcpPart::Off => self.neighbour_at(peer) == Some(hwaddr),
+                    DhcpPart::Full => decision.subnet.network.contains(&peer.ipv4()),
                 };
                 // Heartbeats come from the node's own address: while it sends them, somebody else asks in its name.
                 let own = own
@@ -489,6 +491,13 @@ impl Service {
         }
         let holding = self.holding(hwaddr, peer);
         let without_dhcp = subnet.dhcp == DhcpPart::Off;
+        let mut forgotten = screen.forgotten;
+        if without_dhcp && holding == Holding::Own {
+            let interface = subnet.interface.as_deref().unwrap_or_default();
+            let seen = Observation::of_script(Timestamp::now(), hwaddr, asks.arch, interface);
+            self.pinning.discovery.observe(seen);
+            forgotten = false;
+        }
         let (name, hint) = match screen.suggestion {
             Some(next) => (next, "it boots without a further command".to_owned()),
             None => {
@@ -497,8 +506,8 @@ impl Service {
                 (example, hint)
             }
         };
-        // No DHCP exchange tells discovery of a machine in such a subnet, so that it cannot be accepted.
-        let command = match without_dhcp {
+        // Behind a router no DHCP exchange and no ARP tells discovery of a machine in such a subnet, so that it cannot be accepted.
+        let command = match without_dhcp && forgotten {
             true => format!("add it with: rackstrap node add {name} --hwaddr {hwaddr}"),
             false => format!("rack it with: rackstrap discover accept {hwaddr} {name}"),
         };
@@ -508,15 +517,15 @@ impl Service {
             hint,
         ];
         message.extend(screen.remarks);
-        // Any program can name any card: only a machine that asked DHCP has a timeline, and only its own requests are on it.
-        if holding == Holding::Own && !screen.forgotten {
+        // Any program can name any card: only a machine that is known to discovery has a timeline, and only its own requests are on it.
+        if holding == Holding::Own && !forgotten {
             let event = Event::new(Timestamp::now(), EventKind::Script, Level::Ok, "waits to be racked");
             self.pinning.recorder.record(Subject::Machine(hwaddr), event);
         }
         // A machine that discovery does not know cannot be racked, and a report from an address without a lease does not count. A DHCP
         // exchange changes both.
         let can_prove = subnet.dhcp == DhcpPart::Proxy || subnet.pool.is_some();
-        let unproven = screen.forgotten || (holding == Holding::Free && can_prove);
+        let unproven = forgotten || (holding == Holding::Free && can_prove);
         let ask_dhcp = !without_dhcp && (holding == Holding::Taken || (asks.again && unproven));
         self.wait(asks, &base_url(&world.site, subnet.server), &message, ask_dhcp)
     }

@@ -10,7 +10,8 @@ use super::{
 use crate::{freebsd::FreeBsd, pinning::Pinning};
 use arc_swap::ArcSwap;
 use rackstrap_base::{
-    clock::Timestamp, connection_limit::ClientClass, firmware::Firmwares, holding::Holding, text::quoted,
+    clock::Timestamp, connection_limit::ClientClass, firmware::Firmwares, holding::Holding, subnet::DhcpPart,
+    text::quoted,
 };
 use rackstrap_loaders::Loaders;
 use rackstrap_model::decide::{SharedWorld, World};
@@ -21,8 +22,9 @@ use rackstrap_registries::{
     timeline::{Event, EventKind, Level, Subject},
 };
 use rackstrap_site::Site;
-use rackstrap_wire::{FIRST_USER_PORT, HwAddr, ImageRef};
+use rackstrap_wire::{FIRST_USER_PORT, HwAddr, ImageRef, neighbour};
 use std::{
+    fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
@@ -111,17 +113,33 @@ impl Service {
     }
 
     /// Whether the machine with the card `hwaddr`, which is not a node, sends from the peer's address itself: it has a lease of the
-    /// temporary pool, or took the address from the other DHCP server in a subnet with `dhcp = "proxy"`. All that a request says of a
-    /// machine counts only then, because any program can name any card. No lease is extended.
+    /// temporary pool, took the address from the other DHCP server in a subnet with `dhcp = "proxy"`, or answers there to ARP in one
+    /// with `dhcp = "off"`. All that a request says of a machine counts only then, because any program can name any card. No lease is
+    /// extended.
     pub(super) fn is_own_address(&self, hwaddr: HwAddr, peer: Peer) -> bool {
-        let has = (self.holder)(peer.ipv4()).or_else(|| self.firmware.waiting_at(peer.ipv4()));
+        let has = (self.holder)(peer.ipv4()).or_else(|| self.seen_at(peer));
         has == Some(hwaddr)
+    }
+
+    /// The card that has an address which another DHCP server gave.
+    fn seen_at(&self, peer: Peer) -> Option<HwAddr> {
+        (self.firmware.waiting_at(peer.ipv4())).or_else(|| self.neighbour_at(peer))
+    }
+
+    /// The card that answers to ARP at the address. None in subnets whose DHCP is heard, because that says more, and behind a router.
+    pub(super) fn neighbour_at(&self, peer: Peer) -> Option<HwAddr> {
+        let world = self.world.load();
+        let subnet = world.site.subnet_of(peer.ipv4())?;
+        if subnet.dhcp != DhcpPart::Off {
+            return None;
+        }
+        neighbour::card_at(&fs::read_to_string(neighbour::TABLE).ok()?, peer.ipv4())
     }
 
     /// The same for a machine that waits: its lease is extended.
     pub(super) fn holding(&self, hwaddr: HwAddr, peer: Peer) -> Holding {
         match (self.waits)(hwaddr, peer.ipv4()) {
-            Holding::Free => match self.firmware.waiting_at(peer.ipv4()) {
+            Holding::Free => match self.seen_at(peer) {
                 Some(holder) if holder == hwaddr => Holding::Own,
                 Some(_) => Holding::Taken,
                 None => Holding::Free,

@@ -1,7 +1,7 @@
 //! The kernel's own messages by UDP (netconsole): the only ones that leave the machine when the kernel panics.
 
 use crate::{cmdline::CommandLine, fail::Failure, modules::Loader, network};
-use rackstrap_wire::{HwAddr, NETCONSOLE_PORT};
+use rackstrap_wire::{NETCONSOLE_PORT, neighbour};
 use std::{
     fs,
     net::{Ipv4Addr, ToSocketAddrs},
@@ -18,11 +18,11 @@ pub fn start(cmdline: &CommandLine, port: u16) -> Result<String, Failure> {
         .into_iter()
         .find(|(_, address)| *address == cmdline.hwaddr);
     let (card, _) = card.ok_or_else(|| Failure::new(format!("card {} is gone", cmdline.hwaddr)))?;
-    let table = fs::read_to_string("/proc/net/arp").unwrap_or_default();
+    let table = fs::read_to_string(neighbour::TABLE).unwrap_or_default();
     let neighbour = [Some(server), cmdline.router]
         .into_iter()
         .flatten()
-        .find_map(|address| neighbour(&table, address));
+        .find_map(|address| neighbour::card_at(&table, address));
     let neighbour =
         neighbour.ok_or_else(|| Failure::new(format!("the hardware address towards {server} is unknown")))?;
     // The parameter of the module as Documentation/networking/netconsole.rst describes it.
@@ -54,34 +54,9 @@ fn server_address(base: &str) -> Result<Ipv4Addr, Failure> {
     found.ok_or_else(|| Failure::new(format!("{base} has no IPv4 address")))
 }
 
-/// The hardware address of `address` in the text of `/proc/net/arp` (pure); none if the kernel does not know it.
-fn neighbour(table: &str, address: Ipv4Addr) -> Option<HwAddr> {
-    let address = address.to_string();
-    table.lines().skip(1).find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let [found, _, flags, hwaddr, ..] = fields.as_slice() else {
-            return None;
-        };
-        // 0x2 is ATF_COM (linux/if_arp.h): the entry is complete.
-        let complete = u32::from_str_radix(flags.trim_start_matches("0x"), 16).is_ok_and(|flags| flags & 2 != 0);
-        (*found == address && complete).then(|| hwaddr.parse().ok()).flatten()
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_next_machine_is_read_from_the_kernels_table() {
-        let table = "IP address       HW type     Flags       HW address            Mask     Device\n\
-                     10.5.0.9         0x1         0x0         00:00:00:00:00:00     *        eth0\n\
-                     10.5.0.1         0x1         0x2         52:54:00:05:00:01     *        eth0\n";
-        let of = |last| neighbour(table, Ipv4Addr::new(10, 5, 0, last)).map(|a| a.to_string());
-        assert_eq!(of(1).as_deref(), Some("52:54:00:05:00:01"));
-        assert_eq!((of(9), of(2)), (None, None));
-        assert_eq!(neighbour("garbage\n1 2\n", Ipv4Addr::new(10, 5, 0, 1)), None);
-    }
 
     #[test]
     fn the_servers_address_is_that_of_its_url() {

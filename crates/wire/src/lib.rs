@@ -12,6 +12,7 @@ mod hwaddr;
 pub mod image_list;
 mod kernel_log;
 mod layout;
+pub mod neighbour;
 mod network;
 mod plan;
 mod report;

@@ -5,8 +5,11 @@ use super::{
     lab::{Lab, NODE, Offer, SERVER, uefi},
 };
 use anyhow::Context;
-use std::{net::UdpSocket, time::Duration};
-use testbed::{Result, timeline::poll};
+use std::{
+    net::{Ipv4Addr, UdpSocket},
+    time::Duration,
+};
+use testbed::{Result, process, timeline::poll};
 
 /// The messages of the site's warnings.
 fn warnings(lab: &Lab) -> Result<Vec<String>> {
@@ -134,4 +137,43 @@ fn a_second_card_is_left_to_the_next_one_in_each_kind_of_subnet() -> Result {
         lab.daemon.stop()?;
     }
     Ok(())
+}
+
+/// The kernel knows which card answers at an address, so that a waiting machine is believed there, and nobody who names its card.
+#[test]
+fn with_off_a_waiting_machine_is_known_by_arp() -> Result {
+    let lab = Lab::start("off")?;
+    let waits: Ipv4Addr = "10.5.254.9".parse()?;
+    let named = "52-54-00-00-07-07";
+    let command = |card: &str| format!("rackstrap discover accept {card}");
+    // Another machine names the card.
+    let script = lab.script_of(named, "&serial=FORGED", waits)?;
+    assert!(
+        script.contains("unknown machine 52:54:00:00:07:07") && script.contains("rackstrap node add"),
+        "{script}"
+    );
+    let list = lab.daemon.cli(&["discover", "list", "--all"])?;
+    assert!(!list.contains("52:54:00:00:07:07"), "{list}");
+    // The machine itself.
+    let card = "52:54:00:00:08:08";
+    let host = lab.namespace.client(card)?;
+    host.ip(&["address", "add", "10.5.254.10/16", "dev", "eth0"])?;
+    let asks = |more: &str| {
+        let url = format!("http://10.5.0.1:80/ipxe?mac=52-54-00-00-08-08&arch=x86_64{more}");
+        process::output(host.command("curl").args(["-sS", "--max-time", "60", &url]))
+    };
+    let script = asks("")?;
+    assert!(script.contains(&command(card)), "{script}");
+    asks("&failed=wait&serial=REAL-1&product=R740")?;
+    let list = poll(PATIENCE, || {
+        let list = lab.daemon.cli(&["discover", "list", "--all"])?;
+        Ok((list.contains(card) && list.contains("REAL-1")).then_some(list))
+    })?;
+    assert!(list.is_some(), "{}", lab.daemon.cli(&["discover", "list", "--all"])?);
+    assert!(lab.timeline(card)?.contains("waits to be racked"));
+    lab.daemon.cli(&["discover", "accept", card, "r01n02"])?;
+    // It asks from there on; until its server gives the node's address, both are told of.
+    let script = asks("&failed=wait")?;
+    assert!(script.contains("r01n02") && script.contains("10.5.1.2"), "{script}");
+    lab.daemon.stop()
 }

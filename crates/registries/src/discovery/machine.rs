@@ -60,6 +60,30 @@ pub struct Observation {
     pub place: Place,
 }
 
+impl Observation {
+    /// A loader's request for its script, where no DHCP is heard: the machine `hwaddr` answers to ARP at the sender's address.
+    pub fn of_script(at: Timestamp, hwaddr: HwAddr, arch: Option<u16>, interface: &str) -> Self {
+        Observation {
+            at,
+            hwaddr,
+            uuid: None,
+            arch,
+            class: String::new(),
+            booting: true,
+            confirmed: true,
+            offered: false,
+            no_room: None,
+            place: Place {
+                interface: interface.to_owned(),
+                relay: None,
+                network: None,
+                switch: String::new(),
+                port: String::new(),
+            },
+        }
+    }
+}
+
 /// A pool had no address for a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoRoom {
