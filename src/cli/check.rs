@@ -54,7 +54,7 @@ fn write(path: &Path, args: &CheckArgs, out: &mut impl Write) -> anyhow::Result<
     };
     let good = result.is_ok() && trees.is_empty() && boots;
     let text = match args.json {
-        true => format!("{:#}\n", with_findings(as_json(path, &result, &trees), &here)),
+        true => format!("{:#}\n", with_findings(as_json(path, &result, &trees), &here, good)),
         false => {
             let lines = here.disks.iter().chain(&here.machine);
             let lines = lines.map(|line| format!("warning: {line}\n\n"));
@@ -115,17 +115,16 @@ impl Here {
     }
 }
 
-/// The result with the findings on this machine. `ok` is false if one of them is fatal.
-fn with_findings(mut result: Value, here: &Here) -> Value {
+/// The result with the findings on this machine. `ok` is `good`, as the exit code is: an error that keeps some nodes from booting, and not all,
+/// is `fatal` among the findings.
+fn with_findings(mut result: Value, here: &Here, good: bool) -> Value {
     result["disks"] = json!(here.disks);
     result["machine"] = json!(here.machine);
     let all = here.found.iter().map(|finding| {
         json!({ "topic": finding.topic, "message": finding.message, "help": finding.help, "fatal": finding.fatal })
     });
     result["findings"] = all.collect();
-    if here.found.iter().any(|finding| finding.fatal) {
-        result["ok"] = json!(false);
-    }
+    result["ok"] = json!(good);
     result
 }
 
@@ -426,167 +425,4 @@ fn of_nodes(site: &Site, images: &Catalog) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(text: &str) -> Result<(Site, Vec<Warning>), ConfigError> {
-        rackstrap_site::parse(text, Path::new("site.toml"))
-    }
-
-    fn arguments(json: bool, file_only: bool) -> CheckArgs {
-        CheckArgs {
-            json,
-            file_only,
-            strict: false,
-        }
-    }
-
-    #[test]
-    fn a_good_file_is_summed_up() {
-        let result = check(include_str!("../../rackstrap.example.toml"));
-        let (site, warnings) = result.as_ref().unwrap();
-        assert!(warnings.is_empty(), "{warnings:?}");
-        insta::assert_snapshot!(summary(site), @r"
-        names     r{rack:02}n{slot:02} at 10.5.{rack}.{slot}, the first node is r01n01 at 10.5.1.1
-        subnet    10.5.0.0/16 on eth1, server 10.5.0.1, pool 10.5.255.1-10.5.255.254
-        profile   default: image debian, layout scratch
-        layout    scratch v1 (gpt): swap 512MiB swap, tmp rest ext4 on /tmp
-        ");
-        let json = as_json(Path::new("site.toml"), &result, &[]);
-        assert_eq!(json["ok"], true);
-        assert_eq!(json["layouts"][0]["digest"], site.layouts["scratch"].digest);
-        assert!(as_text(Path::new("site.toml"), &result, &[]).contains("site.toml: ok\n"));
-    }
-
-    #[cfg(feature = "dns")]
-    #[test]
-    fn a_name_server_is_summed_up() {
-        let text = include_str!("../../rackstrap.example.toml");
-        for (forward, others) in [
-            ("", "other names refused"),
-            ("forward = [\"10.0.0.53\"]\n", "other names from 10.0.0.53:53"),
-        ] {
-            let result = check(&format!("{text}\n[dns]\n{forward}"));
-            let said = as_text(Path::new("site.toml"), &result, &[]);
-            let line = "  dns       cluster.example and its addresses by rackstrap.cluster.example, ";
-            assert!(said.contains(&format!("{line}{others}\n")), "{said}");
-            assert_eq!(
-                as_json(Path::new("site.toml"), &result, &[])["dns"]["name"],
-                "rackstrap"
-            );
-        }
-    }
-
-    #[test]
-    fn a_faulty_file_is_reported_with_its_line() {
-        let text = include_str!("../../rackstrap.example.toml").replace("http-port = 80", "http-prot = 80");
-        let result = check(&text);
-        insta::assert_snapshot!(as_text(Path::new("site.toml"), &result, &[]), @r"
-        site.toml:35:1: [server] has no key 'http-prot'
-           |
-        35 | http-prot = 80
-           | ^^^^^^^^^
-           = did you mean 'http-port'?
-
-        site.toml: 1 problem; nothing was changed
-        ");
-        let json = as_json(Path::new("site.toml"), &result, &[]);
-        assert_eq!(json["ok"], false);
-        assert_eq!(json["problems"][0]["line"], 35);
-    }
-
-    #[test]
-    fn the_exit_code_follows_the_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("site.toml");
-        let code = |json| {
-            let (config, mut out) = (path.clone(), Vec::new());
-            let code = write(&config, &arguments(json, true), &mut out).unwrap();
-            (format!("{code:?}"), String::from_utf8(out).unwrap())
-        };
-        let (good, bad) = (format!("{:?}", ExitCode::SUCCESS), format!("{:?}", ExitCode::FAILURE));
-        let (exit, out) = code(true);
-        assert_eq!(exit, bad);
-        let json: Value = serde_json::from_str(&out).unwrap();
-        assert!(
-            json["problems"][0]["message"]
-                .as_str()
-                .unwrap()
-                .contains("No such file")
-        );
-        std::fs::write(&path, include_str!("../../rackstrap.example.toml")).unwrap();
-        let (exit, out) = code(false);
-        assert!(exit == good && out.contains("site.toml: ok\n"), "{out}");
-        let here = arguments(false, false);
-        let mut out = Vec::new();
-        let exit = format!("{:?}", write(&path, &here, &mut out).unwrap());
-        let out = String::from_utf8(out).unwrap();
-        assert!(exit == bad, "this machine does not have the server's address: {out}");
-        assert!(
-            out.contains("error: server address 10.5.0.1 is not an address"),
-            "{out}"
-        );
-        std::fs::write(&path, "name = 1\n").unwrap();
-        let (exit, out) = code(false);
-        assert!(
-            exit == bad && out.ends_with("site.toml: 3 problems; nothing was changed\n"),
-            "{out}"
-        );
-    }
-
-    #[test]
-    fn file_only_checks_nothing_of_this_machine() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("site.toml");
-        let text = include_str!("../../rackstrap.example.toml")
-            .replace("eth1", "no-such-card")
-            .replace("drain = []", "drain = [\"/nonexistent/drain\"]")
-            .replace(
-                "loader-dirs = []",
-                "loader-dirs = [\"no-loaders\"]\ntemplates-dir = \"no-templates\"",
-            )
-            + "[users]\nuid = \"1000-1999\"\nfrom = \"/nonexistent\"\n";
-        std::fs::write(&path, text).unwrap();
-        let said = |json, file_only| {
-            let mut out = Vec::new();
-            let _ = write(&path, &arguments(json, file_only), &mut out).unwrap();
-            String::from_utf8(out).unwrap()
-        };
-        let here = said(false, false);
-        for text in [
-            "error: this machine has no network interface 'no-such-card'",
-            "error: templates-dir: directory ",
-            "no-templates does not exist; `rackstrap serve` cannot start",
-            "error: image debian does not exist; nodes with [profile.default] cannot boot\n  help: make it: rackstrap image import debian --from images/debian.toml;",
-            "warning: loader-dirs: directory ",
-            "no-loaders does not exist\n  help: ",
-            "warning: [hooks] drain: program /nonexistent/drain does not exist\n  help: put the program there and run: chmod +x /nonexistent/drain;",
-            "warning: nodes do not get the server's users: reading /nonexistent/passwd",
-        ] {
-            assert_eq!(here.matches(text).count(), 1, "{text}: {here}");
-        }
-        let alone = said(false, true);
-        assert!(!alone.contains("warning") && !alone.contains("error"), "{alone}");
-        let json: Value = serde_json::from_str(&said(true, true)).unwrap();
-        assert_eq!(
-            json!([
-                json["ok"],
-                json["findings"],
-                json["machine"],
-                json["disks"],
-                json["warnings"]
-            ]),
-            json!([true, [], [], [], []])
-        );
-    }
-
-    #[test]
-    fn a_boot_script_that_the_daemon_would_refuse_is_a_problem() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("node.ipxe.j2"), "{% if %}").unwrap();
-        let (mut site, _) = check(include_str!("../../rackstrap.example.toml")).unwrap();
-        site.server.bootscripts_dir = Some(dir.path().to_owned());
-        let all = own_files(&site, &Inventory::default());
-        assert!(all.len() == 1 && all[0].message.starts_with("boot script"), "{all:?}");
-    }
-}
+mod tests;

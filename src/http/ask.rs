@@ -6,15 +6,14 @@ use super::{
     counters::{Reason, Total},
     failed::FailedAttempt,
     once::script_file,
-    script::{NodeScript, WaitScript},
+    script::NodeScript,
     service::{Peer, Service, base_url},
 };
 use rackstrap_base::{
     bootname::{BootFile, BootName, ScriptLanguage, ScriptName},
     clock::Timestamp,
-    holding::Holding,
     pauses::Pauses,
-    subnet::{DhcpPart, wrong_address},
+    subnet::DhcpPart,
     text::quoted,
 };
 use rackstrap_catalog::ImageVersion;
@@ -25,8 +24,8 @@ use rackstrap_model::{
     orders::Once,
 };
 use rackstrap_registries::{
-    boots::Turn,
-    discovery::{LoaderReport, Observation, Owner},
+    boots::{Boot, Turn},
+    discovery::LoaderReport,
     timeline::{Event, EventKind, Level, LoaderStep, Subject},
 };
 use rackstrap_wire::HwAddr;
@@ -118,79 +117,50 @@ impl Service {
                 self.firmware.note_address(hwaddr, peer.ipv4());
             }
         }
-        Ok(match decision {
-            _ if speaks_for_another => {
-                let subnet = world.site.subnet_of(peer.ipv4());
-                let base = base_url(&world.site, subnet.map_or(peer.ipv4(), |subnet| subnet.server));
-                let message = format!("{} is not the address of {hwaddr}", peer.ipv4());
-                self.wait(&asks, &base, &[message], true)?
-            }
+        match decision {
+            _ if speaks_for_another => self.another_nodes_address(&world, &asks),
             Decision::Node(decision)
                 if decision.node.ipaddr != peer.ipv4() && decision.subnet.dhcp.is_of_another_server() =>
             {
-                let detail = wrong_address(&decision.node.name, peer.ipv4(), decision.node.ipaddr);
-                // With "proxy" the machine's DHCP was heard, and with "off" the kernel knows its card, so that a request from elsewhere is
-                // not its own.
-                let own = match decision.subnet.dhcp {
-                    DhcpPart::Proxy => self.firmware.address_of(hwaddr) == Some(peer.ipv4()),
-                    DhcpPart::Off => self.neighbour_at(peer) == Some(hwaddr),
-                    DhcpPart::Full => decision.subnet.network.contains(&peer.ipv4()),
-                };
-                // Heartbeats come from the node's own address: while it sends them, somebody else asks in its name.
-                let own = own
-                    && !self
-                        .pinning
-                        .boots
-                        .is_alive(&decision.node.name, world.site.limits.heartbeat_secs);
-                if own {
-                    self.firmware.note_address(hwaddr, peer.ipv4());
-                }
-                self.send_to_dhcp(&world, &decision, &asks, detail, own.then_some(Level::Error))?
+                self.unreserved(&world, &decision, &asks)
             }
-            Decision::Node(decision) if decision.node.ipaddr != peer.ipv4() => {
-                let (node, address) = (&decision.node.name, decision.node.ipaddr);
-                let elsewhere = self.firmware.server_of(hwaddr);
-                let detail = match &elsewhere {
-                    None => format!("this machine is {node} now, its address {address}"),
-                    Some((server, _)) => format!(
-                        "{node} took the address {} from another DHCP server, {server}; its own is {address}",
-                        peer.ipv4()
-                    ),
-                };
-                // The machine waited there until it became a node, which is normal. Only its own requests are put on the
-                // timeline: from an address that it has a lease of, or took from the other server.
-                let own = self.holding(hwaddr, peer) == Holding::Own
-                    || elsewhere.is_some_and(|(_, address)| address == peer.ipv4());
-                let level = own.then_some(Level::Ok);
-                self.send_to_dhcp(&world, &decision, &asks, detail, level)?
-            }
+            Decision::Node(decision) if decision.node.ipaddr != peer.ipv4() => self.moved(&world, &decision, &asks),
             Decision::Node(decision) if !self.pinning.windows.is_open(&decision.node.name, Timestamp::now()) => {
                 let detail = format!("{} has to ask DHCP before it boots", decision.node.name);
-                self.send_to_dhcp(&world, &decision, &asks, detail, Some(Level::Retry))?
+                self.send_to_dhcp(&world, &decision, &asks, detail, Some(Level::Retry))
             }
-            Decision::Node(mut decision) => {
-                let disk = self.pinning.boots.disks().get(&decision.node.name);
-                decision.hold_disk(world.disk_rules(), disk.as_ref());
-                self.note_rounds(&decision.node.name, asks.tried);
-                let failed = (!asks.failed.is_empty() && asks.failed != WAITED).then(|| asks.failed_attempt());
-                if let Some(failed) = &failed {
-                    self.note_failure(&decision.node.name, failed, asks.locked).await;
-                }
-                let once = self
-                    .take_order(&world, &requester, &mut decision, &asks, failed.is_some())
-                    .await?;
-                match self.unmanaged_script(&world, &decision, &asks, once.as_ref())? {
-                    Some(text) => text,
-                    None => self.boot_script(&world, &decision, &asks, failed, once).await?,
-                }
-            }
+            Decision::Node(decision) => self.node_script(&world, &requester, decision, &asks).await,
             Decision::Unknown { .. } => {
                 if asks.again && asks.told != LoaderReport::default() && self.is_own_address(hwaddr, peer) {
                     self.pinning.discovery.report(hwaddr, asks.told.clone());
                 }
-                self.stranger_script(&world, &asks)?
+                self.stranger_script(&world, &asks)
             }
-        })
+        }
+    }
+
+    /// The script of a node that asks from its own address, in a window that its firmware opened.
+    async fn node_script(
+        &self,
+        world: &World,
+        requester: &Requester,
+        mut decision: Box<NodeDecision>,
+        asks: &ScriptAsk,
+    ) -> Result<String, Problem> {
+        let disk = self.pinning.boots.disks().get(&decision.node.name);
+        decision.hold_disk(world.disk_rules(), disk.as_ref());
+        self.note_rounds(&decision.node.name, asks.tried);
+        let failed = (!asks.failed.is_empty() && asks.failed != WAITED).then(|| asks.failed_attempt());
+        if let Some(failed) = &failed {
+            self.note_failure(&decision.node.name, failed, asks.locked).await;
+        }
+        let once = self
+            .take_order(world, requester, &mut decision, asks, failed.is_some())
+            .await?;
+        match self.unmanaged_script(world, &decision, asks, once.as_ref())? {
+            Some(text) => Ok(text),
+            None => self.boot_script(world, &decision, asks, failed, once).await,
+        }
     }
 
     /// The script that a loader asks for by `name`, by HTTP or TFTP.
@@ -248,7 +218,7 @@ impl Service {
         }
     }
 
-    fn stranger(&self, peer: Peer) -> Problem {
+    pub(super) fn stranger(&self, peer: Peer) -> Problem {
         let text = format!("{} is in no [[subnet]] of the site file", peer.ipv4());
         Problem::forbidden(Reason::Stranger, text)
     }
@@ -340,6 +310,7 @@ impl Service {
         })
     }
 
+    /// Pins a boot of the node, or takes the one that it began just now, and renders its script.
     async fn boot_script(
         &self,
         world: &World,
@@ -349,11 +320,11 @@ impl Service {
         once: Option<Once>,
     ) -> Result<String, Problem> {
         let base = base_url(&world.site, decision.subnet.server);
-        let pinning = &self.pinning;
-        let doubted = self.pinning.windows.is_doubted(&decision.node.name);
+        let name = &decision.node.name;
+        let doubted = self.pinning.windows.is_doubted(name);
         // A Raspberry Pi asks for its file several times in one attempt.
         let again = match asks.language {
-            ScriptLanguage::RaspberryPi => self.begun(&decision.node.name),
+            ScriptLanguage::RaspberryPi => self.begun(name),
             _ => None,
         };
         let plan = decision.plan(&world.site, asks.hwaddr, "").and_then(|plan| {
@@ -363,9 +334,8 @@ impl Service {
         let plan = match plan {
             Ok(plan) => plan,
             Err(problem) => {
-                pinning.refuse(&decision.node.name, &problem);
-                let message = [format!("{}: nothing to boot", decision.node.name), problem];
-                return self.wait(asks, &base, &message, false);
+                self.pinning.refuse(name, &problem);
+                return self.wait(asks, &base, &[format!("{name}: nothing to boot"), problem], false);
             }
         };
         let privileged = (world.images.of_plan(&plan))
@@ -375,32 +345,17 @@ impl Service {
         let boot = match again {
             Some(boot) => boot,
             None => {
-                let boot = pinning
+                let boot = self
+                    .pinning
                     .open(plan, privileged, doubted, Some(settings.digest()), once)
                     .await;
                 boot.map_err(Problem::unavailable)?
             }
         };
-        // Files on an NFS root have no labels, so if the policy is enforced, logins fail.
         let version = world.images.of_plan(&boot.plan);
-        let permissive = version.is_some_and(|version| version.enforces_selinux);
-        let kernel_args = match permissive {
-            true => permissive_args(&decision.kernel_args),
-            false => decision.kernel_args.clone(),
-        };
-        // If the site's kernel arguments say so, the image enforces its policy nevertheless.
-        let permissive = permissive && kernel_args != decision.kernel_args;
-        let is_freebsd = version.is_some_and(|version| version.is_freebsd());
-        // A user can ask in a boot in doubt, and takes no turn from a machine. FreeBSD's loader is small, and its kernel comes by NFS.
-        let turn = match asks.language {
-            ScriptLanguage::Ipxe | ScriptLanguage::Grub if !doubted && !is_freebsd => {
-                self.loading.enter(&decision.node.name, Timestamp::now())
-            }
-            // Other languages cannot wait before they load.
-            _ => Turn::default(),
-        };
+        let (kernel_args, permissive) = arguments(decision, version);
+        let turn = self.turn(name, asks.language, version, doubted);
         let pauses = Pauses::spread(rand::random());
-        let vars = settings.plain_vars();
         let text = match version {
             Some(version) if version.is_freebsd() => can_start(asks.language, Some(version))
                 .and_then(|()| self.scripts.load().freebsd(&boot.plan, &base, &pauses)),
@@ -411,7 +366,7 @@ impl Service {
                     base: &base,
                     console: &decision.console,
                     attributes: &decision.node.attributes,
-                    vars: &vars,
+                    vars: &settings.plain_vars(),
                     is_board: version.is_some_and(|version| version.is_for_boards()),
                     kernel_args: &kernel_args,
                     device_trees: asks.language == ScriptLanguage::Pxelinux
@@ -425,162 +380,67 @@ impl Service {
             }
         };
         match text {
-            Ok(text) if !first => Ok(text),
             Ok(text) => {
-                let how = if permissive { ", SELinux permissive" } else { "" };
-                let wait = match turn.secs {
-                    0 => String::new(),
-                    secs => {
-                        self.counters.total(Total::Paced);
-                        format!(", in {secs} s: {} nodes load now", turn.others)
-                    }
-                };
-                let by = if asks.on_disk { " by GRUB on the disk" } else { "" };
-                let order = boot.once.as_ref();
-                let order = order.map_or_else(String::new, |once| {
-                    format!(" ({}, by the order of {})", once.what, once.by)
-                });
-                let detail = format!("boots {}{by}{how}{order}{wait}", boot.export_name());
-                pinning.announce(&boot, detail);
-                if let (Some(file), false) = (script_file(&boot), doubted) {
-                    let detail = format!("runs the boot script {file}, which may report nothing");
-                    self.record(&boot, EventKind::Unmanaged, Level::Ok, detail, None);
+                if first {
+                    self.announce_script(&boot, asks, doubted, permissive, turn);
                 }
                 Ok(text)
             }
             Err(problem) => {
                 self.record(&boot, EventKind::script(doubted), Level::Error, problem.clone(), None);
-                let message = [format!("{}: nothing to boot", decision.node.name), problem];
-                self.wait(asks, &base, &message, false)
+                self.wait(asks, &base, &[format!("{name}: nothing to boot"), problem], false)
             }
         }
     }
 
-    /// For a machine with an address that is not its own (it got the address as an unknown machine), or a request outside of
-    /// a PXE exchange: a user on the running node, or a loader that survived a restart of the daemon. It gets no token. A
-    /// DHCP exchange corrects both, and takes more rights than a user has.
-    fn send_to_dhcp(
-        &self,
-        world: &World,
-        decision: &NodeDecision,
-        asks: &ScriptAsk,
-        detail: String,
-        level: Option<Level>,
-    ) -> Result<String, Problem> {
-        let base = base_url(&world.site, decision.subnet.server);
-        if let Some(level) = level {
-            let event = Event::new(Timestamp::now(), EventKind::DhcpFirst, level, detail.clone());
-            self.pinning
-                .recorder
-                .record(Subject::Node(decision.node.name.clone()), event);
+    /// When the node begins to load.
+    fn turn(&self, node: &str, language: ScriptLanguage, version: Option<&Arc<ImageVersion>>, doubted: bool) -> Turn {
+        let is_freebsd = version.is_some_and(|version| version.is_freebsd());
+        // A user can ask in a boot in doubt, and takes no turn from a machine. FreeBSD's loader is small, and its kernel comes by NFS.
+        match language {
+            ScriptLanguage::Ipxe | ScriptLanguage::Grub if !doubted && !is_freebsd => {
+                self.loading.enter(node, Timestamp::now())
+            }
+            // Other languages cannot wait before they load.
+            _ => Turn::default(),
         }
-        self.wait(asks, &base, &[detail], true)
     }
 
-    fn stranger_script(&self, world: &World, asks: &ScriptAsk) -> Result<String, Problem> {
-        let (hwaddr, peer) = (asks.hwaddr, asks.peer);
-        let subnet = world.site.subnet_of(peer.ipv4()).ok_or_else(|| self.stranger(peer))?;
-        let screen = self
-            .pinning
-            .discovery
-            .screen(hwaddr, subnet.network, &asks.told, Timestamp::now());
-        // It needs its address no longer, so that its lease is not extended.
-        if let Some(owner) = &screen.owner {
-            let own = self.is_own_address(hwaddr, peer) && !screen.forgotten;
-            return self.leave(asks, owner, own);
-        }
-        let holding = self.holding(hwaddr, peer);
-        let without_dhcp = subnet.dhcp == DhcpPart::Off;
-        let mut forgotten = screen.forgotten;
-        if without_dhcp && holding == Holding::Own {
-            let interface = subnet.interface.as_deref().unwrap_or_default();
-            let seen = Observation::of_script(Timestamp::now(), hwaddr, asks.arch, interface);
-            self.pinning.discovery.observe(seen);
-            forgotten = false;
-        }
-        let (name, hint) = match screen.suggestion {
-            Some(next) => (next, "it boots without a further command".to_owned()),
-            None => {
-                let example = world.site.cluster.naming.example();
-                let hint = format!("with its position instead of {example}; it boots without a further command");
-                (example, hint)
+    /// Records on the timeline what the script boots, in which order and when.
+    fn announce_script(&self, boot: &Arc<Boot>, asks: &ScriptAsk, doubted: bool, permissive: bool, turn: Turn) {
+        let how = if permissive { ", SELinux permissive" } else { "" };
+        let wait = match turn.secs {
+            0 => String::new(),
+            secs => {
+                self.counters.total(Total::Paced);
+                format!(", in {secs} s: {} nodes load now", turn.others)
             }
         };
-        // Behind a router no DHCP exchange and no ARP tells discovery of a machine in such a subnet, so that it cannot be accepted.
-        let command = match without_dhcp && forgotten {
-            true => format!("add it with: rackstrap node add {name} --hwaddr {hwaddr}"),
-            false => format!("rack it with: rackstrap discover accept {hwaddr} {name}"),
-        };
-        let mut message = vec![
-            format!("unknown machine {hwaddr} - waiting to be racked"),
-            command,
-            hint,
-        ];
-        message.extend(screen.remarks);
-        // Any program can name any card: only a machine that is known to discovery has a timeline, and only its own requests are on it.
-        if holding == Holding::Own && !forgotten {
-            let event = Event::new(Timestamp::now(), EventKind::Script, Level::Ok, "waits to be racked");
-            self.pinning.recorder.record(Subject::Machine(hwaddr), event);
+        let by = if asks.on_disk { " by GRUB on the disk" } else { "" };
+        let order = boot.once.as_ref();
+        let order = order.map_or_else(String::new, |once| {
+            format!(" ({}, by the order of {})", once.what, once.by)
+        });
+        let detail = format!("boots {}{by}{how}{order}{wait}", boot.export_name());
+        self.pinning.announce(boot, detail);
+        if let (Some(file), false) = (script_file(boot), doubted) {
+            let detail = format!("runs the boot script {file}, which may report nothing");
+            self.record(boot, EventKind::Unmanaged, Level::Ok, detail, None);
         }
-        // A machine that discovery does not know cannot be racked, and a report from an address without a lease does not count. A DHCP
-        // exchange changes both.
-        let can_prove = subnet.dhcp == DhcpPart::Proxy || subnet.pool.is_some();
-        let unproven = forgotten || (holding == Holding::Free && can_prove);
-        let ask_dhcp = !without_dhcp && (holding == Holding::Taken || (asks.again && unproven));
-        self.wait(asks, &base_url(&world.site, subnet.server), &message, ask_dhcp)
     }
+}
 
-    /// For a card of a node that the inventory does not name: the machine boots from another card, so nothing is waited for. `own` is
-    /// whether that machine itself asks.
-    fn leave(&self, asks: &ScriptAsk, owner: &Owner, own: bool) -> Result<String, Problem> {
-        let hwaddr = asks.hwaddr;
-        if own {
-            let event = Event::new(
-                Timestamp::now(),
-                EventKind::Script,
-                Level::Ok,
-                format!("{owner}: leaves the machine to the next card"),
-            );
-            self.pinning.recorder.record(Subject::Machine(hwaddr), event);
-        }
-        let message = [
-            format!("{hwaddr} is {owner}"),
-            format!("to boot from it: {}", owner.remedy()),
-        ];
-        if asks.language == ScriptLanguage::RaspberryPi {
-            return Err(Problem::unavailable(message.join("; ")));
-        }
-        self.scripts
-            .load()
-            .leave(asks.language, hwaddr, &message)
-            .map_err(Problem::unavailable)
+/// The site's kernel arguments of a boot, and whether they make a policy of SELinux permissive. Files on an NFS root have no labels, so if
+/// the policy is enforced, logins fail.
+fn arguments(decision: &NodeDecision, version: Option<&Arc<ImageVersion>>) -> (String, bool) {
+    let site = &decision.kernel_args;
+    if !version.is_some_and(|version| version.enforces_selinux) {
+        return (site.clone(), false);
     }
-
-    pub(super) fn wait(
-        &self,
-        asks: &ScriptAsk,
-        base: &str,
-        message: &[String],
-        new_address: bool,
-    ) -> Result<String, Problem> {
-        if asks.language == ScriptLanguage::RaspberryPi {
-            return Err(Problem::unavailable(message.join("; ")));
-        }
-        let pauses = match new_address {
-            // An administrator has just typed the machine's name and is watching.
-            true => Pauses::eager(rand::random()),
-            false => Pauses::spread(rand::random()),
-        };
-        let script = WaitScript {
-            base,
-            hwaddr: asks.hwaddr,
-            message,
-            new_address,
-            pauses,
-        };
-        let text = self.scripts.load().wait(asks.language, &script);
-        text.map_err(Problem::unavailable)
-    }
+    let all = permissive_args(site);
+    // If the site's kernel arguments say so, the image enforces its policy nevertheless.
+    let permissive = all != *site;
+    (all, permissive)
 }
 
 /// Refuses an image that the loader cannot start: iPXE alone starts the loader of FreeBSD.

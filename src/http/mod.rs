@@ -21,6 +21,7 @@ pub mod script;
 mod service;
 pub mod task;
 mod trees;
+mod waiting;
 
 pub use counters::{Counters, Reason};
 pub use files::SharedFiles;

@@ -117,7 +117,8 @@ fn beside_dhcp(site: &Site, found: &Loaders) -> Vec<Finding> {
     if loaders.is_empty() {
         return Vec::new();
     }
-    let proxies = site.subnets.iter().filter(|subnet| subnet.dhcp == DhcpPart::Proxy);
+    // With `dhcp = "off"` the export sets next-server together with the boot files.
+    let proxies = (site.subnets.iter()).filter(|subnet| subnet.dhcp == DhcpPart::Proxy && !subnet.next_server);
     let of_subnet = |subnet: &Subnet| {
         let message = format!(
             "dhcp = \"proxy\" in {}: GRUB ({}) takes its server from your DHCP server, and stops at its prompt without it",
@@ -125,7 +126,7 @@ fn beside_dhcp(site: &Site, found: &Loaders) -> Vec<Finding> {
             loaders.join(", ")
         );
         let help = format!(
-            "set next-server there to {}, as `rackstrap export kea`, `dhcpd` and `dnsmasq` do for nodes",
+            "set next-server there to {0}, as `rackstrap export kea`, `dhcpd` and `dnsmasq` do for nodes; then write next-server = \"{0}\" in the [[subnet]], which ends this warning",
             subnet.server
         );
         finding(false, &format!("next-server {}", subnet.network), message, help).about(Reach::Machines)
@@ -346,6 +347,12 @@ mod tests {
             "the export has next-server for dhcp = \"off\": {text}"
         );
         assert_eq!(warnings(shim), "", "without another DHCP server");
+        assert!(
+            text.contains("write next-server = \"10.6.0.1\" in the [[subnet]]"),
+            "{text}"
+        );
+        let stated = subnet(6, "proxy") + "next-server = \"10.6.0.1\"\n";
+        assert_eq!(warnings(&(stated + shim)), "", "the other server gives it");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow, bail};
 use rackstrap_base::{clock::Timestamp, counters::ReadCounts, link::interfaces};
 use rackstrap_dhcp::LeaseKeeper;
 use rackstrap_site::Site;
+use rackstrap_wire::HwAddr;
 use socket2::{Domain, Socket, Type};
 use std::{
     collections::BTreeSet,
@@ -41,7 +42,6 @@ pub fn spawn_all(
     let site = shared.world.load().site.clone();
     let servers: BTreeSet<Ipv4Addr> = site.subnets.iter().map(|s| s.server).collect();
     let dhcp_counters: Arc<rackstrap_dhcp::Counters> = Arc::default();
-    let tftp_counters: Arc<rackstrap_tftp::Counters> = Arc::default();
     let nfs_config = rackstrap_nfs::Config::new(shared.store.cluster_key("nfs-handle")?);
 
     let authority = Arc::new(dhcp::DhcpAuthority::new(shared.clone()));
@@ -59,7 +59,7 @@ pub fn spawn_all(
         leases: dhcp.leases(),
         web: web.clone(),
     });
-    let http_counters = web.counters.clone();
+    let tftp_counters: Arc<rackstrap_tftp::Counters> = Arc::default();
     for &server in &servers {
         let socket = udp(server, site.server.tftp_port, "TFTP", "tftp-port")?;
         let limits = rackstrap_tftp::Limits::default();
@@ -84,8 +84,42 @@ pub fn spawn_all(
         cancel.clone(),
     );
     services.spawn(task.in_named_task("NFS by UDP"));
+    let solicitations = spawn_solicitations(shared, cancel, services);
+    spawn_watch(shared, asker, cancel, services);
+    let dns = spawn_dns(shared, &servers, cancel, services)?;
+    services.spawn(dhcp.run(cancel.clone()));
+    let mut counted: Vec<(&'static str, Arc<dyn ReadCounts>)> = vec![
+        ("dhcp", dhcp_counters),
+        ("tftp", tftp_counters),
+        ("http", web.counters.clone()),
+        ("nfs", nfs_config.counters),
+        ("ndp", solicitations),
+        ("netconsole", kernels),
+    ];
+    counted.extend(dns.map(|server| ("dns", server)));
+    Ok((read_all(counted), releases, exports))
+}
+
+/// All counters, each name after that of its protocol.
+fn read_all(counted: Vec<(&'static str, Arc<dyn ReadCounts>)>) -> Counters {
+    Arc::new(move || {
+        let mut all = Vec::new();
+        for (protocol, counters) in &counted {
+            let counts = counters.counts().into_iter();
+            all.extend(counts.map(|(name, count)| (format!("{protocol} {name}"), count)));
+        }
+        all
+    })
+}
+
+/// Answers the router solicitations of iPXE on the interfaces of the subnets, if the site file says so.
+fn spawn_solicitations(
+    shared: &Shared,
+    cancel: &CancellationToken,
+    services: &mut JoinSet<Result<()>>,
+) -> Arc<rackstrap_ndp::Counters> {
     let solicitations: Arc<rackstrap_ndp::Counters> = Arc::default();
-    let (asked, counted) = (shared.world.clone(), solicitations.clone());
+    let asked = shared.world.clone();
     let interfaces = move || {
         let world = asked.load();
         let subnets = world.site.subnets.iter();
@@ -94,8 +128,13 @@ pub fn spawn_all(
             false => BTreeSet::new(),
         }
     };
-    let task = rackstrap_ndp::serve(Box::new(interfaces), counted, cancel.clone());
+    let task = rackstrap_ndp::serve(Box::new(interfaces), solicitations.clone(), cancel.clone());
     services.spawn(task.in_named_task("router solicitations"));
+    solicitations
+}
+
+/// Looks for other DHCP servers, and asks for them as the machine `asker`, which does not exist.
+fn spawn_watch(shared: &Shared, asker: HwAddr, cancel: &CancellationToken, services: &mut JoinSet<Result<()>>) {
     let (looked, world, warnings) = (shared.world.clone(), shared.world.clone(), shared.warnings.clone());
     let heard = shared.rivals.clone();
     let watch = rackstrap_dhcp::Watch {
@@ -114,26 +153,6 @@ pub fn spawn_all(
     };
     let task = rackstrap_dhcp::watch(watch, asker, cancel.clone());
     services.spawn(task.in_named_task("other DHCP servers"));
-    let dns = spawn_dns(shared, &servers, cancel, services)?;
-    services.spawn(dhcp.run(cancel.clone()));
-    let mut counted: Vec<(&str, Arc<dyn ReadCounts>)> = vec![
-        ("dhcp", dhcp_counters),
-        ("tftp", tftp_counters),
-        ("http", http_counters),
-        ("nfs", nfs_config.counters),
-        ("ndp", solicitations),
-        ("netconsole", kernels),
-    ];
-    counted.extend(dns.map(|server| ("dns", server)));
-    let counters: Counters = Arc::new(move || {
-        let mut all = Vec::new();
-        for (protocol, counters) in &counted {
-            let counts = counters.counts().into_iter();
-            all.extend(counts.map(|(name, count)| (format!("{protocol} {name}"), count)));
-        }
-        all
-    });
-    Ok((counters, releases, exports))
 }
 
 /// Starts to listen for kernels' messages on every server address. Nodes boot without it, so that a port that another program has is a

@@ -142,6 +142,50 @@ impl DhcpAuthority {
             .note_waiting(address, waits.then_some(event.hwaddr));
     }
 
+    /// Keeps what the firmware of a node says of itself, and which address it took.
+    fn note_firmware(&self, event: &DhcpEvent) {
+        // FreeBSD's loader and GRUB do not say what firmware started them.
+        if !event.freebsd_loader && !event.grub {
+            self.shared.firmware.note(event.hwaddr, said(event));
+        }
+        if let Some(uuid) = event.uuid {
+            self.shared.discovery.record_node_uuid(event.hwaddr, uuid);
+        }
+        if event.takes_address()
+            && let Some(address) = event.address
+        {
+            self.shared.firmware.note_address(event.hwaddr, address);
+        }
+    }
+
+    /// The packet as an event of the timeline. Notes from which server a node takes its address.
+    fn told(&self, event: &DhcpEvent, site: &Site, subject: &Subject, doubted: bool) -> Event {
+        // A running system that asks for its lease again is not a machine that starts.
+        let message = message_of(event.message);
+        let step = match event.booting {
+            _ if doubted => EventKind::DhcpDoubted(message),
+            true => EventKind::Dhcp(message),
+            false => EventKind::DhcpClient(message),
+        };
+        let level = match event.answer {
+            _ if doubted => Level::Ok,
+            _ if event.alarm => Level::Error,
+            AnswerKind::Nak => Level::Retry,
+            _ => Level::Ok,
+        };
+        let mut detail = describe(event);
+        let other = taken_from(event, site);
+        if let Some((server, _)) = other {
+            detail = detail.replacen(&server.to_string(), &self.rivals.name_of(server), 1);
+        }
+        if event.booting && !doubted && subject_is_node(subject) && takes_an_offer(event) {
+            let server = other.map(|(server, address)| (self.rivals.name_of(server), address));
+            self.shared.firmware.note_server(event.hwaddr, server);
+        }
+        let sender = if event.ipxe { Sender::Ipxe } else { Sender::Firmware };
+        Event::new(event.at, step, level, detail).sent_by(sender)
+    }
+
     /// Records an answer at port 4011 on the timeline of the node that has the sender's address, and nothing else: a user of that
     /// node can ask there, too, and the packet does not say where the machine is plugged in.
     fn observe_boot_server(&self, event: &DhcpEvent, world: &World) {
@@ -236,33 +280,24 @@ impl Authority for DhcpAuthority {
             return;
         }
         self.note_waiting(event, &world);
-        let heartbeat_secs = world.site.limits.heartbeat_secs;
-        let alive = |node: &str| self.shared.boots.is_alive(node, heartbeat_secs);
         // Users can reach a relay. While the node's system runs, a relay's report about the node changes nothing.
         let mut doubted = false;
         let mut confirmed = false;
         let subject = match world.inventory.by_hwaddr(event.hwaddr) {
             Some(node) => {
                 let subject = Subject::Node(node.name.clone());
-                doubted = event.relay.is_some() && alive(&node.name);
+                let heartbeat_secs = world.site.limits.heartbeat_secs;
+                doubted = event.relay.is_some() && self.shared.boots.is_alive(&node.name, heartbeat_secs);
                 if event.booting && event.relay.is_none() {
                     self.shared.boots.firmware_speaks(&node.name);
                 }
                 // A running system extends its lease without the relay.
                 if event.booting && !doubted {
-                    // FreeBSD's loader and GRUB do not say what firmware started them.
-                    if !event.freebsd_loader && !event.grub {
-                        self.shared.firmware.note(event.hwaddr, said(event));
-                    }
-                    if let Some(uuid) = event.uuid {
-                        self.shared.discovery.record_node_uuid(event.hwaddr, uuid);
-                    }
-                    if event.takes_address()
-                        && let Some(address) = event.address
-                    {
-                        self.shared.firmware.note_address(event.hwaddr, address);
-                    }
+                    self.note_firmware(event);
                     self.find(&subject, event, &world.site);
+                }
+                if event.completes_boot() {
+                    self.shared.windows.open(&node.name, event.at, doubted);
                 }
                 subject
             }
@@ -273,34 +308,8 @@ impl Authority for DhcpAuthority {
                 Subject::Machine(event.hwaddr)
             }
         };
-        if let (true, Subject::Node(node)) = (event.completes_boot(), &subject) {
-            self.shared.windows.open(node, event.at, doubted);
-        }
-        // A running system that asks for its lease again is not a machine that starts.
-        let message = message_of(event.message);
-        let step = match event.booting {
-            _ if doubted => EventKind::DhcpDoubted(message),
-            true => EventKind::Dhcp(message),
-            false => EventKind::DhcpClient(message),
-        };
-        let level = match event.answer {
-            _ if doubted => Level::Ok,
-            _ if event.alarm => Level::Error,
-            AnswerKind::Nak => Level::Retry,
-            _ => Level::Ok,
-        };
-        let mut detail = describe(event);
-        let other = taken_from(event, &world.site);
-        if let Some((server, _)) = other {
-            detail = detail.replacen(&server.to_string(), &self.rivals.name_of(server), 1);
-        }
-        if event.booting && !doubted && subject_is_node(&subject) && takes_an_offer(event) {
-            let server = other.map(|(server, address)| (self.rivals.name_of(server), address));
-            self.shared.firmware.note_server(event.hwaddr, server);
-        }
-        tracing::debug!(hwaddr = %event.hwaddr, interface = %event.interface, %step, %detail, "dhcp");
-        let sender = if event.ipxe { Sender::Ipxe } else { Sender::Firmware };
-        let told = Event::new(event.at, step, level, detail).sent_by(sender);
+        let told = self.told(event, &world.site, &subject, doubted);
+        tracing::debug!(hwaddr = %event.hwaddr, interface = %event.interface, step = %told.step, detail = %told.detail, "dhcp");
         self.shared.recorder.record(subject.clone(), told);
         if confirmed {
             self.shared.recorder.confirm(event.hwaddr);

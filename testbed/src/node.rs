@@ -309,7 +309,6 @@ impl<'c> Node<'c> {
         let mut command = self.cluster.namespace.command(self.firmware.qemu());
         command.args(["-name", &self.name, "-nodefaults"]);
         command.args(["-no-user-config", "-nographic"]);
-        command.args(["-monitor", "none"]);
         command.args([
             "-machine",
             self.firmware.machine(),

@@ -268,3 +268,30 @@ fn kea_boots_nodes_by_the_export() -> Result {
     boots_by_export(&lab)?;
     lab.daemon.stop()
 }
+
+/// With "proxy" the export has reservations and `next-server`, and the boot part comes from the daemon.
+#[test]
+fn kea_dhcpd_and_dnsmasq_give_addresses_and_next_server_by_the_export_of_a_proxy_subnet() -> Result {
+    let lab = Lab::start("proxy")?;
+    for format in ["kea", "dhcpd", "dnsmasq"] {
+        let export = lab.export(format)?;
+        let _other = match format {
+            "kea" => lab.kea(&export)?,
+            "dhcpd" => lab.dhcpd(&export)?,
+            _ => lab.dnsmasq("10.5.254.1,10.5.254.99,255.255.0.0,1h", Some(&export))?,
+        };
+        let (address, boot) = lab.discover(&uefi(1))?;
+        assert_eq!(
+            (address.server, address.yiaddr, address.siaddr),
+            (OTHER, NODE, SERVER),
+            "{format}: {address:?}"
+        );
+        assert!(address.file.is_empty(), "{format}: {address:?}");
+        assert_eq!(
+            (boot.server, boot.class.as_str()),
+            (SERVER, "PXEClient"),
+            "{format}: {boot:?}"
+        );
+    }
+    lab.daemon.stop()
+}

@@ -1,12 +1,14 @@
 //! A machine with arm64. Its firmware loads GRUB, which asks for ever while the image has no variant for it, and boots as soon as there is
-//! one.
+//! one. A second machine starts the program on its disk, which pauses and sends it to the network.
 
 use anyhow::Context;
+use rackstrap_loaders::Esps;
+use rackstrap_wire::ESP_LENGTH;
 use std::fs;
-use testbed::{Binaries, Cluster, Firmware, Result, Site, binaries, foreign, image::Kernel, small};
+use testbed::{Binaries, BootOrder, Cluster, Disk, Firmware, Result, Site, binaries, foreign, image::Kernel, small};
 
 #[test]
-fn a_machine_with_arm64_boots_the_variant_for_it() -> Result {
+fn a_machine_with_arm64_boots_the_variant_for_it_and_the_program_on_a_disk_sends_one_to_the_network() -> Result {
     let mut say = |line: &str| eprintln!("{line}");
     let arm64_agent = binaries::arm64_agent(&mut say)?;
     let trees = [small::tree(Kernel::Cloud, &mut say)?, small::arm64(&mut say)?];
@@ -41,6 +43,23 @@ fn a_machine_with_arm64_boots_the_variant_for_it() -> Result {
     import(&["pair", "--from", &amd64], &agent)?;
     cluster.start_daemon()?;
 
+    // UEFI reads a file system on a disk without a table, too. No iPXE for arm64 has its place there, so the program is alone on it.
+    let disk = Disk::blank(&loaders.path().join("esp.raw"), ESP_LENGTH)?;
+    disk.write(
+        0,
+        &Esps::build(|_| None)
+            .bytes("aarch64-512")
+            .context("no program for arm64")?,
+    )?;
+    let second = cluster
+        .node("r01n02")
+        .firmware(Firmware::UefiArm64)
+        .boot_order(BootOrder::DiskFirst);
+    second.insert_disk(Some(disk));
+    second.power_on()?;
+    // Its pause of minutes polls the clock.
+    second.nice(19)?;
+
     let node = cluster.node("r01n01").firmware(Firmware::UefiArm64);
     node.power_on()?;
     let loader = node.wait_event("GRUB by TFTP", |event| event.step == "tftp")?;
@@ -71,5 +90,17 @@ fn a_machine_with_arm64_boots_the_variant_for_it() -> Result {
         explained.contains("its variant arm64 for an arm64 machine"),
         "{explained}"
     );
+    node.pull_plug();
+
+    second.nice(0)?;
+    for said in [
+        "rackstrap: this disk asks the network.",
+        "rackstrap: network boot failed, trying again in ",
+        "rackstrap: resetting the machine after 1 round in vain.",
+    ] {
+        second.wait_console(said)?;
+    }
+    // BootNext puts the network before the disk for one boot.
+    second.wait_event("GRUB by TFTP", |event| event.step == "tftp")?;
     Ok(())
 }

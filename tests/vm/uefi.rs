@@ -38,6 +38,12 @@ fn a_machine_with_uefi_boots_by_way_of_a_loader_and_has_the_network_first_afterw
             shown.contains("the network first; the agent puts the network first (firmware = \"network-first\")"),
             "{shown}"
         );
+        // BootCurrent of OVMF: the disk was first in the order, and blank.
+        let by = shown
+            .lines()
+            .find(|line| line.contains("started by"))
+            .unwrap_or_default();
+        assert!(by.contains("PXEv4") && by.ends_with(", from the network"), "{shown}");
     }
     node.pull_plug();
 

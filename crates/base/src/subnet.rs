@@ -70,6 +70,8 @@ pub struct Subnet {
     pub dhcp: DhcpPart,
     /// The DHCP servers that give the addresses where the daemon does not; empty if the site file names none.
     pub dhcp_servers: Vec<Ipv4Addr>,
+    /// Whether the site file says that these servers give the daemon's address as `next-server`, which GRUB and U-Boot read.
+    pub next_server: bool,
     /// Default router, if any.
     pub router: Option<Ipv4Addr>,
     /// Name servers: with `[dns]`, the daemon itself where the site file names none.

@@ -192,24 +192,58 @@ impl Engine {
             return outcome(request, from, now, verdict, reply, known);
         }
         let answer = authority.ask(&ask(request, from, link_subnet));
-        // Several subnets can share an interface: a node belongs to that of its address, a pool to the first that has one.
-        let index = match &answer {
-            Answer::Node { ipaddr, .. } => {
-                let holds = |i: &&usize| network.subnets[**i].network.contains(ipaddr);
-                candidates.iter().find(holds).copied()
-            }
-            _ => candidates.iter().find(|i| self.pools[**i].is_some()).copied(),
+        let index = self.subnet_of(&answer, &candidates);
+        let subnet = index.map_or(link_subnet, |i| &network.subnets[i]);
+        let known = matches!(answer, Answer::Node { .. });
+        let mut verdict = self.verdict(request, &answer, index, &candidates, now, authority);
+        if known && verdict.answer == AnswerKind::Ack {
+            self.leave_pools(request.hwaddr, now, &mut verdict);
+        }
+        let reply = make_reply(request, &verdict, subnet, &network.domain, &answer);
+        if let Some(bytes) = reply.as_ref().and_then(|reply| reply.left_out) {
+            verdict.alarm = true;
+            verdict.reason = format!(
+                "{}; the relay's option 82 of {bytes} bytes is left out of the reply, as the client takes {} bytes in all: \
+                 shorten what the relay or switch adds",
+                verdict.reason,
+                reply::largest(request)
+            )
+            .into();
+        }
+        outcome(request, from, now, verdict, reply, known)
+    }
+
+    /// The index of the subnet that the machine belongs to, of the `candidates`; none if it belongs to none. Several subnets can share an
+    /// interface: a node belongs to that of its address, a pool to the first that has one.
+    fn subnet_of(&self, answer: &Answer, candidates: &[usize]) -> Option<usize> {
+        let belongs = |i: &&usize| match answer {
+            Answer::Node { ipaddr, .. } => self.network.subnets[**i].network.contains(ipaddr),
+            _ => self.pools[**i].is_some(),
         };
+        candidates.iter().find(belongs).copied()
+    }
+
+    /// What becomes of the request of a machine in the subnet with that index, or else in the first of the `candidates`.
+    fn verdict(
+        &mut self,
+        request: &Request,
+        answer: &Answer,
+        index: Option<usize>,
+        candidates: &[usize],
+        now: Timestamp,
+        authority: &dyn Authority,
+    ) -> Verdict {
+        let network = self.network.clone();
+        let link_subnet = &network.subnets[candidates[0]];
         let subnet = index.map_or(link_subnet, |i| &network.subnets[i]);
         let ours = |server: Ipv4Addr| {
             request.server_id_override() == Some(server) || network.subnets.iter().any(|s| s.server == server)
         };
-        let known = matches!(answer, Answer::Node { .. });
         let elsewhere = match request.kind {
             Kind::Decline { .. } | Kind::Release { .. } => request.server_id.filter(|server| !ours(*server)),
             _ => None,
         };
-        let mut verdict = match &answer {
+        match answer {
             _ if elsewhere.is_some() => Verdict::silent("meant for another DHCP server"),
             Answer::Silent(reason) => Verdict::silent(reason.clone()),
             Answer::Node { ipaddr, hostname, .. } => match index {
@@ -235,28 +269,17 @@ impl Engine {
                     None => Verdict::silent(format!("an unknown machine, and {} has no pool", subnet.network)),
                 }
             }
-        };
-        if known && verdict.answer == AnswerKind::Ack {
-            // It may have waited in a pool before it became a node.
-            let vacated = self
-                .pools
-                .iter_mut()
-                .flatten()
-                .filter_map(|p| p.forget(request.hwaddr, now));
-            verdict.writes.extend(vacated.map(Write::Forget));
         }
-        let reply = make_reply(request, &verdict, subnet, &network.domain, &answer);
-        if let Some(bytes) = reply.as_ref().and_then(|reply| reply.left_out) {
-            verdict.alarm = true;
-            verdict.reason = format!(
-                "{}; the relay's option 82 of {bytes} bytes is left out of the reply, as the client takes {} bytes in all: \
-                 shorten what the relay or switch adds",
-                verdict.reason,
-                reply::largest(request)
-            )
-            .into();
-        }
-        outcome(request, from, now, verdict, reply, known)
+    }
+
+    /// Takes away the pool addresses of a node: it may have waited in a pool before it became one.
+    fn leave_pools(&mut self, hwaddr: HwAddr, now: Timestamp, verdict: &mut Verdict) {
+        let vacated = self
+            .pools
+            .iter_mut()
+            .flatten()
+            .filter_map(|pool| pool.forget(hwaddr, now));
+        verdict.writes.extend(vacated.map(Write::Forget));
     }
 }
 

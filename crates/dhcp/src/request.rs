@@ -168,6 +168,51 @@ fn given(address: Ipv4Addr) -> Option<Ipv4Addr> {
     Some(address).filter(|a| !a.is_unspecified())
 }
 
+/// What the client wants (RFC 2131 section 4.3). `in_use` is the address that it has already.
+fn kind_of(
+    options: &Options<'_>,
+    in_use: Option<Ipv4Addr>,
+    server_id: Option<Ipv4Addr>,
+    requested: Option<Ipv4Addr>,
+) -> Result<Kind, Malformed> {
+    let in_use = in_use.ok_or(Malformed::NoAddress);
+    Ok(match options.get(code::MESSAGE_TYPE).as_deref() {
+        None => return Err(Malformed::NoMessageType),
+        Some([1]) => Kind::Discover,
+        Some([3]) => match (server_id, requested) {
+            // Some clients put the offered address into ciaddr instead of option 50.
+            (Some(server), requested) => Kind::Selecting {
+                server,
+                address: requested.map_or(in_use, Ok)?,
+            },
+            (None, Some(address)) if in_use.is_err() => Kind::InitReboot { address },
+            (None, _) => Kind::Extend { address: in_use? },
+        },
+        Some([4]) => Kind::Decline {
+            address: requested.ok_or(Malformed::NoAddress)?,
+        },
+        Some([7]) => Kind::Release { address: in_use? },
+        Some([8]) => Kind::Inform,
+        Some(_) => return Err(Malformed::BadMessageType),
+    })
+}
+
+/// The machine's GUID. RFC 4578 section 2.3 wants type 0 and 16 bytes. Some boards send another length, or leave it out.
+fn guid_of(options: &Options<'_>) -> Option<[u8; 16]> {
+    match options.get(code::MACHINE_ID).as_deref() {
+        Some([0, guid @ ..]) => guid.try_into().ok(),
+        _ => None,
+    }
+}
+
+/// The boot item that firmware asks a PXE boot server for (PXE 2.1, section 2.4.4).
+fn boot_item_of(options: &Options<'_>) -> Option<u16> {
+    match options.get(code::VENDOR).as_deref().and_then(|o| sub_option(o, 71)) {
+        Some([a, b, ..]) => Some(u16::from_be_bytes([*a, *b])).filter(|item| *item != 0),
+        _ => None,
+    }
+}
+
 impl Request {
     /// Reads a datagram from port 67.
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
@@ -179,34 +224,11 @@ impl Request {
             .map(Ipv4Addr::from)
             .and_then(given);
         let server_id = options.fixed(code::SERVER_ID)?.map(Ipv4Addr::from).and_then(given);
-        let in_use = || given(ciaddr).ok_or(Malformed::NoAddress);
-        let kind = match options.get(code::MESSAGE_TYPE).as_deref() {
-            None => return Err(Malformed::NoMessageType),
-            Some([1]) => Kind::Discover,
-            Some([3]) => match (server_id, requested) {
-                // Some clients put the offered address into ciaddr instead of option 50.
-                (Some(server), requested) => Kind::Selecting {
-                    server,
-                    address: requested.map_or_else(in_use, Ok)?,
-                },
-                (None, Some(address)) if ciaddr.is_unspecified() => Kind::InitReboot { address },
-                (None, _) => Kind::Extend { address: in_use()? },
-            },
-            Some([4]) => Kind::Decline {
-                address: requested.ok_or(Malformed::NoAddress)?,
-            },
-            Some([7]) => Kind::Release { address: in_use()? },
-            Some([8]) => Kind::Inform,
-            Some(_) => return Err(Malformed::BadMessageType),
-        };
+        let kind = kind_of(&options, given(ciaddr), server_id, requested)?;
         let vendor_class = options.get(code::VENDOR_CLASS).unwrap_or_default();
         let class_text = firmware::class_text(&vendor_class);
         let hwaddr = HwAddr([bytes[28], bytes[29], bytes[30], bytes[31], bytes[32], bytes[33]]);
-        // RFC 4578 section 2.3 wants type 0 and 16 bytes. Some boards send another length, or leave it out.
-        let guid: Option<[u8; 16]> = match options.get(code::MACHINE_ID).as_deref() {
-            Some([0, guid @ ..]) => guid.try_into().ok(),
-            _ => None,
-        };
+        let guid = guid_of(&options);
         let ipxe_options = options.get(code::IPXE);
         // RFC 3004 wants length-prefixed items, iPXE sends its bare name; both are seen.
         let ipxe =
@@ -252,10 +274,7 @@ impl Request {
             ipxe_without_http: ipxe_options.is_some_and(|o| sub_option(&o, 19).is_none() && !o.is_empty()),
             pxe_client: vendor_class.starts_with(firmware::PXE_CLIENT.as_bytes()),
             http_client: vendor_class.starts_with(firmware::HTTP_CLIENT.as_bytes()),
-            boot_item: match options.get(code::VENDOR).as_deref().and_then(|o| sub_option(o, 71)) {
-                Some([a, b, ..]) => Some(u16::from_be_bytes([*a, *b])).filter(|item| *item != 0),
-                _ => None,
-            },
+            boot_item: boot_item_of(&options),
             host_name: options
                 .get(code::HOST_NAME)
                 .map(|v| String::from_utf8_lossy(&v[..v.len().min(MAX_HOST_NAME)]).into_owned()),

@@ -54,6 +54,7 @@ pub fn subnet(network: &str, interface: Option<&str>, server: &str, pool: Option
         server: ip(server),
         dhcp: DhcpPart::Full,
         dhcp_servers: vec![],
+        next_server: false,
         router: Some(ip(server)),
         dns: vec![ip(server)],
         ntp: vec![ip(server)],

@@ -67,6 +67,9 @@ pub enum Refused {
     /// Its size is not that of a boot loader.
     #[error("it has {0} bytes, and a boot loader has at most {MAX_LOADER}")]
     TooLarge(u64),
+    /// It has no byte, as after an interrupted copy.
+    #[error("it is empty")]
+    Empty,
     /// The file or a link to it is not root's, so another user decides which program machines run.
     #[error("{path} belongs to the user with id {uid}, not to root")]
     NotRoots {
@@ -139,7 +142,13 @@ impl Trust {
         let target = self.follow(path, None)?;
         let home = path.parent().and_then(|dir| dir.canonicalize().ok());
         self.inside(&target, home.as_deref())?;
-        self.read_public(&target)
+        let bytes = self.read_public(&target)?;
+        // Other files of a loader directory may be empty: not all of them are programs.
+        if bytes.is_empty() {
+            Err(Refused::Empty)
+        } else {
+            Ok(bytes)
+        }
     }
 
     /// Follows the links of `path`, an absolute path, and returns the file. Root must own every link, also links to directories. Only root
@@ -358,6 +367,16 @@ mod tests {
                 .unwrap_err()
                 .contains("package/x.efi belongs to")
         );
+    }
+
+    #[test]
+    fn an_empty_file_that_the_site_file_names_is_refused() {
+        let rig = rig();
+        fs::write(rig.at("other/empty.efi"), "").unwrap();
+        mode(&rig.at("other/empty.efi"), 0o644);
+        assert_eq!(rig.path("other/empty.efi").unwrap_err(), "it is empty");
+        fs::write(rig.at("top/empty.efi"), "").unwrap();
+        assert_eq!(rig.below("empty.efi").unwrap(), b"");
     }
 
     #[test]

@@ -75,6 +75,7 @@ fn why_refused(path: &Path, refused: &Refused, rule: Option<&String>) -> (String
         }
         (Refused::Writable(_), _) => format!("chmod go-w {}", path.display()),
         (Refused::Secret(_), _) => format!("chmod a+r {}", path.display()),
+        (Refused::Empty, _) => format!("copy the whole file to {}", path.display()),
         (_, Some(name)) => format!("correct 'file' in [loader.{name}]"),
         (_, None) => "put the file itself into a directory of [server] loader-dirs".to_owned(),
     };

@@ -53,6 +53,7 @@ pub(super) const KEYS: [(&str, &[&str]); 15] = [
             "server",
             "dhcp",
             "dhcp-servers",
+            "next-server",
             "router",
             "dns",
             "ntp",

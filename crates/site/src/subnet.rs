@@ -72,6 +72,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
     };
     let (dns, ntp) = (servers(report, "dns"), servers(report, "ntp"));
     let dhcp_servers = servers(report, "dhcp-servers");
+    let next_server = section.parsed(report, "next-server", "\"10.5.0.1\"", read_address);
     let lease_secs = section
         .seconds(report, "lease-time", 60..=30 * 86400, "12h")
         .unwrap_or(12 * 3600);
@@ -113,6 +114,14 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
     if let Some(router) = &router {
         inside(report, router, net, "router");
     }
+    if let Some(next) = next_server.as_ref().filter(|next| next.get_ref() != server.get_ref()) {
+        let (next, server) = (next.get_ref(), server.get_ref());
+        report.error(
+            section.key_at("next-server"),
+            format!("GRUB and U-Boot ask 'next-server' for their files: {next} is not the server {server}"),
+            format!("set next-server to {server} in your DHCP server, and write next-server = \"{server}\""),
+        );
+    }
     dhcp_options::check_routers(report, section, &options, net);
     if let Some(pool) = &pool {
         check_pool(
@@ -135,6 +144,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
             server: server.into_inner(),
             dhcp,
             dhcp_servers: plain(&dhcp_servers),
+            next_server: next_server.is_some(),
             router: router.map(Spanned::into_inner),
             dns: plain(&dns),
             ntp: plain(&ntp),
@@ -168,13 +178,14 @@ fn read_dhcp(report: &mut Report<'_>, section: &Section<'_>) -> DhcpPart {
     });
     let part = part.map(Spanned::into_inner).unwrap_or_default();
     if !part.is_of_another_server() {
-        if section.get("dhcp-servers").is_some() {
-            report.error(
-                section.key_at("dhcp-servers"),
-                "with dhcp = \"full\" rackstrap itself gives the addresses, so 'dhcp-servers' cannot be used"
-                    .to_owned(),
-                "remove it; or write dhcp = \"proxy\" or \"off\", if your DHCP server gives the addresses",
-            );
+        for key in ["dhcp-servers", "next-server"] {
+            if section.get(key).is_some() {
+                report.error(
+                    section.key_at(key),
+                    format!("with dhcp = \"full\" rackstrap itself gives the addresses, so '{key}' cannot be used"),
+                    "remove it; or write dhcp = \"proxy\" or \"off\", if your DHCP server gives the addresses",
+                );
+            }
         }
         return part;
     }

@@ -165,6 +165,7 @@ impl World {
             server: Ipv4Addr::new(10, second, 0, 1),
             dhcp: DhcpPart::Full,
             dhcp_servers: vec![],
+            next_server: false,
             router: Some(Ipv4Addr::new(10, second, 0, 1)),
             dns: vec![Ipv4Addr::new(10, second, 0, 1)],
             ntp: vec![],

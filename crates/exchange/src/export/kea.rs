@@ -42,8 +42,11 @@ pub(super) fn write(nodes: &[&ExportNode], subnets: &[BootSubnet]) -> String {
         text.push_str("\"ip-reservations-unique\": false,\n");
     }
     text.push_str("\"reservations-global\": true,\n");
-    list(&mut text, "client-classes", &classes);
-    text.push_str(",\n");
+    // Kea takes no empty list of classes, and an empty list of reservations (`src/bin/dhcp4/dhcp4_parser.yy` of Kea 2.2).
+    if !classes.is_empty() {
+        list(&mut text, "client-classes", &classes);
+        text.push_str(",\n");
+    }
     list(&mut text, "reservations", &reservations);
     text.push('\n');
     text

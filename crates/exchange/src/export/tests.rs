@@ -131,6 +131,27 @@ fn kea_classes(files: &[(&str, &str)]) -> Vec<serde_json::Value> {
 }
 
 #[test]
+fn kea_gets_no_empty_list_of_classes() {
+    let mut all = subnets();
+    all.truncate(1);
+    all[0].is_proxy = true;
+    for nodes in [[node(1, 1)].as_slice(), &[]] {
+        let text = Format::Kea.write(nodes, &all);
+        assert!(!text.contains("client-classes"), "{text}");
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let map: serde_json::Value = serde_json::from_str(&format!("{{{}}}", lines.concat())).expect(&text);
+        let reservations = map["reservations"].as_array().expect(&text);
+        assert_eq!(reservations.len(), nodes.len(), "{text}");
+        assert!(
+            reservations
+                .iter()
+                .all(|one| one["next-server"] == all[0].server.to_string()),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn classes_of_kea_have_different_names() {
     let files = [
         ("PXEClient", "ipxe"),

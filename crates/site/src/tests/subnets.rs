@@ -63,3 +63,24 @@ fn subnets_of_one_interface_have_the_same_server_of_addresses() {
     }
     assert!(!said(&second(same, "proxy")).contains("share an interface"));
 }
+
+#[test]
+fn next_server_is_the_address_of_this_server_and_stated_only_of_another_dhcp_server() {
+    for part in ["proxy", "off"] {
+        let stated = |address: &str| with(&format!("dhcp = \"{part}\"\nnext-server = \"{address}\""));
+        let (site, warnings) = check(&stated("10.5.0.1")).unwrap();
+        assert_eq!((site.subnets[0].next_server, warnings.len()), (true, 0));
+        let (site, _) = check(&with(&format!("dhcp = \"{part}\""))).unwrap();
+        assert!(!site.subnets[0].next_server);
+        let text = said(&stated("10.5.0.9"));
+        assert!(
+            text.contains("10.5.0.9 is not the server 10.5.0.1")
+                && text.contains("set next-server to 10.5.0.1 in your DHCP server"),
+            "{text}"
+        );
+        let text = said(&stated("10.5.0"));
+        assert!(text.contains("'10.5.0'"), "{text}");
+    }
+    let text = said(&with("next-server = \"10.5.0.1\""));
+    assert!(text.contains("so 'next-server' cannot be used"), "{text}");
+}
