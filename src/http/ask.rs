@@ -126,7 +126,9 @@ impl Service {
                 self.wait(&asks, &base, &[message], true)?
             }
             Decision::Node(decision)
-                if decision.node.ipaddr != peer.ipv4() && decision.subnet.dhcp.is_of_another_server() =>
+                if decision.node.ipaddr != peer.ipv4()
+                    && !self.starts_untagged(decision.subnet.vlan, hwaddr, peer)
+                    && decision.subnet.dhcp.is_of_another_server() =>
             {
                 let detail = wrong_address(&decision.node.name, peer.ipv4(), decision.node.ipaddr);
                 // With "proxy" the machine's DHCP was heard, so that a request from elsewhere is not its own.
@@ -145,7 +147,9 @@ impl Service {
                 }
                 self.send_to_dhcp(&world, &decision, &asks, detail, own.then_some(Level::Error))?
             }
-            Decision::Node(decision) if decision.node.ipaddr != peer.ipv4() => {
+            Decision::Node(decision)
+                if decision.node.ipaddr != peer.ipv4() && !self.starts_untagged(decision.subnet.vlan, hwaddr, peer) =>
+            {
                 let (node, address) = (&decision.node.name, decision.node.ipaddr);
                 let elsewhere = self.firmware.server_of(hwaddr);
                 let detail = match &elsewhere {
@@ -346,7 +350,8 @@ impl Service {
         failed: Option<FailedAttempt>,
         once: Option<Once>,
     ) -> Result<String, Problem> {
-        let base = base_url(&world.site, decision.subnet.server);
+        let base = self.base_of(world, decision, asks.peer);
+        let agent_base = base_url(&world.site, decision.subnet.server);
         let pinning = &self.pinning;
         let doubted = self.pinning.windows.is_doubted(&decision.node.name);
         // A Raspberry Pi asks for its file several times in one attempt.
@@ -407,6 +412,7 @@ impl Service {
                     plan: &boot.plan,
                     token: &boot.token,
                     base: &base,
+                    agent_base: &agent_base,
                     console: &decision.console,
                     attributes: &decision.node.attributes,
                     vars: &vars,
@@ -465,7 +471,7 @@ impl Service {
         detail: String,
         level: Option<Level>,
     ) -> Result<String, Problem> {
-        let base = base_url(&world.site, decision.subnet.server);
+        let base = self.base_of(world, decision, asks.peer);
         if let Some(level) = level {
             let event = Event::new(Timestamp::now(), EventKind::DhcpFirst, level, detail.clone());
             self.pinning

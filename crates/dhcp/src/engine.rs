@@ -26,6 +26,10 @@ use std::{
 /// ends. A machine that is not a node yet may need the address.
 const FURTHER_CARD_SECS: u32 = 120;
 
+/// A node of a VLAN, whose firmware cannot set the tag, keeps an address of the pool at least this long, in seconds: it loads its loader, kernel and
+/// initramfs with it, and loaders do not extend leases.
+const UNTAGGED_SECS: u32 = 900;
+
 /// Where a request came in.
 #[derive(Clone, Copy, Debug)]
 pub struct Ingress<'a> {
@@ -200,7 +204,13 @@ impl Engine {
             }
             _ => candidates.iter().find(|i| self.pools[**i].is_some()).copied(),
         };
-        let subnet = index.map_or(link_subnet, |i| &network.subnets[i]);
+        let untagged = match (&answer, index) {
+            (Answer::Node { ipaddr, .. }, None) => starts_untagged(&network, *ipaddr, &candidates),
+            _ => None,
+        };
+        let subnet = index
+            .or(untagged.map(|(index, _)| index))
+            .map_or(link_subnet, |i| &network.subnets[i]);
         let ours = |server: Ipv4Addr| {
             request.server_id_override() == Some(server) || network.subnets.iter().any(|s| s.server == server)
         };
@@ -214,7 +224,16 @@ impl Engine {
             Answer::Silent(reason) => Verdict::silent(reason.clone()),
             Answer::Node { ipaddr, hostname, .. } => match index {
                 Some(_) => node(request, *ipaddr, hostname, subnet, ours),
-                None => node_elsewhere(request, *ipaddr, hostname, link_subnet),
+                None => match untagged.and_then(|(i, id)| Some((self.pools[i].as_mut()?, id))) {
+                    Some((pool, id)) => {
+                        let terms = (subnet, subnet.pool_lease_secs.max(UNTAGGED_SECS));
+                        let verdict = unknown(request, pool, terms, now, authority, ours, |address| {
+                            subnet.network.contains(&address)
+                        });
+                        of_untagged(verdict, hostname, *ipaddr, id)
+                    }
+                    None => node_elsewhere(request, *ipaddr, hostname, link_subnet),
+                },
             },
             Answer::Unknown { further_card, .. } => {
                 let lease_secs = match further_card {
@@ -236,7 +255,7 @@ impl Engine {
                 }
             }
         };
-        if known && verdict.answer == AnswerKind::Ack {
+        if known && untagged.is_none() && verdict.answer == AnswerKind::Ack {
             // It may have waited in a pool before it became a node.
             let vacated = self
                 .pools
@@ -244,6 +263,11 @@ impl Engine {
                 .flatten()
                 .filter_map(|p| p.forget(request.hwaddr, now));
             verdict.writes.extend(vacated.map(Write::Forget));
+        }
+        let mut answer = answer;
+        if let (Some(_), Answer::Node { root, settings, .. }) = (untagged, &mut answer) {
+            // They are those of its VLAN.
+            (*root, *settings) = Default::default();
         }
         let reply = make_reply(request, &verdict, subnet, &network.domain, &answer);
         if let Some(bytes) = reply.as_ref().and_then(|reply| reply.left_out) {
@@ -258,6 +282,25 @@ impl Engine {
         }
         outcome(request, from, now, verdict, reply, known)
     }
+}
+
+/// The subnet among `candidates` in which the firmware of the node with the address `ipaddr` starts without a tag, and the node's VLAN; none if its
+/// subnet is not a VLAN.
+fn starts_untagged(network: &Network, ipaddr: Ipv4Addr, candidates: &[usize]) -> Option<(usize, u16)> {
+    let own = network.subnets.iter().find(|subnet| subnet.network.contains(&ipaddr))?;
+    let mut starts = candidates.iter().filter(|i| network.subnets[**i].starts_untagged());
+    Some((*starts.next()?, own.vlan?))
+}
+
+/// What a node of VLAN `id` gets of the pool, said as what it is.
+fn of_untagged(verdict: Verdict, name: &str, ipaddr: Ipv4Addr, id: u16) -> Verdict {
+    let reason = match verdict.answer {
+        AnswerKind::Offer | AnswerKind::Ack => {
+            format!("pool address to start {name} without a tag; in VLAN {id} it is {ipaddr}").into()
+        }
+        AnswerKind::Nak | AnswerKind::Silent => format!("{name}, without a tag: {}", verdict.reason).into(),
+    };
+    Verdict { reason, ..verdict }
 }
 
 fn pools(network: &Network) -> Vec<Option<Pool>> {
