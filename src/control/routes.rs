@@ -378,6 +378,7 @@ async fn explain(
                 init: decided.init,
                 ram_size: decided.ram_size,
                 mtu: decided.mtu.or(decided.subnet.mtu),
+                vlan: decided.subnet.vlan,
                 networks: decided.networks,
                 dhcp_options: merged(&decided.subnet.options, &decided.dhcp_options)
                     .iter()

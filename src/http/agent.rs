@@ -190,7 +190,8 @@ fn old(boot: &Boot, agent: u32) -> String {
         },
         match agent {
             ..3 => "any user of the node can report in its name",
-            _ => "its files wait for heartbeats of the system before, if only a DHCP relay says that it boots",
+            3 => "its files wait for heartbeats of the system before, if only a DHCP relay says that it boots",
+            _ => "its boot network cannot be a VLAN, and its boot card cannot be in a bond",
         },
         seal_anew(image)
     )

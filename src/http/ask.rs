@@ -120,11 +120,17 @@ impl Service {
         match decision {
             _ if speaks_for_another => self.another_nodes_address(&world, &asks),
             Decision::Node(decision)
-                if decision.node.ipaddr != peer.ipv4() && decision.subnet.dhcp.is_of_another_server() =>
+                if decision.node.ipaddr != peer.ipv4()
+                    && !self.starts_untagged(decision.subnet.vlan, hwaddr, peer)
+                    && decision.subnet.dhcp.is_of_another_server() =>
             {
                 self.unreserved(&world, &decision, &asks)
             }
-            Decision::Node(decision) if decision.node.ipaddr != peer.ipv4() => self.moved(&world, &decision, &asks),
+            Decision::Node(decision)
+                if decision.node.ipaddr != peer.ipv4() && !self.starts_untagged(decision.subnet.vlan, hwaddr, peer) =>
+            {
+                self.moved(&world, &decision, &asks)
+            }
             Decision::Node(decision) if !self.pinning.windows.is_open(&decision.node.name, Timestamp::now()) => {
                 let detail = format!("{} has to ask DHCP before it boots", decision.node.name);
                 self.send_to_dhcp(&world, &decision, &asks, detail, Some(Level::Retry))
@@ -319,7 +325,8 @@ impl Service {
         failed: Option<FailedAttempt>,
         once: Option<Once>,
     ) -> Result<String, Problem> {
-        let base = base_url(&world.site, decision.subnet.server);
+        let base = self.base_of(world, decision, asks.peer);
+        let agent_base = base_url(&world.site, decision.subnet.server);
         let name = &decision.node.name;
         let doubted = self.pinning.windows.is_doubted(name);
         // A Raspberry Pi asks for its file several times in one attempt.
@@ -364,6 +371,7 @@ impl Service {
                     plan: &boot.plan,
                     token: &boot.token,
                     base: &base,
+                    agent_base: &agent_base,
                     console: &decision.console,
                     attributes: &decision.node.attributes,
                     vars: &settings.plain_vars(),

@@ -44,7 +44,7 @@ impl Service {
     /// # Errors
     /// The boot does not exist, is another node's, or its image has no such file.
     pub fn device_tree(&self, peer: Peer, id: &str, path: &str) -> Result<Bytes, Problem> {
-        let boot = self.boot_of(peer, id)?;
+        let boot = self.boot_to_load(peer, id)?;
         let world = self.snapshot();
         let version = world.images.of_plan(&boot.plan).ok_or_else(|| no_file(path))?;
         let open = trees::device_tree(&version.dir.join("root"), &version.manifest.kernel_release, path);
@@ -58,7 +58,7 @@ impl Service {
     /// The machine is unknown, has to wait, or its image has no such file.
     pub async fn raspberry_pi(&self, peer: Peer, serial: &str, file: &str) -> Result<Bytes, Problem> {
         let world = self.snapshot();
-        let Some(node) = world.inventory.by_ipaddr(peer.ipv4()).cloned() else {
+        let Some(node) = self.node_at(&world, peer) else {
             return Err(self.waiting_board(peer, serial, file));
         };
         let hwaddr = card_of(&node.hwaddrs, |card| self.firmware.of(card)).ok_or_else(|| no_file(file))?;
@@ -98,7 +98,7 @@ impl Service {
 
     /// Records how a transfer of a Raspberry Pi's kernel or initramfs ended, of which `left` bytes were not sent; false for other files.
     pub fn board_transferred(&self, peer: Peer, file: &str, left: u64, took: Duration) -> bool {
-        let node = self.snapshot().inventory.by_ipaddr(peer.ipv4()).cloned();
+        let node = self.node_at(&self.snapshot(), peer);
         let boot = node.and_then(|node| self.begun(&node.name));
         match (file_of_boot(file), boot) {
             (Some(file), Some(boot)) => {

@@ -162,7 +162,7 @@ pub async fn loader(
 impl Service {
     /// A boot with the path of one of its files, if `peer` is the node that it belongs to.
     pub(super) fn file_of_boot(&self, peer: Peer, id: &str, file: BootFile) -> Result<(Arc<Boot>, PathBuf), Problem> {
-        let boot = self.boot_of(peer, id)?;
+        let boot = self.boot_to_load(peer, id)?;
         let world = self.snapshot();
         let version = world.images.of_plan(&boot.plan).ok_or_else(|| {
             let detail = format!(
@@ -192,7 +192,7 @@ impl Service {
             .pinning
             .boots
             .get(id)
-            .filter(|boot| boot.plan.net.ipaddr == peer.ipv4());
+            .filter(|boot| self.loads_for(&boot.plan.net, peer));
         if let Some(boot) = boot.filter(|boot| !boot.redeemed) {
             self.record_transfer(&boot, file, left, took);
         }

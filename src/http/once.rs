@@ -4,7 +4,7 @@ use super::{
     answer::Problem,
     ask::ScriptAsk,
     script::{Scripts, UnmanagedScript},
-    service::{Service, base_url},
+    service::Service,
 };
 use rackstrap_base::{clock::Timestamp, pauses::Pauses};
 use rackstrap_loaders::Loaders;
@@ -101,10 +101,7 @@ impl Service {
             Some(once) => format!("by the order of {}", once.by),
             None => "because of boot = \"local\"".to_owned(),
         };
-        let (base, pauses) = (
-            base_url(&world.site, decision.subnet.server),
-            Pauses::spread(rand::random()),
-        );
+        let (base, pauses) = (self.base_of(world, decision, asks.peer), Pauses::spread(rand::random()));
         if let Some(problem) = what.refused_by(asks.language, asks.locked) {
             self.pinning.refuse(node, &problem);
             return self.wait(asks, &base, &[problem], false).map(Some);

@@ -43,8 +43,10 @@ pub struct NodeScript<'a> {
     pub plan: &'a Plan,
     /// The boot's token.
     pub token: &'a str,
-    /// `http://10.5.0.1:80`
+    /// `http://10.5.0.1:80`: from where the loader loads.
     pub base: &'a str,
+    /// The same for the agent. It differs from `base` for a node of a VLAN whose loader loads without the tag.
+    pub agent_base: &'a str,
     /// The serial consoles as the kernel takes them (`ttyS0,115200`), with spaces between them; empty if there is none.
     pub console: &'a str,
     /// Attributes of the node.
@@ -303,7 +305,7 @@ pub fn script_url_of_any(base: &str) -> String {
 /// The kernel's arguments.
 fn command_line(script: &NodeScript<'_>) -> String {
     let line = line::Line {
-        base: script.base,
+        base: script.agent_base,
         id: &script.plan.id,
         token: script.token,
         net: &script.plan.net,
@@ -355,6 +357,7 @@ mod tests {
             plan,
             token: "t0ken",
             base: "http://10.5.0.1:80",
+            agent_base: "http://10.5.0.1:80",
             console: "ttyS0,115200",
             attributes: const { &BTreeMap::new() },
             kernel_args,

@@ -10,11 +10,16 @@ use super::{
 use crate::{freebsd::FreeBsd, pinning::Pinning};
 use arc_swap::ArcSwap;
 use rackstrap_base::{
-    clock::Timestamp, connection_limit::ClientClass, firmware::Firmwares, holding::Holding, subnet::DhcpPart,
+    clock::Timestamp,
+    connection_limit::ClientClass,
+    firmware::Firmwares,
+    holding::Holding,
+    subnet::{DhcpPart, Subnet},
     text::quoted,
 };
 use rackstrap_loaders::Loaders;
-use rackstrap_model::decide::{SharedWorld, World};
+use rackstrap_model::decide::{NodeDecision, SharedWorld, World};
+use rackstrap_model::inventory::Node;
 use rackstrap_overlay::Renderer;
 use rackstrap_registries::{
     boots::{Boot, LoadingNodes, Refusal},
@@ -22,7 +27,7 @@ use rackstrap_registries::{
     timeline::{Event, EventKind, Level, Subject},
 };
 use rackstrap_site::Site;
-use rackstrap_wire::{FIRST_USER_PORT, HwAddr, ImageRef, neighbour};
+use rackstrap_wire::{FIRST_USER_PORT, HwAddr, ImageRef, NetPlan, neighbour};
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -105,11 +110,25 @@ pub(super) fn seal_anew(image: &ImageRef) -> String {
 impl Service {
     /// The class of client that the connection belongs to, for the connection limit.
     pub(super) fn class(&self, peer: Peer) -> ClientClass {
-        match self.world.load().inventory.by_ipaddr(peer.ipv4()) {
+        match self.node_at(&self.world.load(), peer) {
             Some(_) if peer.is_root() => ClientClass::Root,
             Some(_) => ClientClass::Node,
             None => ClientClass::Stranger,
         }
+    }
+
+    /// The node that sends from the peer's address: its own, or the one from which a node of a VLAN loads without its tag.
+    pub(super) fn node_at(&self, world: &World, peer: Peer) -> Option<Arc<Node>> {
+        let address = peer.ipv4();
+        let untagged = || {
+            world
+                .site
+                .subnet_of(address)
+                .filter(|subnet| subnet.starts_untagged())?;
+            let node = world.inventory.by_hwaddr((self.holder)(address)?)?;
+            world.site.subnet_of(node.ipaddr)?.vlan.map(|_| node)
+        };
+        world.inventory.by_ipaddr(address).or_else(untagged).cloned()
     }
 
     /// Whether the machine with the card `hwaddr`, which is not a node, sends from the peer's address itself: it has a lease of the
@@ -136,6 +155,22 @@ impl Service {
         neighbour::card_at(&fs::read_to_string(neighbour::TABLE).ok()?, peer.ipv4())
     }
 
+    /// Whether the node with the card `hwaddr`, whose boot network is `vlan`, loads without its tag: it has a lease of the temporary pool
+    /// of a subnet without a VLAN, and so asked DHCP there itself.
+    pub(super) fn starts_untagged(&self, vlan: Option<u16>, hwaddr: HwAddr, peer: Peer) -> bool {
+        let world = self.world.load();
+        let subnet = world.site.subnet_of(peer.ipv4());
+        vlan.is_some() && subnet.is_some_and(Subnet::starts_untagged) && (self.holder)(peer.ipv4()) == Some(hwaddr)
+    }
+
+    /// The beginning of all URLs for the loader of a node: of the server's address in the node's subnet, or in that from which a node of a VLAN
+    /// loads without its tag.
+    pub(super) fn base_of(&self, world: &World, decision: &NodeDecision, peer: Peer) -> String {
+        let own = &decision.subnet;
+        let asks_in = own.vlan.and_then(|_| world.site.subnet_of(peer.ipv4()));
+        base_url(&world.site, asks_in.unwrap_or(own).server)
+    }
+
     /// The same for a machine that waits: its lease is extended.
     pub(super) fn holding(&self, hwaddr: HwAddr, peer: Peer) -> Holding {
         match (self.waits)(hwaddr, peer.ipv4()) {
@@ -154,12 +189,26 @@ impl Service {
 
     /// The boot `id`, if `peer` is the node that it belongs to.
     pub(super) fn boot_of(&self, peer: Peer, id: &str) -> Result<Arc<Boot>, Problem> {
+        self.boot_if(peer, id, |net| net.ipaddr == peer.ipv4())
+    }
+
+    /// The boot `id`, if `peer` is the node that it belongs to, or its loader, which does not set the tag of the node's VLAN.
+    pub(super) fn boot_to_load(&self, peer: Peer, id: &str) -> Result<Arc<Boot>, Problem> {
+        self.boot_if(peer, id, |net| self.loads_for(net, peer))
+    }
+
+    /// Whether `peer` may load the kernel of a boot with that address.
+    pub(super) fn loads_for(&self, net: &NetPlan, peer: Peer) -> bool {
+        net.ipaddr == peer.ipv4() || self.starts_untagged(net.vlan, net.hwaddr, peer)
+    }
+
+    fn boot_if(&self, peer: Peer, id: &str, is_its: impl Fn(&NetPlan) -> bool) -> Result<Arc<Boot>, Problem> {
         let boot = self
             .pinning
             .boots
             .get(id)
             .ok_or_else(|| Refusal::Unknown(quoted(id, 60)))?;
-        if boot.plan.net.ipaddr != peer.ipv4() {
+        if !is_its(&boot.plan.net) {
             let detail = format!("{} asked for boot {id}, which is {}'s", peer.ipv4(), boot.plan.node);
             match self.world.load().inventory.by_ipaddr(peer.ipv4()) {
                 // A user of one node says nothing about another node: the event belongs to the user's own node, and to no

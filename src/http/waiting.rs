@@ -87,7 +87,7 @@ impl Service {
         detail: String,
         level: Option<Level>,
     ) -> Result<String, Problem> {
-        let base = base_url(&world.site, decision.subnet.server);
+        let base = self.base_of(world, decision, asks.peer);
         if let Some(level) = level {
             let event = Event::new(Timestamp::now(), EventKind::DhcpFirst, level, detail.clone());
             self.pinning

@@ -26,6 +26,7 @@ pub fn of_nodes<'a>(site: &Site, images: &Catalog, nodes: impl Iterator<Item = &
             dns: Vec::new(),
             domain: String::new(),
             mtu: settings.get(|p| p.mtu.as_ref()).copied().or(subnet.mtu),
+            vlan: subnet.vlan,
         };
         let (base, console) = (
             base_url(site, subnet.server),

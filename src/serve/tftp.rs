@@ -144,9 +144,19 @@ impl BootFiles {
             IpAddr::V4(address) => address,
             IpAddr::V6(_) => return None,
         };
-        match self.shared.world.load().inventory.by_ipaddr(address) {
-            Some(node) => Some(Subject::Node(node.name.clone())),
-            None => self.leases.holder(address).map(|lease| Subject::Machine(lease.hwaddr)),
+        let world = self.shared.world.load();
+        if let Some(node) = world.inventory.by_ipaddr(address) {
+            return Some(Subject::Node(node.name.clone()));
         }
+        let hwaddr = self.leases.holder(address)?.hwaddr;
+        // A node of a VLAN loads without its tag.
+        let node = world.inventory.by_hwaddr(hwaddr);
+        let node = node.filter(|node| {
+            world
+                .site
+                .subnet_of(node.ipaddr)
+                .is_some_and(|subnet| subnet.vlan.is_some())
+        });
+        Some(node.map_or(Subject::Machine(hwaddr), |node| Subject::Node(node.name.clone())))
     }
 }

@@ -13,6 +13,8 @@ pub(crate) fn hwaddr_of(name: &str) -> String {
 pub enum Nic {
     /// virtio-net, the card of most virtual machines.
     Virtio,
+    /// The same, as a card of 10 Gb/s. Without this, its speed is unknown.
+    VirtioWithSpeed,
     /// Intel 82540EM.
     E1000,
     /// Intel 82574L.
@@ -28,6 +30,7 @@ impl Nic {
     pub(crate) fn model(self) -> &'static str {
         match self {
             Nic::Virtio => "virtio-net-pci",
+            Nic::VirtioWithSpeed => "virtio-net-pci,speed=10000,duplex=full",
             Nic::E1000 => "e1000",
             Nic::E1000e => "e1000e",
             Nic::Rtl8139 => "rtl8139",

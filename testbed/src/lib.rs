@@ -35,9 +35,13 @@ mod cluster;
 mod console;
 mod daemon;
 mod hardware;
+mod lacp;
+mod monitor;
 mod node;
 mod plain_rom;
 mod site;
+mod sys;
+mod vlan;
 
 pub use binaries::Binaries;
 pub use cluster::Cluster;

@@ -4,6 +4,7 @@ use crate::{
     BootOrder, Bus, Cluster, Console, Disk, Nic, Result,
     console::Typed,
     hardware::{disk_arguments, hwaddr_of},
+    monitor,
     plain_rom::PlainRom,
     process,
     timeline::{self, Event},
@@ -106,14 +107,14 @@ pub struct Node<'c> {
     cluster: &'c Cluster,
     name: String,
     hwaddr: String,
-    dir: PathBuf,
+    pub(crate) dir: PathBuf,
     tap: RefCell<Option<String>>,
     disks: RefCell<Vec<(Bus, Disk)>>,
     firmware: Firmware,
     nic: Nic,
     order: Cell<BootOrder>,
-    /// The hardware address and the tap of a second card; none if it has one card.
-    second_card: Option<(String, String)>,
+    /// The hardware addresses and the taps of its cards after the first one.
+    further_cards: Vec<(String, String)>,
     second_card_first: Cell<bool>,
     empty_card: bool,
     plain_rom: RefCell<Option<PlainRom>>,
@@ -142,7 +143,7 @@ impl<'c> Node<'c> {
             firmware: Firmware::Bios,
             nic: Nic::Virtio,
             order: Cell::new(BootOrder::NetworkFirst),
-            second_card: None,
+            further_cards: Vec::new(),
             second_card_first: Cell::new(false),
             empty_card: false,
             plain_rom: RefCell::new(None),
@@ -188,10 +189,11 @@ impl<'c> Node<'c> {
         self.order.set(order);
     }
 
-    /// Adds a second network card, which is not in the inventory.
+    /// Adds a second or further network card, which is not in the inventory.
     pub fn second_card(mut self) -> Result<Self> {
-        let hwaddr = self.hwaddr.replacen("52:54:00:00", "52:54:00:01", 1);
-        self.second_card = Some((hwaddr, self.cluster.namespace.tap()?));
+        let prefix = format!("52:54:00:{:02x}", self.further_cards.len() + 1);
+        let hwaddr = self.hwaddr.replacen("52:54:00:00", &prefix, 1);
+        self.further_cards.push((hwaddr, self.cluster.namespace.tap()?));
         Ok(self)
     }
 
@@ -270,7 +272,7 @@ impl<'c> Node<'c> {
 
     /// Hardware address of the second card.
     pub fn second_hwaddr(&self) -> &str {
-        self.second_card.as_ref().map_or("", |(hwaddr, _)| hwaddr)
+        self.further_cards.first().map_or("", |(hwaddr, _)| hwaddr)
     }
 
     /// Its console.
@@ -309,6 +311,7 @@ impl<'c> Node<'c> {
         let mut command = self.cluster.namespace.command(self.firmware.qemu());
         command.args(["-name", &self.name, "-nodefaults"]);
         command.args(["-no-user-config", "-nographic"]);
+        command.args(["-monitor", &monitor::argument(&self.dir)]);
         command.args([
             "-machine",
             self.firmware.machine(),
@@ -364,16 +367,16 @@ impl<'c> Node<'c> {
             command.args(plain_rom.qemu_arguments());
             *self.plain_rom.borrow_mut() = Some(plain_rom);
         }
-        if let Some((hwaddr, tap)) = &self.second_card {
-            let place = match self.second_card_first.get() {
+        for (index, (hwaddr, tap)) in self.further_cards.iter().enumerate() {
+            let place = match self.second_card_first.get() && index == 0 {
                 true => ",bootindex=0",
                 false => "",
             };
             command.args([
                 "-netdev",
-                &format!("tap,id=second,ifname={tap},script=no,downscript=no"),
+                &format!("tap,id=card{index},ifname={tap},script=no,downscript=no"),
             ]);
-            command.args(["-device", &format!("{model},netdev=second,mac={hwaddr}{place}")]);
+            command.args(["-device", &format!("{model},netdev=card{index},mac={hwaddr}{place}")]);
         }
         if self.watchdog {
             command.args(["-device", "i6300esb"]);

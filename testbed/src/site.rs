@@ -59,6 +59,9 @@ pub struct Subnet {
     pub relayed: bool,
     /// The daemon's address.
     pub server: String,
+    /// VLAN of its nodes; none for packets without a tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
     /// Address of the router; none without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub router: Option<String>,

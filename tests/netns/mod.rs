@@ -26,6 +26,7 @@ mod storm;
 mod tftp;
 mod unit;
 mod variants;
+mod vlan;
 
 use std::process::Stdio;
 use testbed::{Namespace, Result, process::Running};

@@ -5,6 +5,8 @@
 
 mod arm64;
 mod boards;
+mod boot_bond;
+mod boot_vlan;
 mod degraded;
 mod disk_health;
 mod disk_loader;

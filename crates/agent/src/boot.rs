@@ -1,6 +1,7 @@
 //! PID 1 of the initramfs: the phases in their order, and the restart of the machine when a phase fails for good.
 
 use crate::{
+    boot_bond::{self, BootBond},
     cmdline::{self, CommandLine},
     console::Console,
     disk::{self, device::FileDevice, esp, netloader},
@@ -32,6 +33,8 @@ use uuid::Uuid;
 
 /// How long a phase that needs the server is retried before the machine restarts.
 const PATIENCE: Policy = Policy::For(Duration::from_secs(600));
+/// Longest wait for an answer through a new bond: a switch that speaks LACP takes up to 30 s to use a port (IEEE 802.1AX, slow periodic time).
+const BOND_PATIENCE: Duration = Duration::from_secs(60);
 /// For plans and overlays.
 const ASK_TIMEOUT: Duration = Duration::from_secs(20);
 /// The disk's file systems are mounted below this directory until the new root exists.
@@ -99,8 +102,16 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
     let mut crash = Crash::read();
     timeline.crashed(&crash.lines);
     let plan = timeline.run(Phase::Plan, PATIENCE, |_| fetch_plan(&server))?;
+    let bond = match boot_bond::of(&plan.networks) {
+        None => BootBond::default(),
+        Some(_) => timeline.run(Phase::Network, Policy::For(Duration::from_secs(180)), |_| {
+            boot_bond(&plan, &cmdline, &server)
+        })?,
+    };
     if let Some(port) = plan.netconsole {
-        match netconsole::start(&cmdline, port) {
+        let on_bond = bond.name.clone().filter(|_| cmdline.vlan.is_none());
+        let interface = on_bond.or_else(|| network::interface(&cmdline));
+        match netconsole::start(&cmdline, port, interface.as_deref()) {
             Ok(done) => timeline.print(&format!("netconsole: {done}")),
             Err(failure) => timeline.step(&format!("netconsole: {failure}")),
         }
@@ -123,7 +134,7 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
     // The server gives secrets once a boot, so an overlay that was fetched is kept over attempts.
     let mut fetched = None;
     timeline.run(Phase::Overlay, PATIENCE, |t| {
-        let done = overlay_phase(t, &plan, &server, &state, &list, &hardware, &mut fetched);
+        let done = overlay_phase(t, (&plan, &bond), &server, &state, &list, &hardware, &mut fetched);
         if let Some((overlay, _)) = &fetched {
             t.attach(reporting_server(&server, &plan, overlay));
         }
@@ -138,6 +149,26 @@ fn boot(timeline: &mut Timeline) -> Res<Infallible> {
     let _ = fs::write("/proc/sys/kernel/modprobe", modprobe.trim());
     guards.end();
     hand_over(timeline, &plan, &cmdline)
+}
+
+/// Makes the bond of the boot card. The server answers through it, or the card is alone again.
+fn boot_bond(plan: &Plan, cmdline: &CommandLine, server: &Server) -> Res<(BootBond, Summary)> {
+    let mut reached = || {
+        let mut last = None;
+        let answer = network::wait_for(BOND_PATIENCE, || {
+            fetch_plan(server).map_err(|failure| last = Some(failure)).ok()
+        });
+        answer.map(drop).ok_or_else(|| {
+            let why = last.map(|failure| failure.to_string()).unwrap_or_default();
+            Failure::new(format!("the server does not answer through the bond: {why}"))
+        })
+    };
+    let (bond, text) = boot_bond::set_up(plan, cmdline, &mut reached)?;
+    let summary = match &bond.problem {
+        None => Summary::Done(text),
+        Some(problem) => Summary::Degraded(format!("{problem}; {text}")),
+    };
+    Ok((bond, summary))
 }
 
 fn fetch_plan(server: &Server) -> Res<(Plan, Summary)> {
@@ -280,7 +311,7 @@ fn efi_partition(timeline: &mut Timeline, plan: &Plan, server: &Server, state: &
 
 fn overlay_phase(
     timeline: &mut Timeline,
-    plan: &Plan,
+    (plan, bond): (&Plan, &BootBond),
     server: &Server,
     state: &DiskState,
     list: &ImageList<'_>,
@@ -297,7 +328,7 @@ fn overlay_phase(
                 hardware: hardware.clone(),
             };
             let mut overlay: Overlay = server.post(paths::OVERLAY, &request, ASK_TIMEOUT)?;
-            let mut networks = networks::set_up(plan, &overlay.files);
+            let mut networks = networks::set_up(plan, &overlay.files, bond);
             overlay.files.append(&mut networks.files);
             networks.done.iter().for_each(|line| timeline.step(line));
             &*fetched.insert((overlay, networks))

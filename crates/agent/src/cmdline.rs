@@ -23,6 +23,8 @@ pub struct CommandLine {
     pub router: Option<Ipv4Addr>,
     /// MTU of the card in bytes; none = as the card has it.
     pub mtu: Option<u32>,
+    /// VLAN in which the card has the address, 1 to 4094; none if packets have no tag.
+    pub vlan: Option<u16>,
     /// The step of disk preparation after which the agent stops for good; none: after no step.
     pub hold: Option<String>,
     /// Seconds without a step after which the agent counts as hung; none for the usual time.
@@ -99,6 +101,7 @@ pub fn parse(line: &str) -> Res<CommandLine> {
     let hwaddr = need(keys::HWADDR)?;
     let router = find(keys::ROUTER).filter(|v| !v.is_empty());
     let mtu = find(keys::MTU).filter(|v| !v.is_empty());
+    let vlan = find(keys::VLAN).filter(|v| !v.is_empty());
     Ok(CommandLine {
         server: crate::http::server_base(need(keys::SERVER)?)?,
         plan: plan.to_owned(),
@@ -114,11 +117,17 @@ pub fn parse(line: &str) -> Res<CommandLine> {
             .map(|m| m.parse().doing(|| format!("{}={m}", keys::MTU)))
             .transpose()
             .map_err(permanent)?,
+        vlan: vlan.map(read_vlan).transpose()?,
         hold: find(keys::HOLD).filter(|v| !v.is_empty()).map(str::to_owned),
         hung_after: find(keys::HUNG_AFTER).and_then(|value| value.parse().ok()),
         all: kernel.to_vec(),
         init_args: init_args.iter().skip(1).cloned().collect(),
     })
+}
+
+fn read_vlan(text: &str) -> Res<u16> {
+    let id = text.parse().ok().filter(|id| (1..=4094).contains(id));
+    id.ok_or_else(|| Failure::permanent(format!("{}={text} is not a VLAN: 1 to 4094", keys::VLAN)))
 }
 
 #[cfg(test)]
@@ -140,17 +149,20 @@ mod tests {
             (c.hwaddr.to_string(), c.ipaddr, c.prefix),
             ("52:54:00:01:01:01".into(), [10, 5, 1, 1].into(), 16)
         );
-        assert_eq!((c.router, c.mtu, c.hold, c.hung_after), (None, None, None, None));
+        assert_eq!(
+            (c.router, c.mtu, c.vlan, c.hold, c.hung_after),
+            (None, None, None, None, None)
+        );
         assert!(c.all.contains(&"e1000.debug=a b".to_owned()));
         assert_eq!(c.init_args, ["single"]);
         let more = GOOD.replace(
             " -- single",
-            " rackstrap.router=10.5.0.254 rackstrap.mtu=9000 rackstrap.hold=table rackstrap.plan=b8 rackstrap.hung-after=60",
+            " rackstrap.router=10.5.0.254 rackstrap.mtu=9000 rackstrap.vlan=5 rackstrap.hold=table rackstrap.plan=b8 rackstrap.hung-after=60",
         );
         let c = parse(&more).unwrap();
         assert_eq!(
-            (c.router, c.mtu, c.hold.as_deref(), c.plan.as_str()),
-            (Some([10, 5, 0, 254].into()), Some(9000), Some("table"), "b8")
+            (c.router, c.mtu, c.vlan, c.hold.as_deref(), c.plan.as_str()),
+            (Some([10, 5, 0, 254].into()), Some(9000), Some(5), Some("table"), "b8")
         );
     }
 
@@ -169,6 +181,16 @@ mod tests {
                 "52:54:00:01:01:01",
                 "52:54",
                 "rackstrap.hwaddr: '52:54' is not a hardware address",
+            ),
+            (
+                "rackstrap.plan=b7",
+                "rackstrap.plan=b7 rackstrap.vlan=4095",
+                "rackstrap.vlan=4095 is not a VLAN: 1 to 4094",
+            ),
+            (
+                "rackstrap.plan=b7",
+                "rackstrap.plan=b7 rackstrap.vlan=-5",
+                "rackstrap.vlan=-5 is not a VLAN",
             ),
             ("http://10.5.0.1:80", "ftp://x", "rackstrap.server=ftp://x"),
         ] {

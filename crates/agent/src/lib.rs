@@ -7,6 +7,7 @@
 //! | `agent -q -- NAME` | loads a module for the kernel, see `modules` |
 
 mod boot;
+mod boot_bond;
 mod checks;
 mod cmdline;
 mod command;

@@ -1,23 +1,20 @@
 //! The kernel's own messages by UDP (netconsole): the only ones that leave the machine when the kernel panics.
 
-use crate::{cmdline::CommandLine, fail::Failure, modules::Loader, network};
+use crate::{cmdline::CommandLine, fail::Failure, modules::Loader};
 use rackstrap_wire::{NETCONSOLE_PORT, neighbour};
 use std::{
     fs,
     net::{Ipv4Addr, ToSocketAddrs},
 };
 
-/// Sends the kernel's messages to `port` of the server from now on, also those of the running system. Returns the description for
+/// Sends the kernel's messages through `interface` to `port` of the server from now on, also those of the running system. Returns the description for
 /// people.
 ///
 /// # Errors
 /// What is missing. The node boots without.
-pub fn start(cmdline: &CommandLine, port: u16) -> Result<String, Failure> {
+pub fn start(cmdline: &CommandLine, port: u16, interface: Option<&str>) -> Result<String, Failure> {
     let server = server_address(&cmdline.server)?;
-    let card = network::cards()
-        .into_iter()
-        .find(|(_, address)| *address == cmdline.hwaddr);
-    let (card, _) = card.ok_or_else(|| Failure::new(format!("card {} is gone", cmdline.hwaddr)))?;
+    let card = interface.ok_or_else(|| Failure::new(format!("card {} is gone", cmdline.hwaddr)))?;
     let table = fs::read_to_string(neighbour::TABLE).unwrap_or_default();
     let neighbour = [Some(server), cmdline.router]
         .into_iter()

@@ -3,24 +3,36 @@
 use crate::{
     cmdline::CommandLine,
     fail::{Doing, Failure, Res},
+    modules::Loader,
     rtnl,
 };
-use rackstrap_wire::HwAddr;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
+use rackstrap_wire::{BOOT_NETWORK, HwAddr, NetworkPlan, NetworkRoute};
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink},
+};
 use std::{
     fs,
+    net::Ipv4Addr,
     os::fd::OwnedFd,
     path::Path,
     time::{Duration, Instant},
 };
 
 const NET: &str = "/sys/class/net";
+/// The address of a bond's member before it joined (drivers/net/bonding/bond_sysfs_slave.c of the kernel).
+pub const OWN_ADDRESS: &str = "bonding_slave/perm_hwaddr";
 /// PCI devices.
 const PCI: &str = "/sys/bus/pci/devices";
 /// Longest wait for the card: drivers may load firmware, and some buses are slow.
 const CARD_WAIT: Duration = Duration::from_secs(30);
 /// Longest wait for the link: auto-negotiation of 10GBASE-T takes up to some ten seconds.
 const CARRIER_WAIT: Duration = Duration::from_secs(30);
+
+/// Metric of default routes of further networks: that of the boot network, which has 0, wins.
+pub const METRIC: u32 = 1024;
+/// The network of a default route.
+const DEFAULT: (Ipv4Addr, u8) = (Ipv4Addr::UNSPECIFIED, 0);
 
 /// All Ethernet cards with their addresses, by name.
 pub fn cards() -> Vec<(String, HwAddr)> {
@@ -32,7 +44,12 @@ pub fn cards() -> Vec<(String, HwAddr)> {
         .filter_map(|e| e.file_name().into_string().ok())
         // The type is ARPHRD_ETHER, and a device stands behind it.
         .filter(|name| read(name, "type").trim() == "1" && Path::new(NET).join(name).join("device").exists())
-        .filter_map(|name| Some((name.clone(), read(&name, "address").trim().parse().ok()?)))
+        // The members of a bond have its address; their own is one of the bond's records.
+        .filter_map(|name| {
+            let own = read(&name, OWN_ADDRESS).trim().parse().ok();
+            let address = own.or_else(|| read(&name, "address").trim().parse().ok())?;
+            Some((name, address))
+        })
         .collect();
     cards.sort();
     cards
@@ -52,42 +69,125 @@ pub fn up(cmdline: &CommandLine) -> Res<(String, Option<String>)> {
             .map(|(name, _)| name)
     })
     .ok_or_else(|| no_card(cmdline.hwaddr))?;
-    let file = |file: &str| fs::read_to_string(Path::new(NET).join(&name).join(file)).unwrap_or_default();
-    let index: u32 = file("ifindex")
-        .trim()
-        .parse()
-        .doing(|| format!("reading the index of {name}"))?;
+    let index = index_of(&name)?;
     // Before the card is up: some drivers reset a card whose MTU changes, and its link goes down for seconds.
     let problem = cmdline.mtu.and_then(|mtu| set_mtu(&netlink, &name, index, mtu));
     netlink
         .request(|s| rtnl::link_up(s, index))
         .doing(|| format!("setting {name} up"))?;
-    let carrier = wait_for(CARRIER_WAIT, || (file("carrier").trim() == "1").then_some(()));
-    if carrier.is_none() {
+    if !wait_for_link(&name) {
         return Err(Failure::new(format!(
             "{name} {} has no link: check its cable and switch port",
             cmdline.hwaddr
         )));
     }
-    let address = format!("{}/{}", cmdline.ipaddr, cmdline.prefix);
-    netlink
-        .request(|s| rtnl::add_address(s, index, cmdline.ipaddr, cmdline.prefix))
-        .doing(|| format!("giving {name} the address {address}"))?;
-    let mut text = format!("{name} {} is {address}", cmdline.hwaddr);
-    if let Some(router) = cmdline.router {
-        netlink
-            .request(|s| rtnl::default_route(s, index, router))
-            .doing(|| format!("setting the default route to {router}"))?;
-        text += &format!(", router {router}");
-    }
+    let mut text = configure(&netlink, &name, index, cmdline)?;
     if let (Some(mtu), None) = (cmdline.mtu, &problem) {
         text += &format!(", MTU {mtu}");
     }
     Ok((text, problem))
 }
 
+/// Gives the node's address to a card or bond that is up, or to the VLAN on it. Returns what it did, for people.
+pub(crate) fn configure(netlink: &Netlink, name: &str, index: u32, cmdline: &CommandLine) -> Res<String> {
+    let address = format!("{}/{}", cmdline.ipaddr, cmdline.prefix);
+    let (interface, index) = match cmdline.vlan {
+        None => (name, index),
+        Some(id) => (BOOT_NETWORK, add_vlan(netlink, name, BOOT_NETWORK, id, &cmdline.all)?),
+    };
+    netlink
+        .request(|s| rtnl::add_address(s, index, cmdline.ipaddr, cmdline.prefix))
+        .doing(|| format!("giving {interface} the address {address}"))?;
+    let mut text = format!("{name} {} is {address}", cmdline.hwaddr);
+    if let Some(id) = cmdline.vlan {
+        text += &format!(" in VLAN {id}");
+    }
+    if let Some(router) = cmdline.router {
+        netlink
+            .request(|s| rtnl::route(s, index, DEFAULT, router, 0))
+            .doing(|| format!("setting the default route to {router}"))?;
+        text += &format!(", router {router}");
+    }
+    Ok(text)
+}
+
+/// The index of an interface.
+pub(crate) fn index_of(interface: &str) -> Res<u32> {
+    let doing = || format!("reading the index of {interface}");
+    let text = fs::read_to_string(Path::new(NET).join(interface).join("ifindex")).doing(doing)?;
+    text.trim().parse().doing(doing)
+}
+
+/// Whether the interface has a link, after a wait.
+pub(crate) fn wait_for_link(interface: &str) -> bool {
+    let carrier = || fs::read_to_string(Path::new(NET).join(interface).join("carrier")).unwrap_or_default();
+    wait_for(CARRIER_WAIT, || (carrier().trim() == "1").then_some(())).is_some()
+}
+
+/// The interface that has the node's address, while it is not on a bond.
+pub fn interface(cmdline: &CommandLine) -> Option<String> {
+    match cmdline.vlan {
+        Some(_) => Some(BOOT_NETWORK.to_owned()),
+        None => card_of(cmdline.hwaddr),
+    }
+}
+
+/// The name of the card with that address.
+pub fn card_of(hwaddr: HwAddr) -> Option<String> {
+    let mut cards = cards().into_iter();
+    cards.find(|(_, address)| *address == hwaddr).map(|(name, _)| name)
+}
+
+/// Makes the interface `name` of VLAN `id` on a card or bond, unless an earlier attempt made it, and sets it up. Returns its index. It takes the MTU
+/// of what it is on.
+fn add_vlan(netlink: &Netlink, on: &str, name: &str, id: u16, words: &[String]) -> Res<u32> {
+    Loader::open(words).want("8021q");
+    let below = index_of(on)?;
+    match netlink.request(|s| rtnl::add_vlan(s, below, name, id)) {
+        Err(error) if error.raw_os_error() == Some(Errno::EXIST.raw_os_error()) => {}
+        Err(error) if error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) => {
+            return Err(Failure::permanent(format!(
+                "the kernel of this image cannot set the tag of VLAN {id}: its initramfs has no module 8021q; install the kernel's module in the \
+                 image and seal it again"
+            )));
+        }
+        made => made.doing(|| format!("making VLAN {id} on {on}"))?,
+    }
+    let index = index_of(name)?;
+    netlink
+        .request(|s| rtnl::link_up(s, index))
+        .doing(|| format!("setting VLAN {id} on {on} up"))?;
+    Ok(index)
+}
+
+/// Makes a further VLAN on the boot card or its bond, with its address and routes.
+pub fn add_further_vlan(on: &str, id: u16, plan: &NetworkPlan) -> Res<()> {
+    let netlink = Netlink::open()?;
+    let name = &plan.name;
+    let index = add_vlan(&netlink, on, name, id, &[])?;
+    if let Some(problem) = plan.mtu.and_then(|mtu| set_mtu(&netlink, name, index, mtu.into())) {
+        return Err(Failure::new(problem));
+    }
+    if let Some((address, prefix)) = plan.address {
+        netlink
+            .request(|s| rtnl::add_address(s, index, address, prefix))
+            .doing(|| format!("giving {name} the address {address}/{prefix}"))?;
+    }
+    for NetworkRoute { to, via } in &plan.routes {
+        netlink
+            .request(|s| rtnl::route(s, index, *to, *via, 0))
+            .doing(|| format!("setting the route to {}/{} by {via}", to.0, to.1))?;
+    }
+    if let Some(router) = plan.router {
+        netlink
+            .request(|s| rtnl::route(s, index, DEFAULT, router, METRIC))
+            .doing(|| format!("setting the default route to {router}"))?;
+    }
+    Ok(())
+}
+
 /// Sets the MTU of the card. Returns why it stays as it is: the node boots with it, too, unless its switch drops the server's large packets.
-fn set_mtu(netlink: &Netlink, name: &str, index: u32, mtu: u32) -> Option<String> {
+pub(crate) fn set_mtu(netlink: &Netlink, name: &str, index: u32, mtu: u32) -> Option<String> {
     let error = netlink.request(|s| rtnl::mtu(s, index, mtu)).err()?;
     let now = fs::read_to_string(Path::new(NET).join(name).join("mtu")).unwrap_or_default();
     Some(format!(
@@ -99,8 +199,7 @@ fn set_mtu(netlink: &Netlink, name: &str, index: u32, mtu: u32) -> Option<String
 /// Gives an interface that is down another name.
 pub fn rename(interface: &str, name: &str) -> Res<()> {
     let doing = || format!("naming {interface} {name}");
-    let index = fs::read_to_string(Path::new(NET).join(interface).join("ifindex")).doing(doing)?;
-    let index: u32 = index.trim().parse().doing(doing)?;
+    let index = index_of(interface)?;
     Netlink::open()?.request(|s| rtnl::rename(s, index, name)).doing(doing)
 }
 
@@ -138,13 +237,14 @@ pub fn wait_for<T>(longest: Duration, mut ask: impl FnMut() -> Option<T>) -> Opt
     }
 }
 
-struct Netlink {
+/// A socket for requests to the kernel about interfaces.
+pub(crate) struct Netlink {
     socket: OwnedFd,
     sequence: std::cell::Cell<u32>,
 }
 
 impl Netlink {
-    fn open() -> Res<Self> {
+    pub(crate) fn open() -> Res<Self> {
         let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None);
         let socket = socket.doing(|| "opening a netlink socket".into())?;
         Ok(Netlink {
@@ -154,7 +254,7 @@ impl Netlink {
     }
 
     /// Sends a request and reads its acknowledgement, which the kernel queues before `send` returns.
-    fn request(&self, message: impl FnOnce(u32) -> Vec<u8>) -> Result<(), std::io::Error> {
+    pub(crate) fn request(&self, message: impl FnOnce(u32) -> Vec<u8>) -> Result<(), std::io::Error> {
         let sequence = self.sequence.get();
         self.sequence.set(sequence + 1);
         let kernel = netlink::SocketAddrNetlink::new(0, 0);

@@ -8,9 +8,12 @@ mod render;
 mod service;
 pub mod watch;
 
-use crate::{network, root};
+use crate::{
+    boot_bond::{self, BootBond},
+    network, root,
+};
 use cards::Card;
-use rackstrap_wire::{HwAddr, NetworkKind, NetworkPlan, OverlayFile, Plan, text::cut};
+use rackstrap_wire::{BOOT_NETWORK, HwAddr, NetworkKind, NetworkPlan, OverlayFile, Plan, text::cut};
 use std::{path::Path, time::Duration};
 use watch::WatchedNetwork;
 
@@ -21,24 +24,36 @@ const PROBLEM: usize = 200;
 
 /// A network that the node can have.
 #[derive(Clone, Debug)]
-struct Network<'p> {
-    plan: &'p NetworkPlan,
+pub struct Network<'p> {
+    /// As the server has it.
+    pub plan: &'p NetworkPlan,
     /// Its card; none for bonds, VLANs and bridges.
-    card: Option<&'p Card>,
+    pub card: Option<&'p Card>,
     /// The interfaces that it joins.
     members: Vec<&'p str>,
     /// The bond or bridge that joins it.
     joined_by: Option<&'p NetworkPlan>,
     /// Bytes; members have that of their bond or bridge.
     mtu: Option<u16>,
+    /// Whether the agent itself makes it: the bond of the boot card, its other members, and VLANs on the boot card or its bond. Network services
+    /// leave it alone.
+    of_boot: bool,
 }
 
 /// What the cards of a node make of its plan.
 #[derive(Debug, Default)]
-struct Resolved<'p> {
+pub struct Resolved<'p> {
     networks: Vec<Network<'p>>,
     /// By network; also of bonds that lack a member.
     problems: Vec<(&'p str, String)>,
+}
+
+impl Resolved<'_> {
+    /// The networks with a card that are members of a bond.
+    pub fn members_of(&self, bond: &str) -> impl Iterator<Item = &Network<'_>> {
+        let joins = move |network: &&Network<'_>| network.joined_by.is_some_and(|other| other.name == bond);
+        self.networks.iter().filter(joins)
+    }
 }
 
 /// What the agent does for a node's networks.
@@ -54,13 +69,9 @@ pub struct SetUp {
     pub problems: Vec<String>,
 }
 
-/// Finds the cards, names them, and renders the files. `files` are the node's own from the server.
-pub fn set_up(plan: &Plan, files: &[OverlayFile]) -> SetUp {
-    if plan.networks.is_empty() {
-        return SetUp::default();
-    }
-    let sys = Path::new("/sys");
-    let look = || cards::read(sys);
+/// The cards of the node, after a wait for those that no network finds.
+pub fn wait_for_cards(plan: &Plan) -> Vec<Card> {
+    let look = || cards::read(Path::new("/sys"));
     let complete = || {
         let cards = look();
         resolve(&plan.networks, &cards, plan.net.hwaddr)
@@ -68,9 +79,29 @@ pub fn set_up(plan: &Plan, files: &[OverlayFile]) -> SetUp {
             .is_empty()
             .then_some(cards)
     };
-    let cards = network::wait_for(CARD_WAIT, complete).unwrap_or_else(look);
+    network::wait_for(CARD_WAIT, complete).unwrap_or_else(look)
+}
+
+/// Finds the cards, names them, and renders the files. `files` are the node's own from the server, `bond` is the one of the boot card.
+pub fn set_up(plan: &Plan, files: &[OverlayFile], bond: &BootBond) -> SetUp {
+    if plan.networks.is_empty() {
+        return SetUp {
+            files: render::boot_vlan(plan.net.vlan),
+            ..SetUp::default()
+        };
+    }
+    let cards = wait_for_cards(plan);
     let mut resolved = resolve(&plan.networks, &cards, plan.net.hwaddr);
+    if let (Some(plan), Some(problem)) = (boot_bond::of(&plan.networks), &bond.problem) {
+        resolved.problems.push((&plan.name, problem.clone()));
+    }
+    let parent = bond.name.clone().or_else(|| network::card_of(plan.net.hwaddr));
     for network in &resolved.networks {
+        if let (true, NetworkKind::Vlan { id, .. }, Some(parent)) = (network.of_boot, &network.plan.kind, &parent)
+            && let Err(failure) = network::add_further_vlan(parent, *id, network.plan)
+        {
+            resolved.problems.push((&network.plan.name, failure.to_string()));
+        }
         let interface = network.card.and_then(|card| card.interface.as_deref());
         if let Some(interface) = interface.filter(|interface| *interface != network.plan.name)
             && let Err(failure) = network::rename(interface, &network.plan.name)
@@ -79,27 +110,30 @@ pub fn set_up(plan: &Plan, files: &[OverlayFile]) -> SetUp {
         }
     }
     let services = service::find(Path::new(root::IMAGE), files);
-    let files = match services.choose() {
+    let mut files = match services.choose() {
         Some(service) => render::files(service, services, &resolved.networks),
         None => {
             let why = "the image has neither systemd-networkd nor NetworkManager nor ifupdown, so it does not set the network up";
-            let all = resolved.networks.iter().map(|network| network.plan.name.as_str());
+            let theirs = resolved.networks.iter().filter(|network| !network.of_boot);
+            let all = theirs.map(|network| network.plan.name.as_str());
             let all: Vec<(&str, String)> = all.map(|name| (name, why.to_owned())).collect();
             resolved.problems.extend(all);
             Vec::new()
         }
     };
-    let service = services
-        .choose()
-        .map(|service| format!(" by {service}"))
-        .unwrap_or_default();
+    files.extend(render::boot_vlan(plan.net.vlan));
+    let service = services.choose().map(|service| format!(" by {service}"));
+    let by = |network: &Network<'_>| match network.of_boot {
+        true => " by the agent",
+        false => service.as_deref().unwrap_or_default(),
+    };
     SetUp {
         files,
         watched: watched(&plan.networks, &resolved),
         done: resolved
             .networks
             .iter()
-            .map(|network| format!("{}{service}", describe(network)))
+            .map(|network| format!("{}{}", describe(network), by(network)))
             .collect(),
         problems: resolved
             .problems
@@ -121,8 +155,9 @@ fn describe(network: &Network<'_>) -> String {
 }
 
 /// The card of each network, and what is missing (pure). Each network comes after those that it is made of.
-fn resolve<'p>(plans: &'p [NetworkPlan], cards: &'p [Card], boot: HwAddr) -> Resolved<'p> {
+pub fn resolve<'p>(plans: &'p [NetworkPlan], cards: &'p [Card], boot: HwAddr) -> Resolved<'p> {
     let mut resolved = Resolved::default();
+    let boot_bond = boot_bond::of(plans);
     for plan in plans {
         let has = |name: &str| resolved.networks.iter().any(|network| network.plan.name == name);
         let joined_by = plans.iter().find(|other| {
@@ -135,6 +170,7 @@ fn resolve<'p>(plans: &'p [NetworkPlan], cards: &'p [Card], boot: HwAddr) -> Res
             members: Vec::new(),
             joined_by,
             mtu: joined_by.and_then(|other| other.mtu).or(plan.mtu),
+            of_boot: is_of_boot(plan, boot_bond),
         };
         let mut problem = None;
         match &plan.kind {
@@ -159,13 +195,16 @@ fn resolve<'p>(plans: &'p [NetworkPlan], cards: &'p [Card], boot: HwAddr) -> Res
                     Err(why) => problem = Some(why),
                 }
             }
-            NetworkKind::Vlan { parent, .. } if !has(parent) => {
+            NetworkKind::Vlan { parent, .. } if !has(parent) && !network.of_boot => {
                 problem = Some(format!("{parent}, which it is made of, does not exist"));
             }
             NetworkKind::Vlan { .. } => {}
             NetworkKind::Bond { members, .. } | NetworkKind::Bridge { members } => {
+                // The boot card is there, since the agent booted by it.
+                let has = |name: &str| (network.of_boot && name == BOOT_NETWORK) || has(name);
                 let missing: Vec<&str> = members.iter().map(String::as_str).filter(|name| !has(name)).collect();
-                network.members = members.iter().map(String::as_str).filter(|name| has(name)).collect();
+                let there: Vec<&str> = members.iter().map(String::as_str).filter(|name| has(name)).collect();
+                network.members = there;
                 // A bond of fewer cards still carries what it can.
                 if !missing.is_empty() && !network.members.is_empty() {
                     let why = format!("it lacks its member {}", missing.join(" and "));
@@ -184,6 +223,16 @@ fn resolve<'p>(plans: &'p [NetworkPlan], cards: &'p [Card], boot: HwAddr) -> Res
         }
     }
     resolved
+}
+
+/// Whether the agent itself makes the network (pure): the bond of the boot card, its other members, and VLANs on the boot card or its bond.
+fn is_of_boot(plan: &NetworkPlan, boot_bond: Option<&NetworkPlan>) -> bool {
+    match &plan.kind {
+        NetworkKind::Vlan { parent, .. } => {
+            parent == BOOT_NETWORK || boot_bond.is_some_and(|bond| bond.name == *parent)
+        }
+        _ => boot_bond.is_some_and(|bond| bond.name == plan.name || bond.kind.below().contains(&plan.name)),
+    }
 }
 
 /// What the checks of the running node expect (pure).
@@ -279,6 +328,64 @@ mod tests {
                 "fast, which it is made of, does not exist"
             ]
         );
+    }
+
+    #[test]
+    fn the_bond_of_the_boot_card_is_the_agents_and_works_without_its_other_member() {
+        let mut plans = plans();
+        plans.truncate(3);
+        plans.remove(1);
+        plans[1].kind = NetworkKind::Bond {
+            members: vec![BOOT_NETWORK.to_owned(), "left".to_owned()],
+            mode: "active-backup".to_owned(),
+        };
+        plans.push(NetworkPlan::new(
+            "other",
+            NetworkKind::Ethernet {
+                card: CardMatch {
+                    port: Some(3),
+                    ..CardMatch::default()
+                },
+            },
+        ));
+        let cards = [card(1), card(2), card(3)];
+        let resolved = resolve(&plans, &cards, BOOT);
+        assert_eq!(resolved.problems, []);
+        let of_boot: Vec<(&str, bool)> = resolved
+            .networks
+            .iter()
+            .map(|network| (network.plan.name.as_str(), network.of_boot))
+            .collect();
+        assert_eq!(of_boot, [("left", true), ("fast", true), ("other", false)]);
+        assert_eq!(resolved.networks[1].members, [BOOT_NETWORK, "left"]);
+        let members: Vec<&str> = resolved
+            .members_of("fast")
+            .filter_map(|network| network.card?.interface.as_deref())
+            .collect();
+        assert_eq!(members, ["eth2"], "the boot card has no network");
+
+        let on = |parent: &str, id| NetworkKind::Vlan {
+            parent: parent.to_owned(),
+            id,
+        };
+        let mut with_vlans = plans.clone();
+        for (name, parent) in [("v6", "fast"), ("v7", BOOT_NETWORK), ("v8", "other"), ("v9", "gone")] {
+            with_vlans.push(NetworkPlan::new(name, on(parent, 6)));
+        }
+        let vlans = resolve(&with_vlans, &cards, BOOT);
+        let of_boot: Vec<bool> = vlans.networks[3..].iter().map(|network| network.of_boot).collect();
+        assert_eq!(of_boot, [true, true, false]);
+        assert_eq!(vlans.problems[0].0, "v9");
+
+        let resolved = resolve(&plans[..2], &cards[..1], BOOT);
+        assert_eq!(resolved.networks[0].members, [BOOT_NETWORK]);
+        assert!(
+            resolved.problems[0]
+                .1
+                .starts_with("driver ixgbe, port 2 does not exist"),
+            "{resolved:?}"
+        );
+        assert_eq!(resolved.problems[1], ("fast", "it lacks its member left".to_owned()));
     }
 
     #[test]

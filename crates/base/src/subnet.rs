@@ -66,6 +66,9 @@ pub struct Subnet {
     pub interface: Option<String>,
     /// The daemon's own address that nodes of this subnet talk to.
     pub server: Ipv4Addr,
+    /// The VLAN of its nodes (IEEE 802.1Q), 1 to 4094, whose tag they set themselves; none = their packets have no tag. The agent sets the
+    /// tag. Firmware without a VLAN of its own starts in a subnet that [`Subnet::starts_untagged`].
+    pub vlan: Option<u16>,
     /// Which part of DHCP the daemon answers.
     pub dhcp: DhcpPart,
     /// The DHCP servers that give the addresses where the daemon does not; empty if the site file names none.
@@ -88,6 +91,13 @@ pub struct Subnet {
     pub lease_secs: u32,
     /// Lease time of the temporary pool, seconds.
     pub pool_lease_secs: u32,
+}
+
+impl Subnet {
+    /// Whether firmware of nodes that belong to a VLAN can get an address and its loader here: packets have no tag, and a pool is leased.
+    pub fn starts_untagged(&self) -> bool {
+        self.vlan.is_none() && self.dhcp == DhcpPart::Full && self.pool.is_some()
+    }
 }
 
 #[cfg(test)]

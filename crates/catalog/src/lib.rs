@@ -268,6 +268,11 @@ impl ImageVersion {
             .wire
             .is_some_and(|wire| wire >= rackstrap_wire::PRIVILEGED_PORTS)
     }
+
+    /// True if its agent can be in a VLAN.
+    pub fn tags_boot_network(&self) -> bool {
+        self.manifest.wire.is_some_and(|wire| wire >= rackstrap_wire::BOOT_VLAN)
+    }
 }
 
 /// The name of a variant: `debian@3` for the one with which the version was made, else `debian@3/arm64`.

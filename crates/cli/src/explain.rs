@@ -120,6 +120,7 @@ fn decided(decision: &api::ExplainDecision) -> String {
         ("dhcp options", output::list(&decision.dhcp_options)),
         ("checks", output::list(&decision.checks)),
     ];
+    facts.extend(decision.vlan.map(|vlan| ("boot vlan", vlan.to_string())));
     facts.extend(crate::node::network_facts(&decision.networks));
     if !decision.boot_order.is_empty() {
         facts.push(("boot order", decision.boot_order.clone()));

@@ -211,6 +211,9 @@ pub struct ExplainDecision {
     /// MTU of its card in bytes; none = as the card has it.
     #[serde(default)]
     pub mtu: Option<u16>,
+    /// VLAN of the boot network; none if its packets have no tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
     /// Its networks besides the boot network.
     #[serde(default)]
     pub networks: Vec<NetworkPlan>,

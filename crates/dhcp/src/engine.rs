@@ -26,6 +26,10 @@ use std::{
 /// ends. A machine that is not a node yet may need the address.
 const FURTHER_CARD_SECS: u32 = 120;
 
+/// A node of a VLAN, whose firmware cannot set the tag, keeps an address of the pool at least this long, in seconds: it loads its loader, kernel and
+/// initramfs with it, and loaders do not extend leases.
+const UNTAGGED_SECS: u32 = 900;
+
 /// Where a request came in.
 #[derive(Clone, Copy, Debug)]
 pub struct Ingress<'a> {
@@ -191,13 +195,18 @@ impl Engine {
             let (verdict, reply, known) = proxy::proxy(request, from, &subnets, authority);
             return outcome(request, from, now, verdict, reply, known);
         }
-        let answer = authority.ask(&ask(request, from, link_subnet));
-        let index = self.subnet_of(&answer, &candidates);
-        let subnet = index.map_or(link_subnet, |i| &network.subnets[i]);
+        let mut answer = authority.ask(&ask(request, from, link_subnet));
+        let place = self.place(&answer, &candidates);
+        let subnet = place.subnet().map_or(link_subnet, |i| &network.subnets[i]);
         let known = matches!(answer, Answer::Node { .. });
-        let mut verdict = self.verdict(request, &answer, index, &candidates, now, authority);
-        if known && verdict.answer == AnswerKind::Ack {
+        let mut verdict = self.verdict(request, &answer, place, &candidates, now, authority);
+        let untagged = matches!(place, Place::Untagged { .. });
+        if known && !untagged && verdict.answer == AnswerKind::Ack {
             self.leave_pools(request.hwaddr, now, &mut verdict);
+        }
+        if let (true, Answer::Node { root, settings, .. }) = (untagged, &mut answer) {
+            // They are those of its VLAN.
+            (*root, *settings) = Default::default();
         }
         let reply = make_reply(request, &verdict, subnet, &network.domain, &answer);
         if let Some(bytes) = reply.as_ref().and_then(|reply| reply.left_out) {
@@ -213,28 +222,33 @@ impl Engine {
         outcome(request, from, now, verdict, reply, known)
     }
 
-    /// The index of the subnet that the machine belongs to, of the `candidates`; none if it belongs to none. Several subnets can share an
-    /// interface: a node belongs to that of its address, a pool to the first that has one.
-    fn subnet_of(&self, answer: &Answer, candidates: &[usize]) -> Option<usize> {
+    /// Where the machine belongs, of the subnets `candidates`. Several subnets can share an interface: a node belongs to that of its address, a
+    /// pool to the first that has one.
+    fn place(&self, answer: &Answer, candidates: &[usize]) -> Place {
         let belongs = |i: &&usize| match answer {
             Answer::Node { ipaddr, .. } => self.network.subnets[**i].network.contains(ipaddr),
             _ => self.pools[**i].is_some(),
         };
-        candidates.iter().find(belongs).copied()
+        match (candidates.iter().find(belongs), answer) {
+            (Some(index), _) => Place::Here(*index),
+            (None, Answer::Node { ipaddr, .. }) => starts_untagged(&self.network, *ipaddr, candidates),
+            (None, _) => Place::Nowhere,
+        }
     }
 
-    /// What becomes of the request of a machine in the subnet with that index, or else in the first of the `candidates`.
+    /// What becomes of the request of a machine that belongs to `place`. The first of the `candidates` is the subnet of the link.
     fn verdict(
         &mut self,
         request: &Request,
         answer: &Answer,
-        index: Option<usize>,
+        place: Place,
         candidates: &[usize],
         now: Timestamp,
         authority: &dyn Authority,
     ) -> Verdict {
         let network = self.network.clone();
         let link_subnet = &network.subnets[candidates[0]];
+        let index = place.subnet();
         let subnet = index.map_or(link_subnet, |i| &network.subnets[i]);
         let ours = |server: Ipv4Addr| {
             request.server_id_override() == Some(server) || network.subnets.iter().any(|s| s.server == server)
@@ -246,9 +260,18 @@ impl Engine {
         match answer {
             _ if elsewhere.is_some() => Verdict::silent("meant for another DHCP server"),
             Answer::Silent(reason) => Verdict::silent(reason.clone()),
-            Answer::Node { ipaddr, hostname, .. } => match index {
-                Some(_) => node(request, *ipaddr, hostname, subnet, ours),
-                None => node_elsewhere(request, *ipaddr, hostname, link_subnet),
+            Answer::Node { ipaddr, hostname, .. } => match place {
+                Place::Here(_) => node(request, *ipaddr, hostname, subnet, ours),
+                Place::Untagged { subnet: index, vlan } => match self.pools[index].as_mut() {
+                    Some(pool) => {
+                        let terms = (subnet, subnet.pool_lease_secs.max(UNTAGGED_SECS));
+                        let on_link = |address| subnet.network.contains(&address);
+                        let verdict = unknown(request, pool, terms, now, authority, ours, on_link);
+                        of_untagged(verdict, hostname, *ipaddr, vlan)
+                    }
+                    None => node_elsewhere(request, *ipaddr, hostname, link_subnet),
+                },
+                Place::Nowhere => node_elsewhere(request, *ipaddr, hostname, link_subnet),
             },
             Answer::Unknown { further_card, .. } => {
                 let lease_secs = match further_card {
@@ -281,6 +304,48 @@ impl Engine {
             .filter_map(|pool| pool.forget(hwaddr, now));
         verdict.writes.extend(vacated.map(Write::Forget));
     }
+}
+
+/// Where a machine belongs, among the subnets of the link that it asks on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In the subnet with that index.
+    Here(usize),
+    /// In that VLAN, whose tag its firmware cannot set: it starts in the subnet with that index.
+    Untagged { subnet: usize, vlan: u16 },
+    /// In none of them.
+    Nowhere,
+}
+
+impl Place {
+    /// The index of the subnet that it is served in.
+    fn subnet(self) -> Option<usize> {
+        match self {
+            Place::Here(index) | Place::Untagged { subnet: index, .. } => Some(index),
+            Place::Nowhere => None,
+        }
+    }
+}
+
+/// Where the firmware of the node with the address `ipaddr`, which is in none of the `candidates`, starts.
+fn starts_untagged(network: &Network, ipaddr: Ipv4Addr, candidates: &[usize]) -> Place {
+    let own = network.subnets.iter().find(|subnet| subnet.network.contains(&ipaddr));
+    let start = candidates.iter().find(|i| network.subnets[**i].starts_untagged());
+    match (own.and_then(|own| own.vlan), start) {
+        (Some(vlan), Some(index)) => Place::Untagged { subnet: *index, vlan },
+        _ => Place::Nowhere,
+    }
+}
+
+/// What a node of VLAN `id` gets of the pool, said as what it is.
+fn of_untagged(verdict: Verdict, name: &str, ipaddr: Ipv4Addr, id: u16) -> Verdict {
+    let reason = match verdict.answer {
+        AnswerKind::Offer | AnswerKind::Ack => {
+            format!("pool address to start {name} without a tag; in VLAN {id} it is {ipaddr}").into()
+        }
+        AnswerKind::Nak | AnswerKind::Silent => format!("{name}, without a tag: {}", verdict.reason).into(),
+    };
+    Verdict { reason, ..verdict }
 }
 
 fn pools(network: &Network) -> Vec<Option<Pool>> {

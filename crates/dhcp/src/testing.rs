@@ -52,6 +52,7 @@ pub fn subnet(network: &str, interface: Option<&str>, server: &str, pool: Option
         network: network.parse().unwrap(),
         interface: interface.map(str::to_owned),
         server: ip(server),
+        vlan: None,
         dhcp: DhcpPart::Full,
         dhcp_servers: vec![],
         next_server: false,

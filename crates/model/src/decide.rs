@@ -9,6 +9,7 @@ mod holds;
 mod loaders;
 mod networks;
 mod once;
+mod vlan;
 
 pub use assignments::{Assignments, Choice, Current, Given, RenameStep, Renaming, Restarting, Source, Trial};
 
@@ -216,6 +217,7 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
         Err(_) => format!("kept from before: its name does not follow {}", naming.name_pattern()),
     };
     why.push(format!("address {} in subnet {}, {by}", node.ipaddr, subnet.network));
+    why.extend(vlan::explain(&world.site, subnet));
     match node.profiles.as_slice() {
         [] => why.push("profile default".to_owned()),
         [one] => why.push(format!("profile {one}, then default")),
@@ -236,6 +238,10 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
     let image = choose_image(world, &node.name, settings.text(|p| &p.image), &mut why)
         .and_then(|version| choose_variant(&node.name, &version, requester.architecture(), &mut why))
         .and_then(|version| match freebsd_problem(&world.site, subnet, &version) {
+            Some(problem) => Err(problem),
+            None => Ok(version),
+        })
+        .and_then(|version| match vlan::problem(subnet, &version) {
             Some(problem) => Err(problem),
             None => Ok(version),
         })
@@ -369,6 +375,7 @@ impl NodeDecision {
                 dns: self.subnet.dns.clone(),
                 domain: site.cluster.domain.clone(),
                 mtu: self.mtu.or(self.subnet.mtu),
+                vlan: self.subnet.vlan,
             },
             networks: self.networks.clone(),
             root: Root::Nfs(NfsRoot {

@@ -95,6 +95,7 @@ pub(super) fn example(
             .get(|p| p.mtu.as_ref())
             .copied()
             .or(subnet.and_then(|subnet| subnet.mtu)),
+        vlan: subnet.and_then(|subnet| subnet.vlan),
     };
     Facts {
         node: NodeFacts {

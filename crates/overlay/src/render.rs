@@ -257,6 +257,7 @@ mod tests {
                 dns: Vec::new(),
                 domain: "cluster".to_owned(),
                 mtu: None,
+                vlan: None,
             },
             networks: Vec::new(),
             dns: DnsFacts::default(),

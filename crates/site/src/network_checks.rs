@@ -38,6 +38,7 @@ pub(super) fn check(report: &mut Report<'_>, all: &mut Vec<Read>, rest: &Rest<'_
     }
     for this in all.iter() {
         sizes(report, all, this);
+        beside_boot_network(report, all, this, rest.subnets);
         unused(report, all, this);
         addresses(report, this);
     }
@@ -74,7 +75,7 @@ fn references(report: &mut Report<'_>, all: &[Read], this: &Read, rest: &Rest<'_
             continue;
         }
         if name == BOOT_NETWORK {
-            on_boot_card(report, this);
+            on_boot_card(report, all, this);
             continue;
         }
         let Some(below) = find(all, name) else {
@@ -88,6 +89,15 @@ fn references(report: &mut Report<'_>, all: &[Read], this: &Read, rest: &Rest<'_
             }
             continue;
         };
+        if is_made_by_agent(all, below) && !(is_on_boot_card(below) && matches!(kind, NetworkKind::Vlan { .. })) {
+            let message = format!(
+                "'{name}' is on the boot card, so only the agent makes it, and it cannot be below '{}'",
+                this.value.name
+            );
+            let help = "name other cards; the boot card can be in a bond, and it and the bond can have VLANs";
+            error(report, message, help.to_owned());
+            continue;
+        }
         if !covers(&below.value, &this.value) {
             let message = format!(
                 "nodes may have the network '{}' without '{name}', which it is made of",
@@ -155,26 +165,99 @@ fn references(report: &mut Report<'_>, all: &[Read], this: &Read, rest: &Rest<'_
     }
 }
 
-/// The root is mounted through the boot card, so it is not taken away from the boot network.
-fn on_boot_card(report: &mut Report<'_>, this: &Read) {
+/// The root is mounted through the boot card: it can be in a bond, which the agent makes before, and in nothing else.
+fn on_boot_card(report: &mut Report<'_>, all: &[Read], this: &Read) {
     let at = this.key_at(key_below(&this.value.kind));
-    match &this.value.kind {
-        NetworkKind::Vlan { .. } => report.error(
-            at,
-            "the card of the boot network carries the root, and a VLAN on it is not supported",
-            "give the VLAN another card or a bond as its parent",
-        ),
-        NetworkKind::Bond { mode, .. } if mode != "active-backup" => report.error(
-            at,
-            format!("the boot card cannot be in a bond: firmware boots without it, and the switch must know mode = \"{mode}\""),
-            "leave \"boot\" out, and make the bond of other cards",
-        ),
-        kind => report.error(
-            at,
-            format!("the boot card cannot be in a {}: the root is mounted through it", kind.as_str()),
-            "leave \"boot\" out, and name other cards",
-        ),
+    let mode = match &this.value.kind {
+        NetworkKind::Bond { mode, .. } => mode,
+        NetworkKind::Vlan { .. } => return,
+        kind => {
+            return report.error(
+                at,
+                format!(
+                    "the boot card cannot be in a {}: the root is mounted through it",
+                    kind.as_str()
+                ),
+                "leave \"boot\" out, and name other cards",
+            );
+        }
+    };
+    let name = &this.value.name;
+    let earlier = all.iter().find(|other| {
+        let joins = matches!(other.value.kind, NetworkKind::Bond { .. });
+        joins && is_on_boot_card(other) && other.at.start < this.at.start && meet(&other.value, &this.value)
+    });
+    if let Some(other) = earlier {
+        let message = format!("the boot card is a member of '{}' and of '{name}'", other.value.name);
+        report.error(at.clone(), message, "a card is a member of one bond");
     }
+    for (key, instead) in [
+        ("node-address", "the bond has the nodes' addresses of [[subnet]]"),
+        ("mtu", "write mtu in [[subnet]]"),
+    ] {
+        let has = if key == "mtu" {
+            this.value.mtu.is_some()
+        } else {
+            !this.patterns.is_empty()
+        };
+        if has {
+            let message = format!("'{name}' has the boot card, so it is the boot network, and has no '{key}'");
+            report.error(this.key_at(key), message, format!("remove '{key}': {instead}"));
+        }
+    }
+    if !NEEDS_NO_SWITCH.contains(&mode.as_str()) {
+        let help = match mode.as_str() {
+            "802.3ad" => {
+                "make a group with LACP of the ports on the switch, in which a port forwards without LACP, too ('lacp fallback', 'force-up' or \
+                          'no suspend-individual'); or write mode = \"active-backup\", which needs nothing on the switch"
+            }
+            _ => {
+                "make a group of the ports on the switch; or write mode = \"active-backup\", which needs nothing on the switch"
+            }
+        };
+        let message =
+            format!("the switch must know the bond '{name}', and firmware boots through one port of it without a bond");
+        report.warn(this.key_at("mode"), message, help);
+    }
+}
+
+/// The modes for which switches need no group of ports (Documentation/networking/bonding.rst of the kernel).
+const NEEDS_NO_SWITCH: [&str; 3] = ["active-backup", "balance-tlb", "balance-alb"];
+
+/// Whether it is that bond, or a VLAN on it or on the boot card: the agent makes them.
+fn is_made_by_agent(all: &[Read], read: &Read) -> bool {
+    let parent = match &read.value.kind {
+        NetworkKind::Vlan { parent, .. } => parent,
+        _ => return is_on_boot_card(read),
+    };
+    parent == BOOT_NETWORK || find(all, parent).is_some_and(is_on_boot_card)
+}
+
+/// A further VLAN on the boot card, and the boot network itself: their numbers and sizes.
+fn beside_boot_network(report: &mut Report<'_>, all: &[Read], this: &Read, subnets: &[Subnet]) {
+    let NetworkKind::Vlan { id, .. } = this.value.kind else {
+        return;
+    };
+    if !is_made_by_agent(all, this) {
+        return;
+    }
+    if let Some(subnet) = subnets.iter().find(|subnet| subnet.vlan == Some(id)) {
+        let message = format!("VLAN {id} is the boot network {} itself", subnet.network);
+        report.error(this.key_at("id"), message, "choose another id, or remove the network");
+    }
+    let most = subnets.iter().map(|subnet| subnet.mtu.unwrap_or(1500)).min();
+    if let (Some(mtu), Some(most)) = (this.value.mtu, most)
+        && mtu > most
+    {
+        let message = format!("mtu = {mtu} is more than the {most} of the boot network, on whose card it is");
+        report.error(this.key_at("mtu"), message, format!("write mtu = {mtu} in [[subnet]]"));
+    }
+}
+
+/// Whether it is the bond with the boot card.
+fn is_on_boot_card(read: &Read) -> bool {
+    let kind = &read.value.kind;
+    matches!(kind, NetworkKind::Bond { .. }) && kind.below().iter().any(|name| name == BOOT_NETWORK)
 }
 
 /// Whether each node that has `this` also has `below`.
@@ -231,7 +314,7 @@ fn sizes(report: &mut Report<'_>, all: &[Read], this: &Read) {
 fn unused(report: &mut Report<'_>, all: &[Read], this: &Read) {
     let name = &this.value.name;
     let used = all.iter().any(|other| other.value.kind.below().contains(name));
-    if this.patterns.is_empty() && !used {
+    if this.patterns.is_empty() && !used && !is_on_boot_card(this) {
         let message = format!("the network '{name}' has no addresses, and no other network is made of it");
         report.warn(
             this.name_at.clone(),

@@ -51,6 +51,7 @@ pub(super) const KEYS: [(&str, &[&str]); 15] = [
             "interface",
             "relayed",
             "server",
+            "vlan",
             "dhcp",
             "dhcp-servers",
             "next-server",

@@ -20,6 +20,9 @@ pub(super) const EXAMPLE: &str =
 const INTERFACE_NAME: usize = 15;
 /// Limit of name servers and time servers: a DHCP option has 255 bytes (RFC 2132 section 2), and resolvers use three.
 const MOST_SERVERS: usize = 8;
+const VLAN_KEY: &str = "vlan";
+/// 0 and 4095 are not VLANs (IEEE 802.1Q-2022, table 9-2).
+const VLANS: std::ops::RangeInclusive<u64> = 1..=4094;
 
 /// A checked subnet, with the places of its values.
 pub(super) struct Read {
@@ -30,6 +33,7 @@ pub(super) struct Read {
     pool_at: Range<usize>,
     dns: Vec<Spanned<Ipv4Addr>>,
     dhcp_at: Range<usize>,
+    vlan_at: Range<usize>,
     /// Whether the subnet has a list of name servers, even an empty one.
     pub dns_given: bool,
 }
@@ -94,6 +98,8 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
         );
     }
 
+    let vlan = section.integer(report, VLAN_KEY, VLANS, 5);
+
     let (network, server) = (network?, server?);
     let (net, relayed) = (*network.get_ref(), interface.is_none());
     if relayed && section.get("interface").is_none() && !net.contains(server.get_ref()) && router.is_none() {
@@ -142,6 +148,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
             network: net,
             interface,
             server: server.into_inner(),
+            vlan: vlan.and_then(|vlan| u16::try_from(vlan.into_inner()).ok()),
             dhcp,
             dhcp_servers: plain(&dhcp_servers),
             next_server: next_server.is_some(),
@@ -155,6 +162,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Rea
             pool_lease_secs,
         },
         dhcp_at: section.key_at("dhcp"),
+        vlan_at: section.key_at(VLAN_KEY),
         dns,
         dns_given: section.get("dns").is_some(),
     })
@@ -325,6 +333,42 @@ fn check_pool(
     }
 }
 
+/// Checks the VLAN of `this`, the subnet number `index`.
+fn check_vlan(report: &mut Report<'_>, this: &Read, subnets: &[Read], index: usize) {
+    let shares = |other: &&Read| {
+        let (one, other) = (&this.value, &other.value);
+        one.interface.is_some() && one.interface == other.interface && one.vlan != other.vlan
+    };
+    if let Some(other) = subnets[..index].iter().find(shares) {
+        let interface = this.value.interface.as_deref().unwrap_or_default();
+        let (read, id) = match (this.value.vlan, other.value.vlan) {
+            (Some(id), _) => (this, id),
+            (None, id) => (other, id.unwrap_or_default()),
+        };
+        report.error(
+            read.vlan_at.clone(),
+            format!(
+                "{} and {} share the interface {interface}, and are not in the same VLAN",
+                other.value.network, this.value.network
+            ),
+            format!(
+                "give the VLAN its own interface on this server (ip link add link {interface} name {interface}.{id} type vlan id {id}), \
+                 and write it in 'interface'"
+            ),
+        );
+    }
+    if let Some(id) = this.value.vlan
+        && !subnets.iter().any(|other| other.value.starts_untagged())
+    {
+        let message = format!(
+            "nodes of {} start only if their firmware itself sets the tag of VLAN {id}: no other [[subnet]] can start them without it",
+            this.value.network
+        );
+        let help = "add a [[subnet]] without 'vlan' and with a 'pool' for the untagged network, from which firmware and loaders load";
+        report.warn(this.vlan_at.clone(), message, help);
+    }
+}
+
 /// The checks that need all subnets and the naming.
 pub(super) fn check_all(report: &mut Report<'_>, subnets: &[Read], cluster: &cluster::Read) {
     let (naming, reserved) = (&cluster.value.naming, &cluster.value.reserved[..]);
@@ -355,6 +399,8 @@ pub(super) fn check_all(report: &mut Report<'_>, subnets: &[Read], cluster: &clu
             );
             report.error(at, message, "write the same dhcp in both");
         }
+
+        check_vlan(report, this, subnets, i);
 
         // These addresses are used already, so no node may have one of them.
         let node_at = |address: Ipv4Addr| {

@@ -54,7 +54,11 @@ pub use uefi::{MOST_BOOT_ENTRIES, MOST_FOREIGN_ESPS, StartedBy, Uefi};
 /// | 2 | [`OverlayContent::Directory`], [`Overlay::secret`] and [`Overlay::users`]; the agent mounts [`Health::mounts`] and reports for what it waits ([`Waiting`]) |
 /// | 3 | after the overlay, the agent authenticates with [`Overlay::secret`] instead of the token: see [`SECRET_AUTHENTICATES`] |
 /// | 4 | the agent sends requests from a port below 1024: see [`PRIVILEGED_PORTS`] |
-pub const WIRE_VERSION: u32 = 4;
+/// | 5 | the agent can be in a VLAN: see [`BOOT_VLAN`] |
+pub const WIRE_VERSION: u32 = 5;
+/// From this version on, the agent sets the tag of the boot network's VLAN ([`cmdline::VLAN`]). An older one would ask without it, and not reach
+/// the server.
+pub const BOOT_VLAN: u32 = 5;
 /// From this version on, the agent sends its requests from a port below 1024, which only root of the node can use. If the image of a
 /// boot has such an agent, the server refuses the boot's token from other ports.
 pub const PRIVILEGED_PORTS: u32 = 4;
@@ -75,7 +79,7 @@ pub fn common_version(agent: u32) -> Option<u32> {
 }
 
 /// The agent's name in its requests. Its binary contains it, so that a seal can find out the agent's version.
-pub const USER_AGENT: &str = concat!("rackstrap-agent/", env!("CARGO_PKG_VERSION"), " (rackstrap-wire 4)");
+pub const USER_AGENT: &str = concat!("rackstrap-agent/", env!("CARGO_PKG_VERSION"), " (rackstrap-wire 5)");
 
 /// The [`WIRE_VERSION`] of the agent with that binary; none if it is older than 4 or not an agent.
 pub fn wire_of_agent(binary: &[u8]) -> Option<u32> {
@@ -105,6 +109,9 @@ pub mod cmdline {
     pub const ROUTER: &str = "rackstrap.router";
     /// `rackstrap.mtu=9000`: MTU of that card in bytes; missing if the site sets none. Agents of older releases ignore it.
     pub const MTU: &str = "rackstrap.mtu";
+    /// `rackstrap.vlan=5`: the VLAN in which the card has the address; missing if packets have no tag. Only agents of [`super::BOOT_VLAN`] read
+    /// it, so the server starts no older ones in a VLAN.
+    pub const VLAN: &str = "rackstrap.vlan";
     /// `rackstrap.hold=STEP`: a debugging aid. The agent stops for good after that step of disk preparation, so that tests can cut the
     /// power at an exact moment.
     pub const HOLD: &str = "rackstrap.hold";

@@ -61,6 +61,7 @@ impl Plan {
                 dns: Vec::new(),
                 domain: String::new(),
                 mtu: None,
+                vlan: None,
             },
             image: ImageRef {
                 name: "image".to_owned(),
@@ -103,6 +104,9 @@ pub struct NetPlan {
     /// MTU of the card in bytes; none = as the card has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
+    /// The VLAN of the boot network, 1 to 4094: the agent sets its tag; none = packets have no tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vlan: Option<u16>,
 }
 
 /// A version of an image: `debian@1`.

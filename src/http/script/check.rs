@@ -69,6 +69,7 @@ impl Scripts {
             plan: &plan,
             token: "00000000000000000000000000000000",
             base: "http://10.5.0.1:80",
+            agent_base: "http://10.5.0.1:80",
             console: settings.text(|p| &p.console).unwrap_or_default(),
             attributes,
             vars: &vars,

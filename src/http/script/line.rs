@@ -44,6 +44,9 @@ impl Line<'_> {
         if let Some(mtu) = net.mtu {
             add(cmdline::MTU, &mtu);
         }
+        if let Some(vlan) = net.vlan {
+            add(cmdline::VLAN, &vlan);
+        }
         if !self.console.is_empty() {
             // The last `console=` becomes /dev/console: the serial line, or the last one, if the site configures any.
             for console in ["tty0"].into_iter().chain(self.console.split_whitespace()) {

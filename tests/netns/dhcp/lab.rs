@@ -163,6 +163,7 @@ impl World {
             network: ipnet::Ipv4Net::new(Ipv4Addr::new(10, second, 0, 0), 16).unwrap(),
             interface: interfaces.contains(&interface).then(|| interface.to_owned()),
             server: Ipv4Addr::new(10, second, 0, 1),
+            vlan: None,
             dhcp: DhcpPart::Full,
             dhcp_servers: vec![],
             next_server: false,

@@ -239,7 +239,8 @@ fn older_agents_are_answered_in_their_format_and_too_old_ones_are_refused() -> R
         ("Rackstrap-Wire: 2", 2),
         ("Rackstrap-Wire: 3", 3),
         ("Rackstrap-Wire: 4", 4),
-        ("Rackstrap-Wire: 99", 4),
+        ("Rackstrap-Wire: 5", 5),
+        ("Rackstrap-Wire: 99", 5),
     ] {
         let (status, _, text) = plan(header)?;
         ensure!(status == 200, "{header}: {status}: {text}");
@@ -247,7 +248,7 @@ fn older_agents_are_answered_in_their_format_and_too_old_ones_are_refused() -> R
     }
     assert_eq!(plan("Rackstrap-Wire: two")?.0, 400);
     let (status, _, said) = plan("Rackstrap-Wire: 0")?;
-    let why = "image debian@1 was sealed with an agent of wire version 0, and this daemon speaks 1 to 4; seal it again with this release: rackstrap image clone debian@1";
+    let why = "image debian@1 was sealed with an agent of wire version 0, and this daemon speaks 1 to 5; seal it again with this release: rackstrap image clone debian@1";
     ensure!(status == 410 && said.contains(why), "{status}: {said}");
     let timeline = daemon.cli(&["timeline", "r01n01"])?;
     ensure!(

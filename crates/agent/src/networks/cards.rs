@@ -1,5 +1,6 @@
 //! The node's network cards, and which of them a network means (pure, but for [`read`]).
 
+use crate::network::OWN_ADDRESS;
 use rackstrap_wire::{CardMatch, HwAddr};
 use std::{
     fs,
@@ -194,7 +195,11 @@ pub fn read(sys: &Path) -> Vec<Card> {
                 pci,
                 port,
                 interface: interface.file_name().map(|name| name.to_string_lossy().into_owned()),
-                mac: text(interface.join("address")).parse().ok(),
+                // The members of a bond have its address.
+                mac: text(interface.join(OWN_ADDRESS))
+                    .parse()
+                    .or_else(|_| text(interface.join("address")).parse())
+                    .ok(),
                 driver: base(interface.join("device/driver")),
                 infiniband: kind == ARPHRD_INFINIBAND,
             },

@@ -8,13 +8,12 @@ use super::{
     Network,
     service::{Installed, Service, Services},
 };
-use rackstrap_wire::{NetworkKind, OverlayContent, OverlayFile};
+use crate::network::METRIC;
+use rackstrap_wire::{BOOT_NETWORK, NetworkKind, OverlayContent, OverlayFile};
 use std::fmt;
 
 /// Said at the top of each file.
 const MADE_BY: &str = "# From [[network]] of the site file, and made again at each boot.\n";
-/// Metric of default routes: that of the boot network, which has 0, wins.
-const METRIC: u32 = 1024;
 /// Longest packet of InfiniBand in datagram mode (IB_MTU_4096 without the header of 4 bytes).
 const DATAGRAM: u16 = 4092;
 /// Milliseconds between two looks at the links of a bond; the kernel's default is not to look at all.
@@ -33,6 +32,15 @@ impl fmt::Display for Service {
 /// The files for `service`, and those that keep the image's other services away from the networks.
 pub fn files(service: Service, services: Services, networks: &[Network<'_>]) -> Vec<OverlayFile> {
     let mut files: Vec<OverlayFile> = networks.iter().filter_map(link).collect();
+    // NetworkManager and udev know the bond of the boot card and its members by their common address, and ifupdown manages only what it is told to.
+    let (of_boot, networks): (Vec<_>, Vec<_>) = networks.iter().cloned().partition(|network| network.of_boot);
+    let networks = &networks[..];
+    if services.networkd != Installed::No {
+        files.extend(networkd::unmanaged(&of_boot));
+    }
+    if networks.is_empty() {
+        return files;
+    }
     files.extend(modules(networks));
     if service == Service::Networkd {
         files.extend(networkd::files(networks));
@@ -51,6 +59,14 @@ pub fn files(service: Service, services: Services, networks: &[Network<'_>]) -> 
         files.push(ifupdown::file(networks));
     }
     files
+}
+
+/// Keeps networkd away from the interface of the boot network's VLAN: it has no permanent address of its own, by which the card's own file names
+/// the card. NetworkManager and udev know both by their common address, and ifupdown manages only what it is told to.
+pub fn boot_vlan(vlan: Option<u16>) -> Vec<OverlayFile> {
+    vlan.map(|_| networkd::unmanaged_interface(BOOT_NETWORK))
+        .into_iter()
+        .collect()
 }
 
 fn text(path: String, mode: u32, text: String) -> OverlayFile {

@@ -65,6 +65,9 @@ pub fn problem(network: &WatchedNetwork, system: &impl System) -> Option<String>
             _ => format!("{name} is down: it has no link"),
         });
     }
+    if let Some(problem) = problem_of_bond(name, &read) {
+        return Some(problem);
+    }
     let mtu = read(name, "mtu");
     if let Some(wanted) = network.mtu.filter(|wanted| mtu != wanted.to_string()) {
         return Some(format!("{name} has the MTU {mtu}, not {wanted}"));
@@ -81,6 +84,19 @@ pub fn problem(network: &WatchedNetwork, system: &impl System) -> Option<String>
         return Some(format!("{name} does not have the address {address}"));
     }
     None
+}
+
+/// Why a bond is not complete; none if it is, and for other interfaces (drivers/net/bonding/bond_sysfs.c of the kernel).
+fn problem_of_bond(name: &str, read: &impl Fn(&str, &str) -> String) -> Option<String> {
+    let members = read(name, "bonding/slaves");
+    if let Some(down) = members.split_whitespace().find(|member| read(member, "carrier") != "1") {
+        return Some(format!("{name}: its member {down} has no link"));
+    }
+    // The address of the switch, which is all zeros if it sends no LACP.
+    let alone = read(name, "bonding/ad_partner_mac") == "00:00:00:00:00:00";
+    let mode = read(name, "bonding/mode");
+    (alone && mode.starts_with("802.3ad"))
+        .then(|| format!("{name}: the switch does not speak LACP, so that only one member is used; make a group of its ports on the switch"))
 }
 
 /// Whether the table of routes has the address as a local one: `|-- 10.6.1.3` and below it `/32 host LOCAL` (net/ipv4/fib_trie.c).
@@ -168,6 +184,39 @@ mod tests {
             ..network
         };
         assert_eq!(problem(&failed, &files).as_deref(), Some("no card"));
+    }
+
+    #[test]
+    fn a_bond_without_a_member_or_without_lacp_is_named() {
+        let network = WatchedNetwork {
+            name: "bond0".into(),
+            ..WatchedNetwork::default()
+        };
+        let mut files = Files::default();
+        for (file, text) in [
+            ("bond0/ifindex", "5"),
+            ("bond0/carrier", "1"),
+            ("bond0/bonding/slaves", "eth0 second"),
+            ("bond0/bonding/mode", "active-backup 1"),
+            ("bond0/bonding/ad_partner_mac", ""),
+            ("eth0/carrier", "1"),
+            ("second/carrier", "1"),
+        ] {
+            files.0.insert(format!("/sys/class/net/{file}"), format!("{text}\n"));
+        }
+        assert_eq!(problem(&network, &files), None);
+        let set = |files: &mut Files, file: &str, text: &str| {
+            files.0.insert(format!("/sys/class/net/{file}"), format!("{text}\n"));
+        };
+        set(&mut files, "eth0/carrier", "0");
+        assert_eq!(problem(&network, &files).unwrap(), "bond0: its member eth0 has no link");
+        set(&mut files, "eth0/carrier", "1");
+        set(&mut files, "bond0/bonding/mode", "802.3ad 4");
+        set(&mut files, "bond0/bonding/ad_partner_mac", "52:54:00:05:00:01");
+        assert_eq!(problem(&network, &files), None);
+        set(&mut files, "bond0/bonding/ad_partner_mac", "00:00:00:00:00:00");
+        let said = problem(&network, &files).unwrap();
+        assert!(said.starts_with("bond0: the switch does not speak LACP"), "{said}");
     }
 
     #[test]

@@ -143,6 +143,69 @@ fn a_node_on_the_wrong_network_is_an_alarm() {
     assert_eq!(outcome.event.answer, AnswerKind::Nak);
 }
 
+/// r01n03 is of VLAN 5, whose interface is eth1; without a tag it asks on eth0, which has a pool.
+fn world_with_vlan() -> World {
+    let mut world = World::with(&[(NODE, "r01n03", "10.7.1.3")]);
+    let network = std::sync::Arc::make_mut(&mut world.network);
+    network.subnets[2].vlan = Some(5);
+    world.settings.mtu = Some(9000);
+    world
+}
+
+#[test]
+fn a_node_of_a_vlan_starts_without_its_tag_from_the_pool() {
+    let world = world_with_vlan();
+    let mut engine = world.engine();
+    let first = ip("10.5.255.1");
+    let offer = Packet::new(1, NODE).option(55, &[26]).to(&mut engine, &world);
+    assert_eq!(given(&offer), Some(first));
+    assert_eq!(
+        offer.event.reason,
+        "pool address to start r01n03 without a tag; in VLAN 5 it is 10.7.1.3"
+    );
+    assert_eq!(
+        option(&offer, 54).unwrap(),
+        [10, 5, 0, 1],
+        "by the server's address there"
+    );
+    assert_eq!(option(&offer, 26), None, "the MTU is that of the VLAN");
+    let taken = Packet::new(3, NODE).server("10.5.0.1").requested("10.5.255.1");
+    let ack = taken.to(&mut engine, &world);
+    assert_eq!((ack.event.answer, ack.event.known), (AnswerKind::Ack, true));
+    assert_eq!(
+        stored(&ack)[0].hwaddr,
+        NODE.parse().unwrap(),
+        "on disk before the answer"
+    );
+    assert_eq!(ack.writes.len(), 1, "the lease stays");
+    assert_eq!(option(&ack, 51).unwrap(), 900u32.to_be_bytes(), "long enough to load");
+    assert_eq!(engine.holder(first, NOW).unwrap().hwaddr, NODE.parse().unwrap());
+    // The address of the VLAN is not usable there.
+    let again = Packet::new(3, NODE).requested("10.7.1.3").to(&mut engine, &world);
+    assert_eq!(again.event.answer, AnswerKind::Nak);
+
+    // Firmware that sets the tag has its own address, and needs the other one no longer.
+    let tagged = Packet::new(3, NODE).server("10.7.0.1").requested("10.7.1.3");
+    let ack = tagged.to_at(&mut engine, &world, "eth1", NOW);
+    assert_eq!(given(&ack), Some(ip("10.7.1.3")));
+    assert_eq!(ack.writes, [Write::Forget(first)]);
+}
+
+#[test]
+fn a_node_of_a_vlan_is_on_the_wrong_network_where_nothing_starts_without_a_tag() {
+    let mut world = world_with_vlan();
+    std::sync::Arc::make_mut(&mut world.network).subnets[0].pool = None;
+    let mut engine = world.engine();
+    let outcome = Packet::new(1, NODE).to(&mut engine, &world);
+    assert!(outcome.reply.is_none() && outcome.event.alarm, "{:?}", outcome.event);
+    // Another VLAN starts no nodes, either.
+    let mut world = world_with_vlan();
+    std::sync::Arc::make_mut(&mut world.network).subnets[0].vlan = Some(6);
+    let mut engine = world.engine();
+    let outcome = Packet::new(1, NODE).to(&mut engine, &world);
+    assert!(outcome.reply.is_none() && outcome.event.alarm, "{:?}", outcome.event);
+}
+
 /// Racked: waiting in the pool, then given a name; the pool address is free for the next.
 #[test]
 fn an_unknown_machine_becomes_a_node() {

@@ -88,6 +88,9 @@ const NAMES: &[&str] = &[
     "cdc_ether",
     "cdc_ncm",
     "af_packet",
+    // Boot networks that are a VLAN or a bond.
+    "8021q",
+    "bonding",
     // Network cards whose makers ship drivers outside the kernel (DKMS), with a path that shows nothing.
     "r8125",
     "r8126",

@@ -70,6 +70,7 @@ fn kind_of(network: &Network, settings: &Settings<'_>) -> Result<NetworkKind, St
 pub fn describe_network(plan: &NetworkPlan) -> String {
     let mut parts = vec![match plan.address {
         Some((address, prefix)) => format!("{address}/{prefix}"),
+        None if has_boot_card(plan) => "address of the boot network".to_owned(),
         None => "no address".to_owned(),
     }];
     parts.push(match &plan.kind {
@@ -82,6 +83,11 @@ pub fn describe_network(plan: &NetworkPlan) -> String {
     });
     parts.extend(plan.mtu.map(|mtu| format!("MTU {mtu}")));
     parts.join(", ")
+}
+
+/// Whether it is the bond of the boot card, so that it carries the boot network.
+fn has_boot_card(plan: &NetworkPlan) -> bool {
+    matches!(plan.kind, NetworkKind::Bond { .. }) && plan.kind.below().iter().any(|name| name == BOOT_NETWORK)
 }
 
 #[cfg(test)]
@@ -109,6 +115,18 @@ mod tests {
             .iter()
             .map(|plan| format!("{}: {}", plan.name, describe_network(plan)));
         (plans.collect(), problems)
+    }
+
+    #[test]
+    fn the_bond_of_the_boot_card_has_the_nodes_address() {
+        let kind = NetworkKind::Bond {
+            members: vec!["boot".to_owned(), "second".to_owned()],
+            mode: "active-backup".to_owned(),
+        };
+        assert_eq!(
+            describe_network(&NetworkPlan::new("bond0", kind)),
+            "address of the boot network, bond of boot and second, active-backup"
+        );
     }
 
     #[test]

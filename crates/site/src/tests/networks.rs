@@ -80,6 +80,48 @@ fn several_patterns_of_names_have_one_address_each() {
     assert!(said(&clash).contains("would both have 10.6.20.1"), "{}", said(&clash));
 }
 
+/// A bond of the boot card alone.
+const BOOT_BOND: &str =
+    "[[network]]\nname = \"bond0\"\ntype = \"bond\"\nmembers = [\"boot\"]\nmode = \"active-backup\"\n";
+
+/// A further VLAN on the boot card or its bond.
+fn further_vlan(parent: &str, more: &str) -> String {
+    format!(
+        "[[network]]\nname = \"v6\"\ntype = \"vlan\"\nparent = \"{parent}\"\nid = 6\n\
+         node-address = \"10.8.{{rack}}.{{slot}}\"\nprefix = 16\n{more}"
+    )
+}
+
+#[test]
+fn the_boot_card_and_its_bond_can_have_further_vlans() {
+    assert_eq!(said(&with(&further_vlan("boot", ""))), "ok");
+    assert_eq!(said(&with(&format!("{BOOT_BOND}{}", further_vlan("bond0", "")))), "ok");
+}
+
+#[test]
+fn the_boot_card_can_be_in_a_bond_and_a_mode_for_which_the_switch_needs_a_group_is_a_warning() {
+    let second = "[[network]]\nname = \"second\"\ntype = \"ethernet\"\nmatch = { driver = \"igb\", port = 2 }\n";
+    let of = |mode: &str| {
+        let bond = BOOT_BOND.replace("[\"boot\"]", "[\"boot\", \"second\"]");
+        with(&format!("{second}{}", bond.replace("active-backup", mode)))
+    };
+    for mode in ["active-backup", "balance-tlb", "balance-alb"] {
+        assert_eq!(said(&of(mode)), "ok");
+    }
+    for (mode, help) in [
+        ("802.3ad", "'lacp fallback'"),
+        ("balance-xor", "make a group of the ports"),
+    ] {
+        let text = said(&of(mode));
+        assert!(
+            text.contains("the switch must know the bond 'bond0'") && text.contains(help) && text.ends_with("ok"),
+            "{text}"
+        );
+    }
+    let networks = site(&of("802.3ad")).networks;
+    assert_eq!(networks[1].kind.below(), ["boot", "second"]);
+}
+
 #[test]
 fn what_is_wrong_is_named_with_what_to_write() {
     let ib = |from: &str, to: &str| with(&IB.replace(from, to));
@@ -184,7 +226,34 @@ fn what_is_wrong_is_named_with_what_to_write() {
         ),
         (
             bond("[\"left\", \"right\"]", "[\"left\", \"boot\"]"),
-            "the boot card cannot be in a bond: firmware boots without it",
+            "'fast' has the boot card, so it is the boot network, and has no 'node-address'",
+        ),
+        (
+            bond("[\"left\", \"right\"]", "[\"left\", \"boot\"]"),
+            "and has no 'mtu'",
+        ),
+        (
+            with(&format!(
+                "{BOOT_BOND}[[network]]\nname = \"br\"\ntype = \"bridge\"\nmembers = [\"bond0\"]\n"
+            )),
+            "'bond0' is on the boot card, so only the agent makes it, and it cannot be below 'br'",
+        ),
+        (
+            with(&format!("{BOOT_BOND}{}", further_vlan("bond0", "mtu = 9000\n"))),
+            "mtu = 9000 is more than the 1500 of the boot network",
+        ),
+        (
+            with(&further_vlan("boot", "")).replace("[[subnet]]\n", "[[subnet]]\nvlan = 6\n"),
+            "VLAN 6 is the boot network 10.5.0.0/16 itself",
+        ),
+        (with(&format!("{BOOT_BOND}mtu = 9000\n")), "and has no 'mtu'\n"),
+        (
+            with(&format!("{BOOT_BOND}{}", BOOT_BOND.replace("bond0", "bond1"))),
+            "the boot card is a member of 'bond0' and of 'bond1'",
+        ),
+        (
+            with("[[network]]\nname = \"br\"\ntype = \"bridge\"\nmembers = [\"boot\"]\n"),
+            "the boot card cannot be in a bridge",
         ),
         (bond("802.3ad", "lacp"), "did you mean mode = \"802.3ad\"?"),
         (bond("802.3ad", "1"), "did you mean mode = \"active-backup\"?"),
@@ -197,7 +266,6 @@ fn what_is_wrong_is_named_with_what_to_write() {
             "the networks 'v100' are made of each other",
         ),
         (bond("\"fast\"\nid", "\"fats\"\nid"), "did you mean \"fast\"?"),
-        (bond("\"fast\"\nid", "\"boot\"\nid"), "a VLAN on it is not supported"),
         (bond("id = 100", "id = 4095"), "id = 4095 is out of range"),
         (
             bond("id = 100", "id = 100\nmtu = 9100"),

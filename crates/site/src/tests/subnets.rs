@@ -44,6 +44,46 @@ fn settings_of_a_server_of_addresses_are_refused_or_have_no_effect() {
     }
 }
 
+/// The small file as a VLAN on eth1.5, beside the untagged network with these lines.
+fn vlan(lines: &str) -> String {
+    let tagged = with("vlan = 5").replace("\"eth1\"", "\"eth1.5\"");
+    format!("{tagged}\n[[subnet]]\nnetwork = \"10.4.0.0/16\"\nserver = \"10.4.0.1\"\n{lines}\n")
+}
+
+#[test]
+fn a_vlan_has_an_interface_of_its_own_and_an_untagged_subnet_that_starts_its_nodes() {
+    let pool = "interface = \"eth1\"\npool = \"10.4.255.1-10.4.255.254\"";
+    assert_eq!(said(&vlan(pool)), "ok");
+    let site = site(&vlan(pool));
+    assert_eq!((site.subnets[0].vlan, site.subnets[1].vlan), (Some(5), None));
+    assert!(!site.subnets[0].starts_untagged() && site.subnets[1].starts_untagged());
+
+    for lines in ["interface = \"eth1\"", "interface = \"eth1\"\ndhcp = \"proxy\""] {
+        let text = said(&vlan(lines));
+        let why = "nodes of 10.5.0.0/16 start only if their firmware itself sets the tag of VLAN 5";
+        assert!(
+            text.starts_with("warning: ") && text.contains(why) && text.ends_with("ok"),
+            "{text}"
+        );
+    }
+    let text = said(&vlan(&pool.replace("eth1", "eth1.5")));
+    assert!(
+        text.contains("10.5.0.0/16 and 10.4.0.0/16 share the interface eth1.5, and are not in the same VLAN"),
+        "{text}"
+    );
+    assert!(
+        text.contains("ip link add link eth1.5 name eth1.5.5 type vlan id 5"),
+        "{text}"
+    );
+    for (line, why) in [
+        ("vlan = 0", "vlan = 0 is out of range"),
+        ("vlan = 4095", "vlan = 4095 is out of range"),
+        ("vlan = \"5\"", "'vlan' is a whole number, not a string"),
+    ] {
+        assert!(said(&with(line)).contains(why), "{}", said(&with(line)));
+    }
+}
+
 #[test]
 fn subnets_of_one_interface_have_the_same_server_of_addresses() {
     let second = |interface: &str, dhcp: &str| {

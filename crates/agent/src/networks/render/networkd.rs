@@ -26,16 +26,18 @@ pub(super) fn enabled() -> OverlayFile {
 
 /// Keeps networkd away from the networks.
 pub(super) fn unmanaged(networks: &[Network<'_>]) -> Vec<OverlayFile> {
-    let one = |network: &Network<'_>| {
-        let name = &network.plan.name;
-        let content = format!("{MADE_BY}[Match]\nName={name}\n\n[Link]\nUnmanaged=yes\nRequiredForOnline=no\n");
-        text(
-            format!("/etc/systemd/network/0-rackstrap-{name}.network"),
-            0o644,
-            content,
-        )
-    };
+    let one = |network: &Network<'_>| unmanaged_interface(&network.plan.name);
     networks.iter().map(one).collect()
+}
+
+/// Keeps networkd away from an interface.
+pub(super) fn unmanaged_interface(name: &str) -> OverlayFile {
+    let content = format!("{MADE_BY}[Match]\nName={name}\n\n[Link]\nUnmanaged=yes\nRequiredForOnline=no\n");
+    text(
+        format!("/etc/systemd/network/0-rackstrap-{name}.network"),
+        0o644,
+        content,
+    )
 }
 
 /// The virtual device of a bond, VLAN or bridge.
