@@ -4,6 +4,7 @@
 //! that get their driver only from the image.
 
 pub mod cards;
+mod names;
 mod render;
 mod service;
 pub mod watch;
