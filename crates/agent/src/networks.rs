@@ -6,12 +6,11 @@
 pub mod cards;
 mod names;
 mod render;
-mod service;
 pub mod watch;
 
 use crate::{network, root};
 use cards::Card;
-use rackstrap_wire::{HwAddr, NetworkKind, NetworkPlan, OverlayFile, Plan, text::cut};
+use rackstrap_wire::{HwAddr, NetworkKind, NetworkPlan, OverlayFile, Plan, network_service, text::cut};
 use std::{path::Path, time::Duration};
 use watch::WatchedNetwork;
 
@@ -79,7 +78,9 @@ pub fn set_up(plan: &Plan, files: &[OverlayFile]) -> SetUp {
             resolved.problems.push((&network.plan.name, failure.to_string()));
         }
     }
-    let services = service::find(Path::new(root::IMAGE), files);
+    // Links of an image lead to paths in the image, so their targets are not looked at.
+    let exists = |path: &str| Path::new(root::IMAGE).join(path).symlink_metadata().is_ok();
+    let services = network_service::find(exists, files);
     let files = match services.choose() {
         Some(service) => render::files(service, services, &resolved.networks),
         None => {

@@ -13,6 +13,7 @@ pub mod image_list;
 mod kernel_log;
 mod layout;
 mod network;
+pub mod network_service;
 mod plan;
 mod report;
 mod root;
