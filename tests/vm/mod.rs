@@ -16,6 +16,7 @@ mod matrix;
 mod mbr;
 mod mounts;
 mod networks;
+mod nics;
 mod orders;
 mod other_dhcp;
 mod other_init;
