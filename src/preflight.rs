@@ -9,6 +9,7 @@ mod freebsd;
 mod images;
 mod lines;
 mod loaders;
+mod networks;
 mod nodes;
 mod vars;
 

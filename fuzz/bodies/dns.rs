@@ -1,7 +1,9 @@
 //! A packet to the name server, chosen by the fuzzer: its first byte says who asks, and how.
 
+use ipnet::Ipv4Net;
 use rackstrap_dns::{Nodes, Reaction, Transport, View, Zones, respond};
 use std::{
+    borrow::Cow,
     net::Ipv4Addr,
     sync::{Arc, LazyLock},
 };
@@ -17,8 +19,13 @@ impl Nodes for OneNode {
         (name == "r01n03").then_some(NODE)
     }
 
-    fn name_of(&self, address: Ipv4Addr) -> Option<&str> {
-        (address == NODE).then_some("r01n03")
+    fn name_of(&self, address: Ipv4Addr) -> Option<Cow<'_, str>> {
+        (address == NODE).then_some(Cow::Borrowed("r01n03"))
+    }
+
+    fn network_in(&self, within: Ipv4Net) -> Option<Ipv4Net> {
+        let network = Ipv4Net::new([10, 6, 16, 0].into(), 20).ok()?;
+        (network.contains(&within) || within.contains(&network)).then_some(network)
     }
 }
 

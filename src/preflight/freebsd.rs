@@ -93,8 +93,12 @@ fn ignored(profile: &str, settings: &Settings<'_>, version: &ImageVersion, site:
     {
         keys.push("authorized-keys");
     }
-    if !site.required_mounts(&[profile.to_owned()]).is_empty() {
+    let own = [profile.to_owned()];
+    if !site.required_mounts(&own).is_empty() {
         keys.push("[[mount]] with required = true");
+    }
+    if site.networks.iter().any(|network| network.applies_to(&own)) {
+        keys.push("[[network]]");
     }
     if keys.is_empty() {
         return None;
@@ -160,11 +164,15 @@ mod tests {
     #[test]
     fn settings_without_effect_are_named_and_linux_has_none() {
         let found = found(
-            "[profile.default]\nimage = \"debian\"\nconsole = \"ttyS0\"\n[profile.bsd]\nimage = \"freebsd@2\"\nkernel-args = \"quiet\"\n",
+            "[profile.default]\nimage = \"debian\"\nconsole = \"ttyS0\"\n[profile.bsd]\nimage = \"freebsd@2\"\nkernel-args = \"quiet\"\n\
+             [[network]]\nname = \"ib\"\ntype = \"ethernet\"\nmatch = { driver = \"igb\" }\n\
+             node-address = \"10.6.1.{n}\"\nprefix = 16\n",
         );
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(
-            found[0].starts_with("warning: profile bsd: kernel-args, console have no effect on nodes with freebsd@2"),
+            found[0].starts_with(
+                "warning: profile bsd: kernel-args, console, [[network]] have no effect on nodes with freebsd@2"
+            ),
             "{found:?}"
         );
     }

@@ -1,6 +1,6 @@
 //! Settings that nodes of the inventory have, and that the site file no longer has or that no image is for.
 
-use super::{Finding, finding, images, lines, vars};
+use super::{Finding, finding, images, lines, networks, vars};
 use rackstrap_catalog::Catalog;
 use rackstrap_hostlist::NodeSet;
 use rackstrap_model::inventory::{Node, address_problem};
@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 
 /// Profiles that nodes have and `site` does not, settings of their own that it no longer allows, and nodes whose names or
 /// addresses do not follow its patterns. All keep what they have, so no other message reports it. Then images of nodes' own
-/// that do not exist.
+/// that do not exist, and images of nodes that do not set their networks up.
 pub fn of_nodes<'a>(site: &Site, catalog: &Catalog, nodes: impl Iterator<Item = &'a Node> + Clone) -> Vec<Finding> {
     let mut found = of_each(site, catalog, nodes.clone());
     found.extend(lines::of_nodes(site, catalog, nodes.clone()));
+    found.extend(networks::of_nodes(site, catalog, nodes.clone()));
     found.extend(vars::of_nodes(site, nodes));
     found
 }

@@ -2,14 +2,16 @@
 
 use anyhow::Result;
 use arc_swap::ArcSwap;
+use ipnet::Ipv4Net;
 use rackstrap_base::{clock::Timestamp, sync::lock};
 use rackstrap_dns::{View, Zones};
 use rackstrap_model::{
-    decide::{SharedWorld, host_address},
+    decide::{SharedWorld, host_address, host_at},
     inventory::Inventory,
 };
 use rackstrap_site::{Dns, Site};
 use std::{
+    borrow::Cow,
     net::Ipv4Addr,
     sync::{Arc, Mutex},
 };
@@ -27,8 +29,14 @@ impl rackstrap_dns::Nodes for Nodes {
         node.or_else(|| host_address(&self.site, &self.inventory, name))
     }
 
-    fn name_of(&self, address: Ipv4Addr) -> Option<&str> {
-        self.inventory.by_ipaddr(address).map(|node| node.name.as_str())
+    fn name_of(&self, address: Ipv4Addr) -> Option<Cow<'_, str>> {
+        let node = self.inventory.by_ipaddr(address);
+        let name = node.map(|node| Cow::Borrowed(node.name.as_str()));
+        name.or_else(|| host_at(&self.site, &self.inventory, address).map(Cow::Owned))
+    }
+
+    fn network_in(&self, within: Ipv4Net) -> Option<Ipv4Net> {
+        self.site.networks.iter().find_map(|network| network.network_in(within))
     }
 }
 

@@ -20,8 +20,6 @@ const KERNEL: &[u8] = b"Linux version ";
 pub struct Console {
     socket: PathBuf,
     log: PathBuf,
-    /// QEMU's own commands.
-    monitor: PathBuf,
     /// Length of the log before the last power-on.
     begin: Cell<usize>,
     input: RefCell<Option<UnixStream>>,
@@ -34,7 +32,6 @@ impl Console {
         Console {
             socket: dir.join("console.sock"),
             log: dir.join("console.log"),
-            monitor: dir.join("monitor.sock"),
             begin: Cell::new(0),
             input: RefCell::new(None),
             commands: Cell::new(0),
@@ -42,35 +39,15 @@ impl Console {
     }
 
     /// The arguments for QEMU.
-    pub(crate) fn qemu_arguments(&self) -> [String; 6] {
+    pub(crate) fn qemu_arguments(&self) -> [String; 4] {
         let (socket, log) = (self.socket.display(), self.log.display());
-        let monitor = format!("unix:{},server=on,wait=off", self.monitor.display());
         let device = format!("socket,id=console,path={socket},server=on,wait=off,logfile={log},logappend=on");
         [
             "-chardev".into(),
             device,
             "-serial".into(),
             "chardev:console".into(),
-            "-monitor".into(),
-            monitor,
         ]
-    }
-
-    /// Sends a non-maskable interrupt to the machine's processors, as the button of a server does.
-    pub fn interrupt(&self) -> Result {
-        let doing = || format!("connecting to {}", self.monitor.display());
-        let mut monitor = UnixStream::connect(&self.monitor).with_context(doing)?;
-        monitor.set_read_timeout(Some(Duration::from_secs(60)))?;
-        monitor.write_all(b"nmi\n")?;
-        // QEMU answers with its prompt, before the command and after it.
-        let (mut text, mut part) = (String::new(), [0; 512]);
-        while text.matches("(qemu)").count() < 2 {
-            match monitor.read(&mut part)? {
-                0 => bail!("QEMU closed its monitor: {text}"),
-                length => text.push_str(&String::from_utf8_lossy(&part[..length])),
-            }
-        }
-        Ok(())
     }
 
     /// From here on, [`Console::text`] contains only later output.

@@ -39,6 +39,47 @@ impl Nic {
     }
 }
 
+/// A card of a machine after its first one.
+#[derive(Clone, Debug)]
+pub(crate) struct FurtherCard {
+    /// QEMU's name of its cable.
+    pub id: String,
+    /// Its hardware address.
+    pub hwaddr: String,
+    /// The tap at the other end of its cable.
+    pub tap: String,
+}
+
+impl FurtherCard {
+    /// The card with that index, from 0, of the machine whose first card has the address `first`.
+    pub(crate) fn new(first: &str, index: usize, tap: String) -> Self {
+        let prefix = format!("52:54:00:{:02x}", index + 1);
+        FurtherCard {
+            id: format!("card{index}"),
+            hwaddr: first.replacen("52:54:00:00", &prefix, 1),
+            tap,
+        }
+    }
+
+    /// The arguments for QEMU. `first` is whether the firmware tries it before all others.
+    pub(crate) fn qemu_arguments(&self, nic: Nic, first: bool) -> [String; 4] {
+        let place = if first { ",bootindex=0" } else { "" };
+        let model = nic.model();
+        // Other cards have a speed of their own, and virtio-net has none by default.
+        let speed = match nic {
+            Nic::Virtio => ",speed=10000,duplex=full",
+            _ => "",
+        };
+        let FurtherCard { id, hwaddr, tap } = self;
+        [
+            "-netdev".to_owned(),
+            format!("tap,id={id},ifname={tap},script=no,downscript=no"),
+            "-device".to_owned(),
+            format!("{model},netdev={id},mac={hwaddr}{speed}{place}"),
+        ]
+    }
+}
+
 /// The boot order of SeaBIOS or OVMF. By default, SeaBIOS stops for ever if nothing was bootable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BootOrder {

@@ -1,58 +1,73 @@
-//! QEMU's monitor: what happens to a machine's hardware while it runs.
+//! QEMU's monitor, which changes the hardware of a machine while it runs.
 
-use crate::{Node, Result};
+use crate::Result;
 use anyhow::{Context, bail};
+use serde_json::{Value, json};
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-/// QEMU prints it when it takes a command.
-const PROMPT: &[u8] = b"(qemu) ";
-/// Longest wait for it. An emulated machine answers between two of its steps.
+/// Longest wait for an answer: QEMU answers between two steps of its main loop.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn socket(dir: &Path) -> PathBuf {
-    dir.join("monitor.sock")
+/// The monitor of a virtual machine, which speaks QMP (docs/interop/qmp-spec.txt of QEMU).
+#[derive(Debug)]
+pub(crate) struct Monitor {
+    socket: PathBuf,
 }
 
-/// The value of `-monitor`.
-pub(crate) fn argument(dir: &Path) -> String {
-    format!("unix:{},server=on,wait=off", socket(dir).display())
-}
-
-impl Node<'_> {
-    /// Takes the link from its first card, or gives it back. In contrast to [`Node::cable`], the card learns of it.
-    pub fn link(&self, up: bool) -> Result {
-        let state = if up { "on" } else { "off" };
-        self.monitor(&format!("set_link net {state}"))
-    }
-
-    /// Runs a command of QEMU's monitor, which prints nothing if it succeeds.
-    fn monitor(&self, command: &str) -> Result {
-        let socket = socket(&self.dir);
-        let connected = UnixStream::connect(&socket);
-        let mut stream = connected.with_context(|| format!("connecting to the monitor {}", socket.display()))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        read_prompt(&mut stream)?;
-        writeln!(stream, "{command}")?;
-        let answer = read_prompt(&mut stream)?;
-        match answer.contains("Error") {
-            true => bail!("QEMU's monitor: {command}: {answer}"),
-            false => Ok(()),
+impl Monitor {
+    /// The monitor whose socket is in `dir`.
+    pub(crate) fn new(dir: &Path) -> Self {
+        Monitor {
+            socket: dir.join("qmp.sock"),
         }
     }
-}
 
-/// Reads up to a prompt, and returns what was before it.
-fn read_prompt(stream: &mut UnixStream) -> Result<String> {
-    let mut read = Vec::new();
-    while !read.ends_with(PROMPT) {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).context("waiting for QEMU's monitor")?;
-        read.push(byte[0]);
+    /// The arguments for QEMU.
+    pub(crate) fn qemu_arguments(&self) -> [String; 2] {
+        let socket = format!("unix:{},server=on,wait=off", self.socket.display());
+        ["-qmp".to_owned(), socket]
     }
-    Ok(String::from_utf8_lossy(&read).into_owned())
+
+    /// Plugs the cable with the name `id` in, or pulls it out.
+    pub(crate) fn set_link(&self, id: &str, plugged: bool) -> Result {
+        self.execute("set_link", &json!({ "name": id, "up": plugged }))
+    }
+
+    /// Sends a non-maskable interrupt to the machine's processors, as the button of a server does.
+    pub(crate) fn interrupt(&self) -> Result {
+        self.execute("inject-nmi", &json!({}))
+    }
+
+    fn execute(&self, command: &str, arguments: &Value) -> Result {
+        let socket = &self.socket;
+        let doing = || format!("asking the monitor {} to {command}", socket.display());
+        let mut stream = UnixStream::connect(socket).with_context(doing)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut lines = BufReader::new(stream.try_clone()?).lines();
+        // The greeting. A client ends the negotiation before its first command.
+        lines.next().transpose().with_context(doing)?;
+        for message in [
+            json!({ "execute": "qmp_capabilities" }),
+            json!({ "execute": command, "arguments": arguments }),
+        ] {
+            writeln!(stream, "{message}").with_context(doing)?;
+            loop {
+                let line = lines.next().context("the monitor ended").and_then(|line| Ok(line?));
+                let answer: Value = serde_json::from_str(&line.with_context(doing)?).with_context(doing)?;
+                if let Some(error) = answer.get("error") {
+                    bail!("{}: {error}", doing());
+                }
+                // Everything else is an event.
+                if answer.get("return").is_some() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
 }

@@ -104,21 +104,31 @@ impl Namespace {
 
     /// Adds a tap to the bridge and returns its name.
     pub fn tap(&self) -> Result<String> {
+        self.tap_on(BRIDGE)
+    }
+
+    /// Adds a tap to another bridge and returns its name.
+    pub fn tap_on(&self, bridge: &str) -> Result<String> {
         let name = format!("tap{}", self.taps.fetch_add(1, Ordering::Relaxed));
         self.ip(&["tuntap", "add", &name, "mode", "tap"])?;
-        self.ip(&["link", "set", &name, "master", BRIDGE, "up"])?;
+        self.ip(&["link", "set", &name, "master", bridge, "up"])?;
         Ok(name)
     }
 
-    /// Sets the MTU of the bridge and of all its ports, in bytes.
+    /// Sets the MTU of [`BRIDGE`] and of all its ports, in bytes.
     pub fn set_mtu(&self, mtu: u16) -> Result {
+        self.set_mtu_of(BRIDGE, mtu)
+    }
+
+    /// The same for another bridge.
+    pub fn set_mtu_of(&self, bridge: &str, mtu: u16) -> Result {
         let mtu = mtu.to_string();
-        let ports = self.ip(&["-o", "link", "show", "master", BRIDGE])?;
+        let ports = self.ip(&["-o", "link", "show", "master", bridge])?;
         // `3: tap0: <...>`, and `4: port0@if2: <...>` for one end of a pair.
         let ports = ports
             .lines()
             .filter_map(|line| line.split_whitespace().nth(1)?.split([':', '@']).next());
-        for port in ports.chain([BRIDGE]) {
+        for port in ports.chain([bridge]) {
             self.ip(&["link", "set", port, "mtu", &mtu])?;
         }
         Ok(())

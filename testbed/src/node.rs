@@ -1,10 +1,11 @@
 //! A virtual machine that boots from the network.
 
 use crate::{
-    BootOrder, Bus, Cluster, Console, Disk, Nic, Result,
+    BootOrder, Bus, Cluster, Console, Disk, Firmware, Nic, Result,
     console::Typed,
-    hardware::{disk_arguments, hwaddr_of},
-    monitor,
+    hardware::{FurtherCard, disk_arguments, hwaddr_of},
+    monitor::Monitor,
+    netns::BRIDGE,
     plain_rom::PlainRom,
     process,
     timeline::{self, Event},
@@ -27,73 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(900);
 /// If this variable is set, the packets of each machine's card are in `card.pcap` of its directory. Use it with [`crate::paths::KEEP`].
 const CAPTURE: &str = "RACKSTRAP_CAPTURE";
 
-/// The firmware of a machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Firmware {
-    /// SeaBIOS and the iPXE ROM of the network card.
-    Bios,
-    /// SeaBIOS and a PXE ROM that loads a file by TFTP: iPXE's ROM, which does not say that it is iPXE.
-    BiosPlainRom,
-    /// OVMF with its own PXE stack, because the card has no ROM.
-    Uefi,
-    /// The same with Microsoft's keys, and with Secure Boot enforced.
-    SecureBoot,
-    /// OVMF without PXE, so that it boots by HTTP.
-    UefiHttp,
-    /// OVMF and the iPXE ROM of the network card.
-    UefiRom,
-    /// AAVMF, the same firmware for machines with arm64, with its own PXE stack.
-    UefiArm64,
-    /// U-Boot for x86, in place of a BIOS.
-    UBoot,
-}
-
-impl Firmware {
-    /// The program that emulates its machine.
-    fn qemu(self) -> &'static str {
-        match self {
-            Firmware::UefiArm64 => "qemu-system-aarch64",
-            _ => "qemu-system-x86_64",
-        }
-    }
-
-    /// QEMU's name of the machine. Its default processor for arm64, a Cortex-A15, has 32 bits and is set by [`Firmware::processor`].
-    fn machine(self) -> &'static str {
-        match self {
-            // OVMF protects its variables by SMM if it enforces Secure Boot.
-            Firmware::SecureBoot => "q35,smm=on",
-            Firmware::UefiArm64 => "virt",
-            _ => "q35",
-        }
-    }
-
-    /// QEMU's name of the processor; none for the default one. Later ones than this have pointer authentication, whose emulation is
-    /// slow.
-    fn processor(self) -> Option<&'static str> {
-        (self == Firmware::UefiArm64).then_some("cortex-a57")
-    }
-
-    /// Whether the ROM of the card boots from the network, and not the firmware's own network stack.
-    fn uses_rom(self) -> bool {
-        matches!(self, Firmware::Bios | Firmware::BiosPlainRom | Firmware::UefiRom)
-    }
-
-    /// The files of UEFI: its code, and its variables as they are at first.
-    fn flash(self) -> Option<(&'static str, &'static str)> {
-        match self {
-            Firmware::Bios | Firmware::BiosPlainRom | Firmware::UBoot => None,
-            Firmware::Uefi | Firmware::UefiHttp | Firmware::UefiRom => {
-                Some(("/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/OVMF/OVMF_VARS_4M.fd"))
-            }
-            Firmware::SecureBoot => Some((
-                "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd",
-                "/usr/share/OVMF/OVMF_VARS_4M.ms.fd",
-            )),
-            Firmware::UefiArm64 => Some(("/usr/share/AAVMF/AAVMF_CODE.fd", "/usr/share/AAVMF/AAVMF_VARS.fd")),
-        }
-    }
-}
-
 /// QEMU, with one of two kinds of reset: see [`Node::warm_resets`].
 #[derive(Debug)]
 enum Machine {
@@ -113,8 +47,8 @@ pub struct Node<'c> {
     firmware: Firmware,
     nic: Nic,
     order: Cell<BootOrder>,
-    /// The hardware addresses and the taps of its cards after the first one.
-    further_cards: Vec<(String, String)>,
+    /// Its cards after the first one.
+    further_cards: Vec<FurtherCard>,
     second_card_first: Cell<bool>,
     empty_card: bool,
     plain_rom: RefCell<Option<PlainRom>>,
@@ -189,12 +123,37 @@ impl<'c> Node<'c> {
         self.order.set(order);
     }
 
-    /// Adds a second or further network card, which is not in the inventory.
-    pub fn second_card(mut self) -> Result<Self> {
-        let prefix = format!("52:54:00:{:02x}", self.further_cards.len() + 1);
-        let hwaddr = self.hwaddr.replacen("52:54:00:00", &prefix, 1);
-        self.further_cards.push((hwaddr, self.cluster.namespace.tap()?));
+    /// Adds a second network card, which is not in the inventory.
+    pub fn second_card(self) -> Result<Self> {
+        self.further_card(BRIDGE)
+    }
+
+    /// Adds a second or further network card, which is not in the inventory, to a bridge of the cluster's namespace.
+    pub fn further_card(mut self, bridge: &str) -> Result<Self> {
+        let tap = self.cluster.namespace.tap_on(bridge)?;
+        let index = self.further_cards.len();
+        self.further_cards.push(FurtherCard::new(&self.hwaddr, index, tap));
         Ok(self)
+    }
+
+    /// Plugs the cable of a card in, or pulls it out, while the machine runs. Unlike [`Node::cable`] the card itself learns of it. The first
+    /// card has the index 0.
+    pub fn link(&self, index: usize, plugged: bool) -> Result {
+        let id = match index.checked_sub(1) {
+            None => Some("net"),
+            Some(further) => self.further_cards.get(further).map(|card| card.id.as_str()),
+        };
+        let id = id.with_context(|| format!("{} has no card {index}", self.name))?;
+        self.monitor().set_link(id, plugged)
+    }
+
+    /// Sends a non-maskable interrupt to the processors, as the button of a server does.
+    pub fn interrupt(&self) -> Result {
+        self.monitor().interrupt()
+    }
+
+    fn monitor(&self) -> Monitor {
+        Monitor::new(&self.dir)
     }
 
     /// Adds a card of the same model without a cable, in a slot before the node's own card.
@@ -272,7 +231,7 @@ impl<'c> Node<'c> {
 
     /// Hardware address of the second card.
     pub fn second_hwaddr(&self) -> &str {
-        self.further_cards.first().map_or("", |(hwaddr, _)| hwaddr)
+        self.further_cards.first().map_or("", |card| &card.hwaddr)
     }
 
     /// Its console.
@@ -311,7 +270,8 @@ impl<'c> Node<'c> {
         let mut command = self.cluster.namespace.command(self.firmware.qemu());
         command.args(["-name", &self.name, "-nodefaults"]);
         command.args(["-no-user-config", "-nographic"]);
-        command.args(["-monitor", &monitor::argument(&self.dir)]);
+        command.args(["-monitor", "none"]);
+        command.args(self.monitor().qemu_arguments());
         command.args([
             "-machine",
             self.firmware.machine(),
@@ -367,16 +327,9 @@ impl<'c> Node<'c> {
             command.args(plain_rom.qemu_arguments());
             *self.plain_rom.borrow_mut() = Some(plain_rom);
         }
-        for (index, (hwaddr, tap)) in self.further_cards.iter().enumerate() {
-            let place = match self.second_card_first.get() && index == 0 {
-                true => ",bootindex=0",
-                false => "",
-            };
-            command.args([
-                "-netdev",
-                &format!("tap,id=card{index},ifname={tap},script=no,downscript=no"),
-            ]);
-            command.args(["-device", &format!("{model},netdev=card{index},mac={hwaddr}{place}")]);
+        for (index, card) in self.further_cards.iter().enumerate() {
+            let first = index == 0 && self.second_card_first.get();
+            command.args(card.qemu_arguments(self.nic, first));
         }
         if self.watchdog {
             command.args(["-device", "i6300esb"]);

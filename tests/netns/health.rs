@@ -215,6 +215,66 @@ fn pending_and_failed_checks_are_reported_everywhere() -> Result {
     cluster.daemon.stop()
 }
 
+#[test]
+fn a_network_that_is_slower_or_smaller_than_in_the_site_file_makes_its_node_degraded() -> Result {
+    let mut site = Site::demo();
+    site.heartbeat_secs = 60;
+    site.default_profile().check_login = Some(false);
+    site.more =
+        "[[network]]\nname = \"fast\"\ntype = \"ethernet\"\nmatch = { name = \"eno2\" }\nspeed = \"10G\"\nmtu = 9000\n\
+                 node-address = \"10.7.{rack}.{slot}\"\nprefix = 16\n"
+            .to_owned();
+    let cluster = Cluster::start(site.clone())?;
+    let daemon = &cluster.daemon;
+    let node = cluster.played("r01n01")?.boot()?;
+    let plan = node.plan()?;
+    assert_eq!(
+        plan["networks"],
+        json!(["fast type=ethernet card=eno2 address=10.7.1.1/16 mtu=9000 speed=10000"])
+    );
+    let result = |ok: bool, detail: &str| json!([{"check": "network fast", "ok": ok, "detail": detail}]);
+    let shows = |state: &str, error: &str, check: &str| -> Result {
+        let row = cluster.status("r01n01")?;
+        assert_eq!(
+            (row["state"].as_str(), row["last_error"].as_str()),
+            (Some(state), Some(error))
+        );
+        let shown = daemon.json(&["node", "show", "r01n01"])?;
+        let rows = shown["checks"].as_array().cloned().unwrap_or_default();
+        let states: Vec<Option<&str>> = rows.iter().map(|row| row["state"].as_str()).collect();
+        assert_eq!(states, [Some(check)], "{shown}");
+        Ok(())
+    };
+    // As the agent writes them (`problem` in crates/agent/src/networks/watch.rs).
+    let slow = "network fast: fast came up at 100 Mb/s, not at 10000 Mb/s";
+    node.ready(&result(false, slow))?;
+    shows("degraded", &format!("check failed: {slow}"), "failed")?;
+    assert_eq!(said(&cluster, "r01n01", "ready")?, [format!("check failed: {slow}")]);
+    for command in [["node", "show"], ["explain", "--"]] {
+        let text = daemon.cli(&[&command[..], &["r01n01"]].concat())?;
+        assert!(text.contains("network fast") && text.contains("100 Mb/s"), "{text}");
+    }
+    let well = json!({"trouble": "", "healthy": true, "checks": result(true, "")});
+    assert_eq!(node.post("heartbeat", well.clone())?.0, 204);
+    shows("ready", "", "holds")?;
+    // While it runs.
+    let small = "network fast: fast has the MTU 1500, not 9000";
+    let trouble = format!("check failed: {small}");
+    let ill = json!({"trouble": trouble, "healthy": false, "checks": result(false, small)});
+    assert_eq!(node.post("heartbeat", ill)?.0, 204);
+    shows("degraded", &trouble, "failed")?;
+    let listed = daemon.cli(&["status"])?;
+    assert!(listed.contains("degraded") && listed.contains("MTU 1500"), "{listed}");
+    assert_eq!(node.post("heartbeat", well)?.0, 204);
+    shows("ready", "", "holds")?;
+    // A result about a network that the plan does not have counts for nothing.
+    let unknown = json!([{"check": "network slow", "ok": false, "detail": "?"}]);
+    let stranger = json!({"trouble": "", "healthy": true, "checks": unknown});
+    assert_eq!(node.post("heartbeat", stranger)?.0, 204);
+    assert!(!daemon.cli(&["node", "show", "r01n01"])?.contains("network slow"));
+    cluster.daemon.stop()
+}
+
 /// A program that writes its arguments to `log`, and fails while `busy` exists.
 fn program(cluster: &Cluster, name: &str) -> Result<Vec<String>> {
     let path = cluster.dir().join(name);

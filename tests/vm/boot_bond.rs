@@ -37,14 +37,14 @@ fn a_node_keeps_its_root_while_its_boot_card_has_no_link() -> Result {
     }
     node.wait_state("ready")?;
 
-    node.link(false)?;
+    node.link(0, false)?;
     node.wait_state("degraded")?;
     let why = node.status("last_error")?;
     assert!(why.contains("bond0: its member eth0 has no link"), "{why}");
     assert_eq!(of_bond(&node, "active_slave")?, "second");
     // From the server, not from the cache.
     node.shell("echo 3 > /proc/sys/vm/drop_caches; cat /usr/sbin/* > /dev/null")?;
-    node.link(true)?;
+    node.link(0, true)?;
     node.wait_state("ready")?;
 
     // A rule that fits no card: the bond has the boot card alone.

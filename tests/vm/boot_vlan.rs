@@ -90,7 +90,7 @@ fn a_node_boots_in_a_vlan_from_firmware_that_does_not_know_it() -> Result {
         assert!(has_vlan(&vlans, expected), "{vlans}");
     }
     node.wait_state("ready")?;
-    node.link(false)?;
+    node.link(0, false)?;
     node.wait_state("degraded")?;
     let ping = node.shell("ping -c 3 -W 20 10.8.0.1")?;
     assert!(ping.contains(" 0% packet loss"), "{ping}");

@@ -18,6 +18,7 @@ mod matrix;
 mod mbr;
 mod mounts;
 mod networks;
+mod nics;
 mod orders;
 mod other_dhcp;
 mod other_init;

@@ -46,7 +46,7 @@ fn a_machine_whose_agent_or_kernel_hangs_is_reset_by_its_watchdog_and_gets_ready
     })?;
     cluster.daemon.write_site(&Site::small())?;
     cluster.daemon.cli(&["reload"])?;
-    node.console().interrupt()?;
+    node.interrupt()?;
     node.wait_console("end Kernel panic - not syncing: NMI")?;
     node.wait_ready()?;
     let text = node.console().text();

@@ -4,8 +4,8 @@
 //! that get their driver only from the image.
 
 pub mod cards;
+mod names;
 mod render;
-mod service;
 pub mod watch;
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     network, root,
 };
 use cards::Card;
-use rackstrap_wire::{BOOT_NETWORK, HwAddr, NetworkKind, NetworkPlan, OverlayFile, Plan, text::cut};
+use rackstrap_wire::{BOOT_NETWORK, HwAddr, NetworkKind, NetworkPlan, OverlayFile, Plan, network_service, text::cut};
 use std::{path::Path, time::Duration};
 use watch::WatchedNetwork;
 
@@ -109,7 +109,9 @@ pub fn set_up(plan: &Plan, files: &[OverlayFile], bond: &BootBond) -> SetUp {
             resolved.problems.push((&network.plan.name, failure.to_string()));
         }
     }
-    let services = service::find(Path::new(root::IMAGE), files);
+    // Links of an image lead to paths in the image, so their targets are not looked at.
+    let exists = |path: &str| Path::new(root::IMAGE).join(path).symlink_metadata().is_ok();
+    let services = network_service::find(exists, files);
     let mut files = match services.choose() {
         Some(service) => render::files(service, services, &resolved.networks),
         None => {

@@ -172,10 +172,12 @@ pub struct ImageVersion {
     further: Vec<Arc<ImageVersion>>,
     /// True if its tree enforces SELinux, which a node cannot do. It is read from the tree, so it is known of older versions too.
     pub enforces_selinux: bool,
+    /// Whether a network service of its tree sets the networks of `[[network]]` up. It is read from the tree, too.
+    pub has_network_service: bool,
 }
 
 impl ImageVersion {
-    /// The version in the directory `dir`, of a tree that does not enforce SELinux.
+    /// The version in the directory `dir`, of a tree that does not enforce SELinux and has a network service.
     pub fn new(manifest: Manifest, dir: PathBuf) -> Self {
         ImageVersion {
             variant: String::new(),
@@ -183,6 +185,7 @@ impl ImageVersion {
             manifest,
             dir,
             enforces_selinux: false,
+            has_network_service: true,
         }
     }
 

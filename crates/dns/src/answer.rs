@@ -52,7 +52,7 @@ pub fn find(view: &View, client: Ipv4Addr, question: &Query) -> Result<Found, Pr
     let name = question.name();
     let labels: Vec<&[u8]> = name.iter().collect();
     let zones = &view.zones;
-    let place = zones.place(&labels);
+    let place = zones.place(&labels, |within| view.nodes.network_in(within));
     let apex = match place {
         Place::Elsewhere => return Ok(Found::Elsewhere),
         Place::Domain | Place::Host(_) | Place::BelowHost => zones.domain.clone(),

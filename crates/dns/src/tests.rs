@@ -10,6 +10,7 @@ use hickory_proto::{
 };
 use ipnet::Ipv4Net;
 use std::{
+    borrow::Cow,
     net::{Ipv4Addr, SocketAddrV4},
     sync::{Arc, LazyLock},
 };
@@ -28,9 +29,14 @@ const FOREIGN: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 /// A second in November 2026.
 const NOW: u32 = 1_795_000_000;
 
-/// r01n03 and r12n254.
+/// r01n03 and r12n254. The first one has addresses in two further networks, 10.6.16.0/20 and 10.8.0.192/26.
 #[derive(Debug)]
 struct Racks;
+
+const FURTHER: [(&str, Ipv4Addr, u8); 2] = [
+    ("r01n03-ib", Ipv4Addr::new(10, 6, 17, 3), 20),
+    ("r01n03-small", Ipv4Addr::new(10, 8, 0, 200), 26),
+];
 
 const RACKS: [(&str, Ipv4Addr); 2] = [("r01n03", NODE), ("r12n254", Ipv4Addr::new(10, 5, 12, 254))];
 
@@ -40,9 +46,17 @@ impl Nodes for Racks {
         node.map(|(_, address)| *address)
     }
 
-    fn name_of(&self, address: Ipv4Addr) -> Option<&str> {
-        let node = RACKS.iter().find(|(_, known)| *known == address);
-        node.map(|(name, _)| *name)
+    fn name_of(&self, address: Ipv4Addr) -> Option<Cow<'_, str>> {
+        let further = FURTHER.iter().map(|(name, known, _)| (*name, *known));
+        let node = RACKS.into_iter().chain(further).find(|(_, known)| *known == address);
+        node.map(|(name, _)| Cow::Borrowed(name))
+    }
+
+    fn network_in(&self, within: Ipv4Net) -> Option<Ipv4Net> {
+        let networks = FURTHER.map(|(_, address, prefix)| Ipv4Net::new(address, prefix).unwrap().trunc());
+        networks
+            .into_iter()
+            .find(|network| network.contains(&within) || within.contains(network))
     }
 }
 
@@ -234,6 +248,32 @@ fn zones_have_soa_and_name_servers() {
 }
 
 #[test]
+fn addresses_in_further_networks_have_names() {
+    let ptr = |name: &str| say(name, RecordType::PTR);
+    assert_eq!(
+        ptr("3.17.6.10.in-addr.arpa."),
+        "NoError aa: 3.17.6.10.in-addr.arpa. 60 IN PTR r01n03-ib.cluster.example."
+    );
+    assert_eq!(
+        ptr("200.0.8.10.in-addr.arpa."),
+        "NoError aa: 200.0.8.10.in-addr.arpa. 60 IN PTR r01n03-small.cluster.example."
+    );
+    // An address without a node, in a zone that also has one of the subnets, and one of a network of 20 bits, of which each third octet is a zone.
+    for (name, zone) in [
+        ("201.0.8.10.in-addr.arpa.", "0.8.10.in-addr.arpa."),
+        ("4.17.6.10.in-addr.arpa.", "17.6.10.in-addr.arpa."),
+        ("3.31.6.10.in-addr.arpa.", "31.6.10.in-addr.arpa."),
+    ] {
+        let said = ptr(name);
+        assert!(
+            said.starts_with(&format!("NXDomain aa: authority {zone} ")),
+            "{name}: {said}"
+        );
+        assert!(say(zone, RecordType::SOA).starts_with(&format!("NoError aa: {zone} 60 IN SOA ")));
+    }
+}
+
+#[test]
 fn other_names_are_forwarded_for_machines_of_the_site_only() {
     let view = view();
     let elsewhere = [
@@ -248,7 +288,10 @@ fn other_names_are_forwarded_for_machines_of_the_site_only() {
         "1.2.0.192.in-addr.arpa.",
         // In the zone that two of the subnets share with networks of other owners.
         "63.0.8.10.in-addr.arpa.",
-        "200.0.8.10.in-addr.arpa.",
+        "3.0.8.10.in-addr.arpa.",
+        // Next to a further network of nodes, and above it.
+        "3.32.6.10.in-addr.arpa.",
+        "6.10.in-addr.arpa.",
     ];
     for name in elsewhere {
         let query = query(name, RecordType::PTR);

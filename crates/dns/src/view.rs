@@ -1,7 +1,8 @@
 //! The data that one query is answered from, and the traits by which the program provides it.
 
 use super::Zones;
-use std::{fmt, net::Ipv4Addr, sync::Arc};
+use ipnet::Ipv4Net;
+use std::{borrow::Cow, fmt, net::Ipv4Addr, sync::Arc};
 
 /// The site's nodes.
 pub trait Nodes: fmt::Debug + Send + Sync {
@@ -9,7 +10,11 @@ pub trait Nodes: fmt::Debug + Send + Sync {
     fn address_of(&self, name: &str) -> Option<Ipv4Addr>;
 
     /// The name of the node with that address; none if no node has it.
-    fn name_of(&self, address: Ipv4Addr) -> Option<&str>;
+    fn name_of(&self, address: Ipv4Addr) -> Option<Cow<'_, str>>;
+
+    /// A network that overlaps `within` and has addresses of nodes, besides the subnets of the zones; none if there is no such network. It does
+    /// not overlap the subnets.
+    fn network_in(&self, within: Ipv4Net) -> Option<Ipv4Net>;
 }
 
 /// The data that questions are answered from: immutable, made again when zones or nodes have changed.

@@ -1,4 +1,4 @@
-//! The names of the zones: the domain, and the reverse names of the site's own subnets.
+//! The names of the zones: the domain, and the reverse names of the site's own subnets and of its nodes' further networks.
 
 use hickory_proto::{ProtoError, rr::Name};
 use ipnet::Ipv4Net;
@@ -53,7 +53,7 @@ pub enum ReverseName {
     /// Between the zone and its addresses. Names exist below it, or may exist at the next question. RFC 8020 lets resolvers
     /// conclude from NXDOMAIN that nothing is below a name, so NXDOMAIN is never sent for these.
     Between,
-    /// A whole address, in one of the subnets.
+    /// A whole address, in one of the subnets or networks.
     Address(Ipv4Addr),
     /// A name that no address has.
     Nothing,
@@ -106,8 +106,8 @@ impl Zones {
         near.into_iter().chain(others)
     }
 
-    /// The place of the name with these labels.
-    pub fn place<'q>(&self, labels: &[&'q [u8]]) -> Place<'q> {
+    /// The place of the name with these labels. `further` is [`super::Nodes::network_in`].
+    pub fn place<'q>(&self, labels: &[&'q [u8]], further: impl Fn(Ipv4Net) -> Option<Ipv4Net>) -> Place<'q> {
         let domain = self.domain.iter();
         let above = labels.len().checked_sub(domain.len());
         if let Some(above) = above
@@ -125,14 +125,14 @@ impl Zones {
             [reversed @ .., in_addr, arpa]
                 if in_addr.eq_ignore_ascii_case(b"in-addr") && arpa.eq_ignore_ascii_case(b"arpa") =>
             {
-                self.reverse(reversed)
+                self.reverse(reversed, further)
             }
             _ => Place::Elsewhere,
         }
     }
 
     /// `3.1.5.10`, without `in-addr.arpa`.
-    fn reverse(&self, labels: &[&[u8]]) -> Place<'static> {
+    fn reverse(&self, labels: &[&[u8]], further: impl Fn(Ipv4Net) -> Option<Ipv4Net>) -> Place<'static> {
         let mut octets = [0; 4];
         let mut known = 0;
         for label in labels.iter().rev().take(4) {
@@ -141,7 +141,9 @@ impl Zones {
             known += 1;
         }
         let address = Ipv4Addr::from(octets);
-        let Some(subnet) = self.subnet_around(address, known) else {
+        let within = || Ipv4Net::new(address, 8 * known as u8).ok().filter(|_| known > 0);
+        let further = || within().and_then(&further);
+        let Some(subnet) = self.subnet_around(address, known).or_else(further) else {
             return Place::Elsewhere;
         };
         let len = zone_octets(subnet);

@@ -3,7 +3,7 @@
 use super::{Catalog, ImageVersion, Manifest, root::RootDir, selinux::enforces_selinux, versions::version_number};
 use rackstrap_base::{arch::Architecture, text::quoted};
 use rackstrap_catalog::{FREEBSD_LOADERS, System};
-use rackstrap_wire::ImageRef;
+use rackstrap_wire::{ImageRef, network_service};
 use std::{
     fmt, io,
     path::{Path, PathBuf},
@@ -175,9 +175,11 @@ fn whole(dir: &Path, manifest: Manifest) -> Result<ImageVersion, String> {
             return Err(format!("{part} is not {wanted}, or is empty; import the image again"));
         }
     }
-    let enforces_selinux = RootDir::open(&dir.join("root")).is_ok_and(|root| enforces_selinux(&root));
     let mut version = ImageVersion::new(manifest, dir.to_owned());
-    version.enforces_selinux = enforces_selinux;
+    if let Ok(root) = RootDir::open(&dir.join("root")) {
+        version.enforces_selinux = enforces_selinux(&root);
+        version.has_network_service = network_service::find(|path| root.exists(path), &[]).choose().is_some();
+    }
     Ok(version)
 }
 
@@ -234,6 +236,33 @@ mod tests {
             .collect();
         assert_eq!(paths, ["Bad Name", "a/1", "a/2", "a/3", "debian/04", "debian/3"]);
         assert!(problems[0].to_string().contains("not a valid image name"));
+    }
+
+    #[test]
+    fn a_network_service_is_found_in_the_tree() {
+        let dir = tempfile::tempdir().unwrap();
+        let images = dir.path();
+        version(images, "bare", "1", "bare@1");
+        let root = version(images, "debian", "1", "debian@1").join("root");
+        let add = |path: &str| {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, "").unwrap();
+        };
+        add("usr/sbin/NetworkManager");
+        let has = |image: &str| {
+            let (catalog, problems) = load_catalog(images);
+            assert!(problems.is_empty(), "{problems:?}");
+            catalog.newest(image).unwrap().has_network_service
+        };
+        assert!(!has("bare"));
+        assert!(!has("debian"), "it does not start");
+        // A link of the tree leads into the tree.
+        add("usr/lib/systemd/system/NetworkManager.service");
+        add("etc/systemd/system/multi-user.target.wants/other.service");
+        let wanted = root.join("etc/systemd/system/multi-user.target.wants/NetworkManager.service");
+        std::os::unix::fs::symlink("/usr/lib/systemd/system/NetworkManager.service", wanted).unwrap();
+        assert!(has("debian") && !has("bare"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub use assignments::{Assignments, Choice, Current, Given, RenameStep, Renaming,
 
 pub use freebsd::{FREEBSD, FREEBSD_NFS_PORT, freebsd_file, freebsd_needs_ipxe, freebsd_problem};
 pub use loaders::{LoaderChoice, choose_loader, conditions, loaders_of};
-pub use networks::{describe_network, host_address, hosts_of, networks_of};
+pub use networks::{describe_network, host_address, host_at, hosts_of, networks_of};
 
 use crate::{
     disks::{DiskRules, NodeDisk},

@@ -10,9 +10,11 @@ use rackstrap_wire::{CardMatch, HwAddr};
 use toml::de::DeValue;
 
 pub(super) const EXAMPLE: &str = "{ driver = \"mlx5_core\", port = 1 }";
-const KEYS: [&str; 5] = ["driver", "port", "mac", "pci", "name"];
+const KEYS: [&str; 6] = ["driver", "port", "mac", "pci", "name", "label"];
 /// More ports than a machine has.
 const MOST_PORTS: u16 = 64;
+/// Strings of SMBIOS have no limit of their own (DMTF DSP0134, section 6.1.3); labels on machines are short.
+const LONGEST_LABEL: usize = 64;
 /// `MODULE_NAME_LEN` of linux/moduleparam.h, without the NUL.
 const LONGEST_DRIVER: usize = 55;
 
@@ -58,6 +60,7 @@ pub(super) fn read(report: &mut Report<'_>, section: &Section<'_>) -> Option<Car
         let read = match word {
             "driver" => read_driver(text).map(|text| card.driver = Some(text)),
             "name" => read_card_name(text).map(|text| card.name = Some(text)),
+            "label" => read_label(text).map(|text| card.label = Some(text)),
             "mac" => with_variables(text, read_mac).map(|text| card.mac = Some(text)),
             "pci" => with_variables(text, read_pci).map(|text| card.pci = Some(text)),
             _ => {
@@ -109,9 +112,25 @@ fn read_card_name(text: &str) -> Result<String, Problem> {
     match fits {
         true => Ok(text.to_owned()),
         false => {
-            let help = "write it as `ip link` shows it, such as name = \"enp129s0f0\"";
+            let help = "write it as `ip link` shows it, such as name = \"eno1\" or name = \"enp129s0f0\"";
             Err((
                 format!("{} is not the name of a network card", quote(text)),
+                help.to_owned(),
+            ))
+        }
+    }
+}
+
+/// Blanks at the ends are those of the firmware.
+fn read_label(text: &str) -> Result<String, Problem> {
+    let text = text.trim();
+    let printable = |b: u8| b.is_ascii_graphic() || b == b' ';
+    match (1..=LONGEST_LABEL).contains(&text.len()) && text.bytes().all(printable) {
+        true => Ok(text.to_owned()),
+        false => {
+            let help = "write it as `dmidecode -t 41` shows it, such as label = \"NIC 1\"";
+            Err((
+                format!("{} is not the label of a network card", quote(text)),
                 help.to_owned(),
             ))
         }
@@ -196,6 +215,14 @@ mod tests {
         }
         assert_eq!(read_mac("5254.0001.010A").unwrap(), "52:54:00:01:01:0a");
         assert!(read_mac("01:00:00:00:00:00").is_err() && read_mac("").is_err());
+    }
+
+    #[test]
+    fn labels_are_printable_and_short() {
+        assert_eq!(read_label(" Onboard LAN #1 ").unwrap(), "Onboard LAN #1");
+        for wrong in ["", "  ", "a\tb", "\u{e9}", &"x".repeat(LONGEST_LABEL + 1)] {
+            assert!(read_label(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -232,6 +232,13 @@ impl Network {
         Some(node.to_owned())
     }
 
+    /// The network around an address of nodes that overlaps `within`; none if `within` has none of its addresses.
+    pub fn network_in(&self, within: Ipv4Net) -> Option<Ipv4Net> {
+        let mut patterns = self.hosts.iter().flat_map(Naming::patterns);
+        let address = patterns.find_map(|pattern| pattern.address_near(self.prefix, within))?;
+        Ipv4Net::new(address, self.prefix).ok().map(|network| network.trunc())
+    }
+
     /// What a node needs to have it, where a card's conditions are `kind`'s.
     pub fn plan(&self, node: &str, kind: NetworkKind) -> NetworkPlan {
         NetworkPlan {

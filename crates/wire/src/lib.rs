@@ -14,6 +14,7 @@ mod kernel_log;
 mod layout;
 pub mod neighbour;
 mod network;
+pub mod network_service;
 mod plan;
 mod report;
 mod root;

@@ -134,9 +134,12 @@ pub struct CardMatch {
     /// Its PCI address, `0000:81:00.0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pci: Option<String>,
-    /// Its name: the kernel's, or the one that systemd derives from its PCI path, `enp129s0f0`.
+    /// Its name: the kernel's, or one of those that systemd derives from its place, `eno1`, `ens3f0`, `enp129s0f0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The firmware's name of it, `NIC 1`: printable ASCII.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Of the cards for which all of the above hold, in the order of PCI address and port, the one with this number, from 1. None: only one
     /// card besides the boot card may remain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -156,6 +159,7 @@ impl std::fmt::Display for CardMatch {
             .iter()
             .filter_map(|(what, text)| Some(format!("{what} {}", text.as_ref()?)))
             .collect();
+        all.extend(self.label.as_ref().map(|label| format!("label \"{label}\"")));
         all.extend(self.port.map(|port| format!("port {port}")));
         f.write_str(&all.join(", "))
     }
@@ -201,6 +205,10 @@ pub(crate) mod lines {
                 for (key, text) in texts {
                     text.iter().for_each(|text| add(key, text));
                 }
+                // A label may have blanks, and no tabs.
+                card.label
+                    .iter()
+                    .for_each(|label| add("label", &label.replace(' ', "\t")));
                 card.port.iter().for_each(|port| add("port", port));
             }
             NetworkKind::Bond { members, mode } => {
@@ -239,6 +247,7 @@ pub(crate) mod lines {
                 "mac" => card.mac = text(),
                 "pci" => card.pci = text(),
                 "card" => card.name = text(),
+                "label" => card.label = Some(value.replace('\t', " ")),
                 "port" => card.port = value.parse().ok(),
                 "member" => members.push(value.to_owned()),
                 "mode" => mode = value,
@@ -325,6 +334,16 @@ mod tests {
             "ib type=infiniband driver=mlx5_core port=1 address=10.6.1.3/16 mtu=9000 route=10.8.0.0/16,10.6.0.1 speed=100000"
         );
         assert_eq!(lines::read(&line), plan);
+        let labelled = NetworkPlan::new(
+            "left",
+            NetworkKind::Ethernet {
+                card: CardMatch {
+                    label: Some("NIC 1 = left".to_owned()),
+                    ..CardMatch::default()
+                },
+            },
+        );
+        assert_eq!(lines::read(&lines::write(&labelled)), labelled);
         for kind in [
             NetworkKind::Bond {
                 members: vec!["left".to_owned(), "right".to_owned()],

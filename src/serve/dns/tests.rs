@@ -98,6 +98,18 @@ fn names_in_further_networks_are_answered_for_nodes_that_exist() {
     assert_eq!(asked(&view, "r01n03-ib.cluster.example."), Outcome::Answered);
     assert_eq!(asked(&view, "r01n04-ib.cluster.example."), Outcome::NoName);
     assert_eq!(asked(&view, "r01n03-ibx.cluster.example."), Outcome::NoName);
+    let name = |address: [u8; 4]| view.nodes.name_of(address.into());
+    assert_eq!(name([10, 6, 1, 3]).as_deref(), Some("r01n03-ib"));
+    assert_eq!(name([10, 5, 1, 3]).as_deref(), Some("r01n03"));
+    assert_eq!(name([10, 6, 1, 4]), None);
+    let within = |network: &str| {
+        view.nodes
+            .network_in(network.parse().unwrap())
+            .map(|net| net.to_string())
+    };
+    assert_eq!(within("10.6.1.3/32").as_deref(), Some("10.6.0.0/16"));
+    assert_eq!(within("10.0.0.0/8").as_deref(), Some("10.6.0.0/16"));
+    assert_eq!(within("10.7.0.0/16"), None);
 }
 
 /// DHCP's options, the plan's network and the node's resolv.conf all come from this subnet.

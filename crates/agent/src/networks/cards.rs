@@ -1,5 +1,6 @@
 //! The node's network cards, and which of them a network means (pure, but for [`read`]).
 
+use super::names::{Place, without_port};
 use crate::network::OWN_ADDRESS;
 use rackstrap_wire::{CardMatch, HwAddr};
 use std::{
@@ -31,26 +32,38 @@ pub struct Card {
     pub driver: String,
     /// Whether it is an InfiniBand port.
     pub infiniband: bool,
-    /// The name that systemd derives from its PCI path (systemd.net-naming-scheme(7)); none for other buses.
-    pub path_name: Option<String>,
+    /// The names that systemd derives from its place, the preferred one first; empty for other buses.
+    pub names: Vec<String>,
+    /// The firmware's name of it, `NIC 1` (`label`, of ACPI's _DSM or of SMBIOS type 41); empty without one.
+    pub label: String,
 }
 
 impl Card {
-    /// `0000:81:00.0 mlx5_core a0:36:9f:00:00:01`, for people.
+    /// `0000:02:00.0 igb a0:36:9f:00:00:01 eth0 eno1 "NIC 1"`, for people. Of systemd's names, it has those of onboard cards and slots only:
+    /// the other one follows from the PCI address.
     pub fn describe(&self) -> String {
         let mac = self.mac.map(|mac| mac.to_string());
+        let label = Some(&self.label).filter(|label| !label.is_empty());
+        let name = self.names.first().filter(|_| self.names.len() > 1);
         let parts = [
             self.pci.clone(),
             self.driver.clone(),
             mac.unwrap_or_default(),
             self.interface.clone().unwrap_or_default(),
+            name.cloned().unwrap_or_default(),
+            label.map(|label| format!("\"{label}\"")).unwrap_or_default(),
         ];
         let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
         parts.join(" ")
     }
 
     fn has_name(&self, name: &str) -> bool {
-        self.interface.as_deref() == Some(name) || self.path_name.as_deref() == Some(name)
+        // Some drivers name their ports, depending on the version. Without a driver, the name of a port is unknown.
+        let is_derived = |own: &String| {
+            let named_by_driver = self.interface.is_none() && own == without_port(name);
+            own == name || without_port(own) == name || named_by_driver
+        };
+        self.interface.as_deref() == Some(name) || self.names.iter().any(is_derived)
     }
 
     fn fits(&self, wanted: &CardMatch, infiniband: bool) -> bool {
@@ -59,6 +72,7 @@ impl Card {
             && is(&wanted.driver, &|driver| driver == self.driver)
             && is(&wanted.pci, &|pci| pci == self.pci)
             && is(&wanted.name, &|name| self.has_name(name))
+            && is(&wanted.label, &|label| !label.is_empty() && label == self.label)
             && is(&wanted.mac, &|mac| {
                 self.mac.is_some() && mac.parse::<HwAddr>().ok() == self.mac
             })
@@ -130,25 +144,11 @@ fn is_pci(text: &str) -> bool {
     }
 }
 
-/// The name by the PCI path, `enp129s0f0` of `0000:81:00.0` (systemd.net-naming-scheme(7)); without `f0` if the device has one function.
-fn path_name(pci: &str, functions: usize) -> Option<String> {
-    let parts: Vec<u32> = pci
-        .split([':', '.'])
-        .map(|part| u32::from_str_radix(part, 16).ok())
-        .collect::<Option<_>>()?;
-    let [domain, bus, device, function] = parts[..] else {
-        return None;
-    };
-    let domain = if domain > 0 {
-        format!("P{domain}")
-    } else {
-        String::new()
-    };
-    let function = match function > 0 || functions > 1 {
-        true => format!("f{function}"),
-        false => String::new(),
-    };
-    Some(format!("en{domain}p{bus}s{device}{function}"))
+/// The slot with the device `pci`, of the slots with the addresses of their devices, `0000:81:00`.
+fn slot_of(pci: &str, slots: &[(u32, String)]) -> Option<u32> {
+    let device = pci.rsplit_once('.').map(|(device, _)| device)?;
+    let slot = slots.iter().find(|(_, address)| address == device)?;
+    Some(slot.0)
 }
 
 /// All network cards below `/sys`, in order.
@@ -174,6 +174,30 @@ pub fn read(sys: &Path) -> Vec<Card> {
             .filter(|name| name.rsplit_once('.').is_some_and(|(other, _)| other == device))
             .count()
     };
+    // Some slots have names that are not numbers. systemd ignores these, too.
+    let slots: Vec<(u32, String)> = list(sys.join("bus/pci/slots"))
+        .into_iter()
+        .filter_map(|slot| Some((slot.file_name()?.to_str()?.parse().ok()?, text(slot.join("address")))))
+        .collect();
+    let placed = |mut card: Card, port_name: &str| {
+        let device = sys.join("bus/pci/devices").join(&card.pci);
+        if card.pci.is_empty() {
+            return card;
+        }
+        let number = |file: &str| text(device.join(file)).parse().ok();
+        card.label = text(device.join("label"));
+        card.names = Place {
+            pci: &card.pci,
+            functions: functions(&card.pci),
+            onboard: number("acpi_index").or_else(|| number("index")),
+            slot: slot_of(&card.pci, &slots),
+            port: card.port,
+            port_name,
+            infiniband: card.infiniband,
+        }
+        .names();
+        card
+    };
     let mut cards = Vec::new();
     for interface in list(sys.join("class/net")) {
         let kind = text(interface.join("type"));
@@ -186,40 +210,33 @@ pub fn read(sys: &Path) -> Vec<Card> {
             continue;
         }
         let parents = device.iter().rev().map(|part| part.to_string_lossy().into_owned());
-        let pci = parents.into_iter().find(|part| is_pci(part)).unwrap_or_default();
-        let port = text(interface.join("dev_port")).parse().unwrap_or(0);
-        insert(
-            &mut cards,
-            Card {
-                path_name: path_name(&pci, functions(&pci)),
-                pci,
-                port,
-                interface: interface.file_name().map(|name| name.to_string_lossy().into_owned()),
-                // The members of a bond have its address.
-                mac: text(interface.join(OWN_ADDRESS))
-                    .parse()
-                    .or_else(|_| text(interface.join("address")).parse())
-                    .ok(),
-                driver: base(interface.join("device/driver")),
-                infiniband: kind == ARPHRD_INFINIBAND,
-            },
-        );
+        let card = Card {
+            pci: parents.into_iter().find(|part| is_pci(part)).unwrap_or_default(),
+            port: text(interface.join("dev_port")).parse().unwrap_or(0),
+            interface: interface.file_name().map(|name| name.to_string_lossy().into_owned()),
+            // The members of a bond have its address.
+            mac: text(interface.join(OWN_ADDRESS))
+                .parse()
+                .or_else(|_| text(interface.join("address")).parse())
+                .ok(),
+            driver: base(interface.join("device/driver")),
+            infiniband: kind == ARPHRD_INFINIBAND,
+            ..Card::default()
+        };
+        insert(&mut cards, placed(card, &text(interface.join("phys_port_name"))));
     }
     for (path, pci) in devices.iter().zip(&names) {
         let class = text(path.join("class"));
         if !class.starts_with(NETWORK_CLASS) || cards.iter().any(|card| card.pci == *pci) {
             continue;
         }
-        insert(
-            &mut cards,
-            Card {
-                path_name: path_name(pci, functions(pci)),
-                pci: pci.clone(),
-                driver: base(path.join("driver")),
-                infiniband: class.starts_with(INFINIBAND_CLASS),
-                ..Card::default()
-            },
-        );
+        let card = Card {
+            pci: pci.clone(),
+            driver: base(path.join("driver")),
+            infiniband: class.starts_with(INFINIBAND_CLASS),
+            ..Card::default()
+        };
+        insert(&mut cards, placed(card, ""));
     }
     cards
 }
@@ -246,7 +263,12 @@ mod tests {
             driver: driver.to_owned(),
             interface: Some(format!("eth{last}")),
             mac: Some(HwAddr([0x52, 0x54, 0, 1, 1, last])),
-            path_name: path_name(pci, 2),
+            names: Place {
+                pci,
+                functions: 2,
+                ..Place::default()
+            }
+            .names(),
             ..Card::default()
         }
     }
@@ -324,6 +346,54 @@ mod tests {
     }
 
     #[test]
+    fn a_card_has_the_names_of_its_firmware_and_of_its_slot() {
+        let onboard = |last: u8, pci: &str, index| Card {
+            label: format!("NIC {last}"),
+            names: Place {
+                pci,
+                functions: 2,
+                onboard: Some(index),
+                ..Place::default()
+            }
+            .names(),
+            ..card(pci, "igb", last)
+        };
+        let without_driver = Card {
+            pci: "0000:81:00.0".to_owned(),
+            names: vec!["ens3f0".to_owned(), "enp129s0f0".to_owned()],
+            ..Card::default()
+        };
+        let cards = [
+            onboard(1, "0000:02:00.0", 1),
+            onboard(2, "0000:02:00.1", 2),
+            without_driver,
+        ];
+        let choose = |wanted: &CardMatch| choose(wanted, false, &cards, BOOT).map(|card| card.pci.as_str());
+        let name = |name: &str| CardMatch {
+            name: Some(name.to_owned()),
+            ..CardMatch::default()
+        };
+        let label = |label: &str| CardMatch {
+            label: Some(label.to_owned()),
+            ..CardMatch::default()
+        };
+        for wanted in [name("eno2"), name("enp2s0f1"), name("eth2"), label("NIC 2")] {
+            assert_eq!(choose(&wanted), Ok("0000:02:00.1"), "{wanted}");
+        }
+        for wanted in ["ens3f0", "ens3f0np0", "enp129s0f0", "enp129s0f0np0"] {
+            assert_eq!(choose(&name(wanted)), Ok("0000:81:00.0"), "{wanted}");
+        }
+        let error = choose(&label("NIC 1")).unwrap_err();
+        assert_eq!(error, "of the Ethernet cards, only the boot card has label \"NIC 1\"");
+        let error = choose(&name("eno3")).unwrap_err();
+        assert!(
+            error.contains("eth2 eno2 \"NIC 2\", 0000:81:00.0 ens3f0"),
+            "the names to write: {error}"
+        );
+        assert!(choose(&label("")).is_err() && choose(&name("eno2np0")).is_err());
+    }
+
+    #[test]
     fn long_lists_are_cut() {
         let cards: Vec<Card> = (10..40).map(|n| card(&format!("0000:{n}:00.0"), "igb", n)).collect();
         let error = choose(&by_driver("e1000", None), false, &cards, BOOT).unwrap_err();
@@ -333,15 +403,6 @@ mod tests {
                 .unwrap_err()
                 .ends_with("no cards")
         );
-    }
-
-    #[test]
-    fn names_follow_the_place() {
-        assert_eq!(path_name("0000:81:00.0", 1).unwrap(), "enp129s0");
-        assert_eq!(path_name("0000:81:00.1", 2).unwrap(), "enp129s0f1");
-        assert_eq!(path_name("10000:01:1f.0", 2).unwrap(), "enP65536p1s31f0");
-        assert_eq!(path_name("", 1), None);
-        assert_eq!(path_name("a:b", 1), None);
     }
 
     #[test]
@@ -382,8 +443,31 @@ mod tests {
                 "0000:81:00.0 mlx5_core"
             ]
         );
-        assert_eq!(cards[0].path_name.as_deref(), Some("enp0s3"));
+        assert_eq!(cards[0].names, ["enp0s3"]);
+        assert_eq!(cards[1].names, ["ibp129s0"]);
         assert!(cards[1].infiniband && !cards[0].infiniband);
         assert!(read(Path::new("/nonexistent")).is_empty());
+
+        // What firmware says of onboard cards and slots. Numbers that are none, and slots with other names, are ignored.
+        let onboard = sys.join("devices/pci0000:00/0000:00:03.0");
+        write(&onboard.join("acpi_index"), "nonsense\n");
+        write(&onboard.join("index"), "1\n");
+        write(&onboard.join("label"), "NIC 1\n");
+        write(&sys.join("bus/pci/slots/7/address"), "0000:81:00\n");
+        write(&sys.join("bus/pci/slots/3-1/address"), "0000:00:03\n");
+        let cards = read(sys);
+        assert_eq!(cards[0].names, ["eno1", "enp0s3"]);
+        assert_eq!(cards[1].names, ["ibs7", "ibp129s0"]);
+        assert_eq!(
+            cards[0].describe(),
+            "0000:00:03.0 virtio_net 52:54:00:01:01:02 eth0 eno1 \"NIC 1\""
+        );
+        write(&interface.join("phys_port_name"), "p0\n");
+        let cards = read(sys);
+        assert_eq!(cards[0].names, ["eno1np0", "enp0s3np0"]);
+        for name in ["eno1", "eno1np0", "enp0s3", "eth0"] {
+            assert!(cards[0].has_name(name), "{name}");
+        }
+        assert!(!cards[0].has_name("eno1np1") && !cards[0].has_name("eno2"));
     }
 }

@@ -4,13 +4,12 @@ mod ifupdown;
 mod network_manager;
 mod networkd;
 
-use super::{
-    Network,
-    service::{Installed, Service, Services},
-};
+use super::Network;
 use crate::network::METRIC;
-use rackstrap_wire::{BOOT_NETWORK, NetworkKind, OverlayContent, OverlayFile};
-use std::fmt;
+use rackstrap_wire::{
+    BOOT_NETWORK, NetworkKind, OverlayContent, OverlayFile,
+    network_service::{Installed, Service, Services},
+};
 
 /// Said at the top of each file.
 const MADE_BY: &str = "# From [[network]] of the site file, and made again at each boot.\n";
@@ -18,16 +17,6 @@ const MADE_BY: &str = "# From [[network]] of the site file, and made again at ea
 const DATAGRAM: u16 = 4092;
 /// Milliseconds between two looks at the links of a bond; the kernel's default is not to look at all.
 const MIIMON: u32 = 100;
-
-impl fmt::Display for Service {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Service::Networkd => "systemd-networkd",
-            Service::NetworkManager => "NetworkManager",
-            Service::Ifupdown => "ifupdown",
-        })
-    }
-}
 
 /// The files for `service`, and those that keep the image's other services away from the networks.
 pub fn files(service: Service, services: Services, networks: &[Network<'_>]) -> Vec<OverlayFile> {

@@ -45,12 +45,17 @@ impl WatchedNetwork {
     }
 }
 
-/// Why the network is not as it should be; none if it is.
+/// Why the network is not as it should be, with its name; none if it is.
 pub fn problem(network: &WatchedNetwork, system: &impl System) -> Option<String> {
-    let WatchedNetwork { name, problem, .. } = network;
-    if !problem.as_ref().is_none_or(String::is_empty) {
-        return problem.clone();
+    if !network.problem.as_ref().is_none_or(String::is_empty) {
+        return network.problem.clone();
     }
+    let why = problem_now(network, system)?;
+    Some(format!("network {}: {why}", network.name))
+}
+
+fn problem_now(network: &WatchedNetwork, system: &impl System) -> Option<String> {
+    let name = &network.name;
     let read = |interface: &str, file: &str| {
         let text = system.read(&format!("/sys/class/net/{interface}/{file}"));
         text.trim().to_owned()
@@ -157,7 +162,10 @@ mod tests {
                 .0
                 .insert(format!("/sys/class/net/{interface}/{file}"), format!("{text}\n"));
         };
-        let said = |files: &Files| problem(&network, files).unwrap_or_default();
+        let said = |files: &Files| {
+            let said = problem(&network, files).unwrap_or_default();
+            said.strip_prefix("network fast: ").unwrap_or(&said).to_owned()
+        };
         assert_eq!(said(&files), "the interface fast does not exist");
         set(&mut files, "fast", "ifindex", "5");
         assert_eq!(said(&files), "fast is down: it has no link");
@@ -179,6 +187,12 @@ mod tests {
         assert_eq!(said(&files), "fast does not have the address 10.7.1.1");
         files.0.insert("/proc/net/fib_trie".into(), TRIE.into());
         assert_eq!(said(&files), "");
+        files.0.clear();
+        let missing = problem(&network, &files);
+        assert_eq!(
+            missing.as_deref(),
+            Some("network fast: the interface fast does not exist")
+        );
         let failed = WatchedNetwork {
             problem: Some("no card".into()),
             ..network

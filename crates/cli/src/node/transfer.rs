@@ -39,7 +39,7 @@ pub struct ImportArgs {
     /// Keep the file's addresses: a node whose name does not stand for its address gets it as its own setting ipaddr
     #[arg(long, conflicts_with = "new_addresses")]
     keep_addresses: bool,
-    /// Print the file's profiles as sections of the site file, and import nothing
+    /// Print the file's profiles and networks as sections of the site file, and import nothing
     #[arg(long)]
     profiles: bool,
     /// Print what would change, and change nothing
@@ -90,7 +90,7 @@ pub fn import(config: &Path, client: &Client, args: &ImportArgs) -> Result<()> {
         Ok(judged) => judged,
         Err(error) => {
             let profiles = match has_profiles {
-                true => "\nhelp: `--profiles` prints the file's profiles as sections of the site file",
+                true => "\nhelp: `--profiles` prints the file's profiles and networks as sections of the site file",
                 false => "",
             };
             bail!("{error}{}{profiles}", remedies(&error, &args.only))
@@ -142,7 +142,9 @@ fn print_profiles(reading: &import::Reading) -> Result<()> {
         eprintln!("{warning}");
     }
     if reading.profiles().is_empty() {
-        bail!("the file has no profiles\nhelp: --profiles is for nodes.conf of Warewulf");
+        bail!(
+            "the file has neither profiles nor networks\nhelp: --profiles is for nodes.conf of Warewulf and tables of xCAT"
+        );
     }
     output::print(reading.profiles().trim_end())
 }

@@ -36,6 +36,9 @@ struct Node<'n> {
     image: &'n Option<String>,
     vars: &'n BTreeMap<String, Value>,
     host_keys: &'n [String],
+    /// Addresses by names, `r01n03-ib`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    networks: BTreeMap<&'n String, Ipv4Addr>,
     hardware: &'n Option<Hardware>,
 }
 
@@ -56,6 +59,7 @@ pub(super) fn write(nodes: &[&ExportNode]) -> String {
         image: &node.image,
         vars: &node.vars,
         host_keys: &node.host_keys,
+        networks: node.networks.iter().map(|(name, ipaddr)| (name, *ipaddr)).collect(),
         hardware: &node.hardware,
     });
     super::json_text(&All {

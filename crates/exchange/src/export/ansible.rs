@@ -10,10 +10,11 @@ pub(super) fn write(nodes: &[&ExportNode]) -> String {
     let mut hosts = Map::new();
     let mut members: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     for node in nodes {
+        let networks: BTreeMap<&String, _> = node.networks.iter().map(|(name, ipaddr)| (name, ipaddr)).collect();
         // One dictionary, so that no name of a variable is one of Ansible's own.
         let facts = json!({
             "attributes": node.attributes, "hwaddrs": node.hwaddrs, "image": node.image, "profiles": node.profiles,
-            "rack": node.rack, "vars": node.vars,
+            "networks": networks, "rack": node.rack, "vars": node.vars,
         });
         hosts.insert(
             node.name.clone(),

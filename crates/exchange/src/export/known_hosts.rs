@@ -6,7 +6,11 @@ pub(super) fn write(nodes: &[&ExportNode]) -> String {
     let mut text = header(Format::KnownHosts, nodes);
     for node in nodes {
         let full = node.domain.iter().map(|domain| format!("{}.{domain},", node.name));
-        let names = format!("{}{},{}", full.collect::<String>(), node.name, node.ipaddr);
+        let mut names = format!("{}{},{}", full.collect::<String>(), node.name, node.ipaddr);
+        for (name, ipaddr) in &node.networks {
+            let full = node.domain.iter().map(|domain| format!(",{name}.{domain}"));
+            names.push_str(&format!("{},{name},{ipaddr}", full.collect::<String>()));
+        }
         if node.host_keys.is_empty() {
             text.push_str(&format!(
                 "# {}: its host keys are made when it boots for the first time\n",

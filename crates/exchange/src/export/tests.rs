@@ -336,6 +336,7 @@ fn described() -> Vec<ExportNode> {
             "ssh-ed25519 AAAAC3Nza root@r01n01".to_owned(),
             "ecdsa-sha2-nistp256 AAAAE2Vj root@r01n01".to_owned(),
         ],
+        networks: vec![("r01n01-ib".to_owned(), Ipv4Addr::new(10, 6, 1, 1))],
         ..node(1, 1)
     };
     let bare = ExportNode {

@@ -14,6 +14,7 @@ mod foreign;
 mod json_files;
 mod mac;
 mod netbox;
+mod networks;
 mod ports;
 mod reading;
 mod report;
@@ -99,7 +100,8 @@ pub struct Import {
     pub entries: Vec<Entry>,
     /// The omitted entries with their reasons.
     pub warnings: Vec<Diagnostic>,
-    /// Sections for the site file: the file's profiles, as far as they have a place there. Empty for other formats.
+    /// Sections for the site file: the file's profiles, as far as they have a place there, and suggestions of `[[network]]`. Empty if the
+    /// file has neither.
     pub profiles: String,
     /// Number of hardware addresses in a switch's table on ports that the map does not name.
     pub unmapped_hwaddrs: usize,
@@ -376,6 +378,7 @@ pub fn read_some(file: &str, text: &str, options: &Options<'_>) -> Result<Readin
             ),
         );
     }
+    profiles += &networks::suggest(&entries, options.naming);
     let said = report.finish();
     if !map_said.problems.is_empty() {
         return Err(refuse([map_said, said]));

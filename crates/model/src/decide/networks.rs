@@ -56,6 +56,15 @@ pub fn host_address(site: &Site, inventory: &Inventory, name: &str) -> Option<Ip
     })
 }
 
+/// The name `NODE-NETWORK` of the node with this address in a network; none if no node has it.
+pub fn host_at(site: &Site, inventory: &Inventory, address: Ipv4Addr) -> Option<String> {
+    site.networks.iter().find_map(|network| {
+        let node = inventory.get(&network.node_at(address)?)?;
+        let has_it = network.applies_to(&node.profiles);
+        has_it.then(|| network.host_name(&node.name))
+    })
+}
+
 /// The type, with the values of variables.
 fn kind_of(network: &Network, settings: &Settings<'_>) -> Result<NetworkKind, String> {
     let card = |card| expanded_card(card, |name| settings.variable(name));
@@ -142,6 +151,13 @@ mod tests {
         assert_eq!(of("r01n04-v5"), Some([10, 8, 1, 4].into()));
         for none in ["r01n03-v5", "r01n04-left", "r01n05-ib", "r01n03ib", "-ib", "r01n03"] {
             assert_eq!(of(none), None, "{none}");
+        }
+        let at = |address: [u8; 4]| host_at(&site, &inventory, address.into());
+        assert_eq!(at([10, 6, 1, 3]).as_deref(), Some("r01n03-ib"));
+        assert_eq!(at([10, 8, 1, 4]).as_deref(), Some("r01n04-v5"));
+        // Of a node without the network, of no node, and of no network.
+        for none in [[10, 8, 1, 3], [10, 6, 1, 5], [10, 5, 1, 3], [192, 0, 2, 1]] {
+            assert_eq!(at(none), None, "{none:?}");
         }
         let hosts: Vec<String> = hosts_of(&site, &fast).into_iter().map(|(name, _)| name).collect();
         assert_eq!(hosts, ["r01n04-v5", "r01n04-ib"]);

@@ -175,6 +175,14 @@ fn what_is_wrong_is_named_with_what_to_write() {
             ib("driver = \"mlx5_core\"", "mac = \"52:54:00:01:01:02\""),
             "one node has a card with the address",
         ),
+        (
+            ib("driver = \"mlx5_core\", port = 1", "label = \"\""),
+            "'' is not the label of a network card",
+        ),
+        (
+            ib("driver = \"mlx5_core\", port = 1", "lable = \"NIC 1\""),
+            "did you mean 'label'?",
+        ),
         (and("speed = \"10\"\n"), "'10' is not a speed"),
         (and("speed = \"0G\"\n"), "'0G' is not a speed"),
         (and("speed = \"1.55G\"\n"), "'1.55G' is not a speed"),
@@ -318,4 +326,33 @@ fn hostile_lists_are_bounded() {
     let members: Vec<String> = (0..20).map(|n| format!("\"m{n}x\"")).collect();
     let text = BOND.replace("\"left\", \"right\"", &members.join(", "));
     assert!(said(&with(&text)).contains("there are 20 entries in 'members', at most 16"));
+}
+
+/// The blocks of TOML of a page.
+fn blocks(page: &str) -> Vec<String> {
+    let fenced = page.split("```toml\n").skip(1);
+    let all = fenced.map(|rest| rest.split("```").next().unwrap_or_default().to_owned());
+    all.collect()
+}
+
+#[test]
+fn the_examples_of_the_documents_are_valid() {
+    let guide = blocks(include_str!("../../../../docs/how-to/networks.md"));
+    let sections: Vec<&String> = guide.iter().filter(|block| block.contains("[[network]]")).collect();
+    assert_eq!(sections.len(), 2, "InfiniBand, and a bond with a VLAN");
+    for section in &sections {
+        assert_eq!(said(&with(section)), said(&with("")), "{section}");
+    }
+    let both: String = sections.iter().map(|section| section.as_str()).collect();
+    assert_eq!(site(&with(&both)).networks.len(), 5);
+    let conditions: Vec<&String> = guide.iter().filter(|block| block.starts_with("match = ")).collect();
+    assert!(!conditions.is_empty());
+    for condition in conditions {
+        let card = IB.replace("match = { driver = \"mlx5_core\", port = 1 }\n", condition);
+        site(&with(&card.replace("infiniband", "ethernet")));
+    }
+    let reference = blocks(include_str!("../../../../docs/reference/site-file.md"));
+    let of_networks: Vec<&String> = reference.iter().filter(|block| block.contains("[[network]]")).collect();
+    assert_eq!(of_networks.len(), 1);
+    site(&with(of_networks[0]));
 }

@@ -63,7 +63,17 @@ fn warewulf_nodes_keep_profiles_tags_networks_and_bmc() {
         "[profile.default]\ninit = \"/sbin/init\"\nkernel-args = \"quiet crashkernel=no net.ifnames=1\"\n\
          vars-secret.bmc_password = \"calvin\"\nvars.bmc_user = \"admin\"\n\
          # comment: This profile is automatically included for each node\n\n\
-         [profile.gpu]\nkernel-args = \"quiet iommu=pt\"\nvars.gpus = \"2\"\n# comment: Nodes with two accelerators\n\n"
+         [profile.gpu]\nkernel-args = \"quiet iommu=pt\"\nvars.gpus = \"2\"\n# comment: Nodes with two accelerators\n\n\
+         # Network ib0 of r01n01: check it, and remove # from the lines of its section.\n\
+         # - the file does not say which card it is: correct the driver, and add port if there are several\n\
+         # - r01n02 does not have it: give its nodes a profile, and write profiles = [\"NAME\"]\n\
+         #[[network]]\n#name = \"ib\"\n#type = \"infiniband\"\n#match = { driver = \"mlx5_core\" }\n\
+         #node-address = \"10.6.{rack}.{slot}\"\n#prefix = 16\n\n\
+         # Network lan of login: check it, and remove # from the lines of its section.\n\
+         # - its addresses do not follow from the nodes' names as those of the boot network do: login has 192.0.2.10; write their pattern\n\
+         # - the file does not name one prefix: correct it\n\
+         # - r01n[01-02] does not have it: give its nodes a profile, and write profiles = [\"NAME\"]\n\
+         #[[network]]\n#name = \"lan\"\n#type = \"ethernet\"\n#match = { name = \"eno2\" }\n#node-address = \"\"\n#prefix = 16\n\n"
     );
     assert_eq!(
         left(&read),
@@ -84,6 +94,56 @@ fn warewulf_nodes_keep_profiles_tags_networks_and_bmc() {
     );
     let (site, _) = rackstrap_site::parse(&site, std::path::Path::new("site.toml")).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(site.profiles["gpu"].vars.plain["gpus"], "2");
+}
+
+/// The lines of sections without their `#`; comments have a blank after it.
+fn uncommented(text: &str) -> String {
+    let lines = text.lines().map(|line| match line.strip_prefix('#') {
+        Some(code) if !code.starts_with(' ') => code,
+        _ => line,
+    });
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn networks_of_all_nodes_are_suggested_as_the_site_file_takes_them() {
+    let site = |more: &str| {
+        let text = format!(
+            "[cluster]\nnode-name = \"r{{rack:02}}n{{slot:02}}\"\nnode-address = \"10.5.{{rack}}.{{slot}}\"\n\
+             reserved = [\"10.5.0.0/24\", \"10.5.255.0/24\"]\n[[subnet]]\nnetwork = \"10.5.0.0/16\"\ninterface = \"eth1\"\n\
+             server = \"10.5.0.1\"\n{more}"
+        );
+        rackstrap_site::parse(&text, std::path::Path::new("site.toml"))
+            .unwrap_or_else(|e| panic!("{e}"))
+            .0
+    };
+    let node = |slot: u8| {
+        format!(
+            "  r01n0{slot}:\n    network devices:\n      default: {{hwaddr: '52:54:00:01:01:0{slot}', primary: 'true'}}\n      \
+             eth1: {{hwaddr: '52:54:00:02:01:0{slot}', ipaddr: 10.7.1.{slot}, netmask: 255.255.0.0, gateway: 10.7.0.1, mtu: '9000'}}\n      \
+             ib0: {{type: infiniband, ipaddr: 10.6.1.{slot}/20}}\n"
+        )
+    };
+    let text = format!("nodeprofiles: {{}}\nnodes:\n{}{}", node(1), node(2));
+    let read = recognised(Format::Warewulf, &text);
+    let site = site(&uncommented(&read.profiles));
+    let [eth, ib] = &site.networks[..] else {
+        panic!("{}", read.profiles)
+    };
+    assert_eq!((eth.name.as_str(), eth.mtu, eth.prefix), ("eth-1", Some(9000), 16));
+    assert_eq!(eth.router, Some([10, 7, 0, 1].into()));
+    assert_eq!(eth.address_of("r01n02"), Some([10, 7, 1, 2].into()));
+    assert_eq!(
+        eth.kind.card().unwrap().mac.as_deref(),
+        Some("{{vars.networks.eth1.hwaddr}}")
+    );
+    assert_eq!((ib.name.as_str(), ib.prefix), ("ib", 20));
+    assert!(!read.profiles.contains("does not have it"), "{}", read.profiles);
+    // The variable is in the settings that the import gives the nodes.
+    assert_eq!(
+        settings(&read, "r01n02")["vars.networks"]["eth1"]["hwaddr"],
+        "52:54:00:02:01:02"
+    );
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! The network service of an image, which sets the node's further networks up.
+//! The network service of an image, which sets the node's further networks up (pure): the agent writes files for it, and the server warns of
+//! images without one.
 
-use rackstrap_wire::{OverlayContent, OverlayFile};
-use std::path::Path;
+use crate::{OverlayContent, OverlayFile};
+use std::fmt;
 
 /// A network service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +13,16 @@ pub enum Service {
     NetworkManager,
     /// ifupdown
     Ifupdown,
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Service::Networkd => "systemd-networkd",
+            Service::NetworkManager => "NetworkManager",
+            Service::Ifupdown => "ifupdown",
+        })
+    }
 }
 
 /// The services of an image.
@@ -37,10 +48,9 @@ pub enum Installed {
     Enabled,
 }
 
-/// Finds the services of the image at `root`. A unit that one of the node's own `files` masks does not start.
-pub fn find(root: &Path, files: &[OverlayFile]) -> Services {
-    // Links of an image lead to paths in the image, so their targets are not looked at.
-    let exists = |path: &str| root.join(path).symlink_metadata().is_ok();
+/// Finds the services of an image. `exists` is whether the image has a path, without `/` at its begin. A unit that one of the node's own
+/// `files` masks does not start.
+pub fn find(exists: impl Fn(&str) -> bool, files: &[OverlayFile]) -> Services {
     let masked = |unit: &str| {
         let path = format!("/etc/systemd/system/{unit}");
         let null = |file: &OverlayFile| matches!(&file.content, OverlayContent::Symlink(to) if to == "/dev/null");
@@ -103,17 +113,13 @@ impl Services {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use std::{cell::RefCell, collections::BTreeSet};
 
     #[test]
     fn the_service_that_starts_is_chosen() {
-        let dir = tempfile::tempdir().unwrap();
-        let add = |path: &str| {
-            let path = dir.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "").unwrap();
-        };
-        let choose = |files: &[OverlayFile]| find(dir.path(), files).choose();
+        let paths = RefCell::new(BTreeSet::new());
+        let add = |path: &str| paths.borrow_mut().insert(path.to_owned());
+        let choose = |files: &[OverlayFile]| find(|path| paths.borrow().contains(path), files).choose();
         assert_eq!(choose(&[]), None);
         add("usr/sbin/ifup");
         assert_eq!(choose(&[]), None, "it does not start");
