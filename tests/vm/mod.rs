@@ -8,6 +8,7 @@ mod boards;
 mod degraded;
 mod disk_health;
 mod disk_loader;
+mod disk_rules;
 mod first_boot;
 mod foreign_disk;
 mod health;
