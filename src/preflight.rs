@@ -10,6 +10,7 @@ mod images;
 mod lines;
 mod loaders;
 mod nodes;
+mod programs;
 mod vars;
 
 pub use lines::of_nodes as lines_of_nodes;
@@ -99,6 +100,7 @@ pub fn findings(site: &Site, images: &Catalog, found: &io::Result<Arc<Loaders>>)
     all.extend(disks::of(site, images, found));
     all.extend(images::of_profiles(site, images));
     all.extend(freebsd::of_profiles(site, images));
+    all.extend(programs::of_profiles(site, images));
     all.extend(keys(site));
     all.extend(files::of(site));
     all
