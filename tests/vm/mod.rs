@@ -9,6 +9,7 @@ mod degraded;
 mod disk_health;
 mod disk_loader;
 mod disk_rules;
+mod encrypted;
 mod first_boot;
 mod foreign_disk;
 mod health;
