@@ -11,6 +11,7 @@ mod lines;
 mod loaders;
 mod networks;
 mod nodes;
+mod programs;
 mod vars;
 
 pub use lines::of_nodes as lines_of_nodes;
@@ -100,6 +101,7 @@ pub fn findings(site: &Site, images: &Catalog, found: &io::Result<Arc<Loaders>>)
     all.extend(disks::of(site, images, found));
     all.extend(images::of_profiles(site, images));
     all.extend(freebsd::of_profiles(site, images));
+    all.extend(programs::of_profiles(site, images));
     all.extend(keys(site));
     all.extend(files::of(site));
     all

@@ -120,11 +120,24 @@ fn lacking_partitions(world: &World, nodes: &[String], partitions: &[String]) ->
         let layout = settings
             .text(|p| &p.layout)
             .and_then(|name| world.site.layouts.get(name));
-        let Some(layout) = layout.map(|policy| &policy.layout) else {
+        let Some(policy) = layout else {
             let text = "it has no disk layout, so its disk is left alone".to_owned();
             problems.add(text, name);
             continue;
         };
+        let layout = &policy.layout;
+        let is_encrypted = |name: &String| {
+            rackstrap_wire::content_of(&policy.contents, name).is_some_and(|content| content.encrypt.is_some())
+        };
+        if let Some(partition) = partitions.iter().find(|name| is_encrypted(name)) {
+            let text = format!(
+                "the file system of {} in layout {} is encrypted and made at each boot: restart the node instead",
+                quoted(partition, 40),
+                layout.name
+            );
+            problems.add(text, name);
+            continue;
+        }
         let made = layout
             .partitions
             .iter()

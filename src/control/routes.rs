@@ -430,6 +430,7 @@ async fn layouts(State(context): State<Shared>) -> Json<Vec<api::LayoutRow>> {
         digest: policy.digest.clone(),
         wipe: policy.wipe,
         roots: policy.roots.clone(),
+        contents: policy.contents.clone(),
         profiles: world
             .site
             .profiles

@@ -1,11 +1,11 @@
-//! A node's serial console: its output, and a shell on it; and the socket by which QEMU takes commands about the machine.
+//! A node's serial console: its output, and a shell on it.
 
 use crate::{Result, timeline};
 use anyhow::{Context, bail};
 use std::{
     cell::{Cell, RefCell},
     fs, io,
-    io::{Read, Write},
+    io::Write,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     thread,
@@ -42,12 +42,7 @@ impl Console {
     pub(crate) fn qemu_arguments(&self) -> [String; 4] {
         let (socket, log) = (self.socket.display(), self.log.display());
         let device = format!("socket,id=console,path={socket},server=on,wait=off,logfile={log},logappend=on");
-        [
-            "-chardev".into(),
-            device,
-            "-serial".into(),
-            "chardev:console".into(),
-        ]
+        ["-chardev".into(), device, "-serial".into(), "chardev:console".into()]
     }
 
     /// From here on, [`Console::text`] contains only later output.

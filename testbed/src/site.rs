@@ -170,6 +170,9 @@ pub struct Partition {
     /// Mount point.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mount: Option<String>,
+    /// Encryption.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encrypt: Option<String>,
 }
 
 impl Partition {
@@ -181,6 +184,7 @@ impl Partition {
             size: size.to_owned(),
             fs: fs.to_owned(),
             mount,
+            encrypt: None,
         }
     }
 }

@@ -86,11 +86,13 @@ const ABSENT_HARDWARE: [&str; 20] = [
     "net/usb",
     "net/wireless",
 ];
-/// Drivers in those directories that stay: SATA, and SCSI as far as QEMU has it.
-const PRESENT_HARDWARE: [&str; 7] = [
+/// Drivers in those directories that stay: dm-crypt, SATA, and SCSI as far as QEMU has it.
+const PRESENT_HARDWARE: [&str; 9] = [
     "ata/ahci.ko",
     "ata/libahci.ko",
     "ata/libata.ko",
+    "md/dm-crypt.ko",
+    "md/dm-mod.ko",
     "scsi/scsi_common.ko",
     "scsi/scsi_mod.ko",
     "scsi/sd_mod.ko",

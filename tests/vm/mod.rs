@@ -10,6 +10,8 @@ mod boot_vlan;
 mod degraded;
 mod disk_health;
 mod disk_loader;
+mod disk_rules;
+mod encrypted;
 mod first_boot;
 mod foreign_disk;
 mod health;

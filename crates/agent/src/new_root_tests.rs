@@ -26,6 +26,7 @@ impl Node {
             mount: Some((*mount).into()),
             options: String::new(),
             size: 0,
+            encrypted: false,
         };
         let disks = mounts.iter().map(|(name, _)| {
             let at = dir.path().join("disk").join(name);

@@ -371,6 +371,7 @@ mod tests {
             mount: mount.map(str::to_owned),
             options: String::new(),
             size: 0,
+            encrypted: false,
         };
         let wanted = [
             partition("/dev/vda2", FileSystem::Swap, None),

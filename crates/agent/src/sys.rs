@@ -82,6 +82,75 @@ pub fn add_partition(disk: &File, number: u32, start: u64, len: u64) -> io::Resu
     }
 }
 
+/// `BLKDISCARD`, linux/fs.h: `_IO(0x12, 119)`.
+const BLKDISCARD: libc::c_ulong = 0x1277;
+
+/// Tells a block device that `length` bytes from `start` are not needed any more (TRIM). Both are multiples of its sectors.
+pub fn discard(device: &File, start: u64, length: u64) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let range = [start, length];
+    // SAFETY: the call reads two numbers of 64 bits, which live across it.
+    match unsafe { libc::ioctl(device.as_raw_fd(), BLKDISCARD as _, range.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Bytes of `struct dm_ioctl`, linux/dm-ioctl.h, with which each message to the device mapper begins.
+pub const DEVICE_MAPPER_HEADER: usize = 312;
+
+/// Sends the device mapper a message, linux/dm-ioctl.h: `_IOWR(0xfd, number, struct dm_ioctl)`. The kernel writes its answer over it.
+pub fn device_mapper(control: &File, number: u8, message: &mut [u8]) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let size = message
+        .get(12..16)
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(u32::from_ne_bytes);
+    if message.len() < DEVICE_MAPPER_HEADER || size.map(|size| size as usize) != Some(message.len()) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let request = 0xc138_fd00 | libc::c_ulong::from(number);
+    // SAFETY: the kernel reads and writes as many bytes as the field at 12 says, which are all of `message` as was checked, and it lives
+    // across the call. It copies the header without regard to its alignment.
+    match unsafe { libc::ioctl(control.as_raw_fd(), request as _, message.as_mut_ptr()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Puts a key into the keyring of this process, which the kernel uses and no process can read (type `logon`, keyrings(7)). Returns its number.
+pub fn add_logon_key(description: &str, key: &[u8]) -> io::Result<i32> {
+    /// `KEY_SPEC_PROCESS_KEYRING`
+    const PROCESS: libc::c_long = -2;
+    let description = CString::new(description)?;
+    // SAFETY: add_key(2) reads two C strings and `key.len()` bytes, which live across the call.
+    let number = unsafe {
+        libc::syscall(
+            libc::SYS_add_key,
+            c"logon".as_ptr(),
+            description.as_ptr(),
+            key.as_ptr(),
+            key.len(),
+            PROCESS,
+        )
+    };
+    match i32::try_from(number) {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Removes a key from all keyrings.
+pub fn invalidate_key(number: i32) -> io::Result<()> {
+    /// `KEYCTL_INVALIDATE`
+    const INVALIDATE: libc::c_long = 21;
+    // SAFETY: this operation of keyctl(2) takes a number and touches no memory of ours.
+    match unsafe { libc::syscall(libc::SYS_keyctl, INVALIDATE, libc::c_long::from(number)) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// `WDIOC_SETTIMEOUT`, linux/watchdog.h: `_IOWR('W', 6, int)`.
 const WDIOC_SETTIMEOUT: libc::c_ulong = 0xc004_5706;
 

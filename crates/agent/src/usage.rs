@@ -78,6 +78,7 @@ mod tests {
             mount: Some("/tmp".into()),
             options: String::new(),
             size: 0,
+            encrypted: false,
         }]
     }
 

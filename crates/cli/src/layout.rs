@@ -97,15 +97,22 @@ fn describe(row: &api::LayoutRow) -> String {
         ("wipe", wipe(row.wipe).to_owned()),
         ("profiles", output::list(&row.profiles)),
     ]);
-    let mut table = output::table(["partition", "size", "fs", "mount", "options", "owner", "mode"]);
+    let mut table = output::table(["partition", "size", "fs", "label", "mount", "options", "owner", "mode"]);
     for partition in &row.layout.partitions {
         let root = row.roots.iter().find(|root| root.partition == partition.name);
         let owner = root.and_then(|root| root.owner);
         let mode = root.and_then(|root| root.mode);
+        let content = row.contents.iter().find(|content| content.partition == partition.name);
+        let label = content.and_then(|content| content.label.as_deref());
+        let encrypt = content.and_then(|content| content.encrypt);
         table.add_row(vec![
             partition.name.as_str().into(),
             output::right(partition.size),
-            partition.fs.as_str().into(),
+            match encrypt {
+                Some(encrypt) => format!("{}, {}", partition.fs.as_str(), encrypt.as_str()).into(),
+                None => partition.fs.as_str().into(),
+            },
+            output::dash(label.unwrap_or_default()).into(),
             output::dash(partition.mount.as_deref().unwrap_or_default()).into(),
             output::dash(&partition.options).into(),
             owner

@@ -22,7 +22,7 @@
 use rackstrap_base::clock::Timestamp;
 use rackstrap_overlay::ListedTree;
 use rackstrap_store::{BadRow, Look};
-use rackstrap_wire::{DiskPlan, ImageRef, Layout, NetworkPlan, RootOf, Wipe};
+use rackstrap_wire::{ContentOf, DiskPlan, ImageRef, Layout, NetworkPlan, RootOf, Wipe};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -275,6 +275,9 @@ pub struct LayoutRow {
     /// Owners and modes of the partitions' root directories.
     #[serde(default)]
     pub roots: Vec<RootOf>,
+    /// Labels and encryption of partitions that have one.
+    #[serde(default)]
+    pub contents: Vec<ContentOf>,
     /// Profiles that use it.
     pub profiles: Vec<String>,
 }

@@ -490,12 +490,23 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
         true => "; shim and GRUB on the disk ask the network, if UEFI starts it",
         false => "",
     };
+    let encrypted: Vec<&str> = (policy.contents.iter())
+        .filter(|content| content.encrypt.is_some())
+        .map(|content| content.partition.as_str())
+        .collect();
+    let encrypted = match encrypted.as_slice() {
+        [] => String::new(),
+        [one] => format!("; {one} is encrypted with a key of each boot"),
+        [all @ .., last] => format!("; {} and {last} are encrypted with a key of each boot", all.join(", ")),
+    };
     why.push(format!(
-        "disk layout {name} v{} on {device}{esp}",
+        "disk layout {name} v{} on {device}{esp}{encrypted}",
         policy.layout.version
     ));
+    let (layout, contents) = rackstrap_wire::for_agents(&policy.layout, &policy.contents);
     Some(DiskPlan {
-        layout: policy.layout.clone(),
+        layout,
+        contents,
         digest: policy.digest.clone(),
         device,
         wipe: match policy.wipe {

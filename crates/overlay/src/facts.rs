@@ -6,7 +6,9 @@ use rackstrap_model::{
     inventory::{Node, Settings},
 };
 use rackstrap_site::{Site, value::Value};
-use rackstrap_wire::{DiskState, DiskStatus, FileSystem, ImageRef, Layout, MountedPartition, NetPlan, Plan, Root};
+use rackstrap_wire::{
+    ContentOf, DiskState, DiskStatus, FileSystem, ImageRef, Layout, MountedPartition, NetPlan, Plan, Root, label_of,
+};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 /// Facts of one boot: image and network as pinned, everything else as decided now.
@@ -114,7 +116,7 @@ pub(super) fn example(
         net,
         image,
         image_digest: String::new(),
-        disk: layout.map_or_else(no_disk, |policy| expected_disk(&policy.layout)),
+        disk: layout.map_or_else(no_disk, |policy| expected_disk(&policy.layout, &policy.contents)),
         mounts,
         nodes: vec![PeerNode {
             name,
@@ -144,19 +146,20 @@ pub(super) fn no_disk() -> DiskState {
 
 /// A disk as the layout describes it. Its device is unknown before the agent has inspected the node; file systems are
 /// labelled with the names of their partitions.
-pub(super) fn expected_disk(layout: &Layout) -> DiskState {
+pub(super) fn expected_disk(layout: &Layout, contents: &[ContentOf]) -> DiskState {
     let used = layout
         .partitions
         .iter()
         .filter(|partition| partition.fs != FileSystem::Raw);
     let mounts = used.map(|partition| MountedPartition {
         name: partition.name.clone(),
-        device: format!("LABEL={}", partition.name),
+        device: format!("LABEL={}", label_of(contents, partition)),
         fs: partition.fs,
         uuid: String::new(),
         mount: partition.mount.clone(),
         options: partition.options.clone(),
         size: 0,
+        encrypted: false,
     });
     DiskState {
         status: DiskStatus::Kept {

@@ -233,6 +233,7 @@ mod tests {
             mount: mount.map(str::to_owned),
             options: String::new(),
             size: 0,
+            encrypted: false,
         };
         Facts {
             node: NodeFacts {

@@ -3,18 +3,16 @@
 use super::{
     LayoutPolicy,
     diagnostic::{Report, quote},
+    partition_content,
     section::Section,
 };
 use rackstrap_base::words::closest;
-use rackstrap_wire::{ESP_PARTITION, FileSystem, Layout, Partition, PartitionTable, RootOf, Size, Wipe};
+use rackstrap_wire::{
+    ContentOf, ESP_PARTITION, FileSystem, Layout, Partition, PartitionTable, RootOf, Size, Wipe, content_of,
+};
 use std::ops::Range;
 use toml::Spanned;
 
-const MIB: u64 = 1 << 20;
-/// mkfs.xfs refuses smaller file systems (xfsprogs 5.19, "Filesystem must be larger than 300MB").
-const SMALLEST_XFS: u64 = 300 * MIB;
-/// Below this size, mke2fs makes no journal or fails.
-const SMALLEST_EXT4: u64 = 8 * MIB;
 /// The MBR counts sectors of 512 bytes in 32 bits.
 const LARGEST_MBR: u64 = 1 << 41;
 /// The fourth entry of the MBR contains the marker.
@@ -35,6 +33,8 @@ struct Read {
     value: Partition,
     /// Owner and mode of its root directory; none if it has neither.
     root: Option<RootOf>,
+    /// What is special about its content; none if nothing is.
+    content: Option<ContentOf>,
     name_at: Range<usize>,
     size_at: Range<usize>,
     mount_at: Range<usize>,
@@ -89,6 +89,7 @@ pub(super) fn read(report: &mut Report<'_>, name: &str, section: &Section<'_>) -
         return None;
     }
     let roots = partitions.iter().filter_map(|p| p.root.clone()).collect();
+    let contents: Vec<ContentOf> = partitions.iter().filter_map(|p| p.content.clone()).collect();
     let layout = Layout {
         name: name.to_owned(),
         version: u32::try_from(version?.into_inner()).ok()?,
@@ -96,11 +97,12 @@ pub(super) fn read(report: &mut Report<'_>, name: &str, section: &Section<'_>) -
         partitions: partitions.into_iter().map(|p| p.value).collect(),
     };
     Some(LayoutPolicy {
-        digest: digest(&layout, has_esp),
+        digest: digest(&layout, &contents, has_esp),
         layout,
         wipe: wipe?.into_inner(),
         esp: has_esp,
         roots,
+        contents,
     })
 }
 
@@ -140,6 +142,7 @@ fn read_esp(
         size_at: size.span(),
         mount_at: at,
         root: None,
+        content: None,
         value: Partition {
             name: ESP_PARTITION.to_owned(),
             size: size.into_inner(),
@@ -223,7 +226,7 @@ fn partition(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
             (format!("{} is not a size", quote(text)), help)
         })
     });
-    let kinds = [FileSystem::Ext4, FileSystem::Xfs, FileSystem::Swap, FileSystem::Raw].map(|fs| (fs.as_str(), fs));
+    let kinds = FileSystem::ALL.map(|fs| (fs.as_str(), fs));
     let fs = section.parsed(report, "fs", "\"ext4\"", |text| choose("fs", text, &kinds));
     let mount = section.parsed(report, "mount", "\"/tmp\"", read_mount);
     let options = section.parsed(report, "options", "\"noatime\"", |text| {
@@ -239,7 +242,7 @@ fn partition(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
     let owner = section.parsed(report, "owner", "\"1000:100\"", read_owner);
     let mode = section.parsed(report, "mode", "\"1777\"", read_mode);
     let (name, size, fs) = (name?, size?, fs?);
-    let mounted = matches!(fs.get_ref(), FileSystem::Ext4 | FileSystem::Xfs);
+    let mounted = fs.get_ref().is_mountable();
     let kind = fs.get_ref().as_str();
     let before = report.is_clean();
     let mut sound = true;
@@ -248,7 +251,7 @@ fn partition(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
         report.error(
             section.key_at("mount"),
             message,
-            "remove 'mount', or choose fs = \"ext4\" or \"xfs\"",
+            "remove 'mount', or choose fs = \"ext4\", \"xfs\", \"btrfs\" or \"vfat\"",
         );
         sound = false;
     }
@@ -289,11 +292,7 @@ fn partition(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
         );
         report.warn(section.at.clone(), message, "write mount = \"/tmp\", or fs = \"raw\"");
     }
-    let least = match fs.get_ref() {
-        FileSystem::Xfs => SMALLEST_XFS,
-        FileSystem::Ext4 => SMALLEST_EXT4,
-        FileSystem::Swap | FileSystem::Raw => MIB,
-    };
+    let least = partition_content::smallest(*fs.get_ref());
     if matches!(*size.get_ref(), Size::Bytes(bytes) if bytes < least) {
         let message = format!(
             "{} is too small for {kind}, which needs {}",
@@ -307,6 +306,8 @@ fn partition(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
         );
         sound = false;
     }
+    let content = partition_content::read(report, section, name.get_ref(), *fs.get_ref(), mount.as_ref());
+    sound &= content.is_some();
     let missing = |key: &str, is_read: bool| section.get(key).is_some() && !is_read;
     let unread = missing("mount", mount.is_some())
         || missing("options", options.is_some())
@@ -323,6 +324,7 @@ fn partition(report: &mut Report<'_>, section: &Section<'_>) -> Option<Read> {
     });
     Some(Read {
         root,
+        content: content.flatten(),
         name_at: name.span(),
         size_at: size.span(),
         mount_at: mount.as_ref().map_or(section.at.clone(), Spanned::span),
@@ -538,8 +540,9 @@ fn choose<T: Copy>(key: &str, text: &str, words: &[(&str, T)]) -> Result<T, (Str
 /// The hash is over a list of texts, each as `LENGTH:TEXT,` (a netstring, so that no two lists are equal as bytes):
 /// `rackstrap layout 1`, name, version, table, and for each partition in order its name, its size (bytes in decimal, or
 /// `rest`) and its file system. Mount points and options are left out: they are not on the disk, so changing them must not
-/// erase data. An EFI system partition, which is the first one if `has_esp`, has the file system `efi`.
-pub fn digest(layout: &Layout, has_esp: bool) -> String {
+/// erase data. An EFI system partition, which is the first one if `has_esp`, has the file system `efi`. A label and encryption follow the
+/// file system after a blank: `ext4 label=logs encrypt=boot-key`.
+pub fn digest(layout: &Layout, contents: &[ContentOf], has_esp: bool) -> String {
     let mut hasher = blake3::Hasher::new();
     let mut add = |text: &str| {
         hasher.update(format!("{}:{text},", text.len()).as_bytes());
@@ -554,10 +557,18 @@ pub fn digest(layout: &Layout, has_esp: bool) -> String {
             Size::Bytes(bytes) => add(&bytes.to_string()),
             Size::Rest => add("rest"),
         }
-        add(match has_esp && index == 0 {
-            true => "efi",
-            false => partition.fs.as_str(),
-        });
+        let mut fs = match has_esp && index == 0 {
+            true => "efi".to_owned(),
+            false => partition.fs.as_str().to_owned(),
+        };
+        let content = content_of(contents, &partition.name);
+        if let Some(label) = content.and_then(|content| content.label.as_ref()) {
+            fs += &format!(" label={label}");
+        }
+        if let Some(encrypt) = content.and_then(|content| content.encrypt) {
+            fs += &format!(" encrypt={}", encrypt.as_str());
+        }
+        add(&fs);
     }
     hex::encode(&hasher.finalize().as_bytes()[..16])
 }

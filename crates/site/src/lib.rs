@@ -21,6 +21,7 @@ mod network;
 mod network_card;
 mod network_checks;
 mod own;
+mod partition_content;
 mod profile;
 mod section;
 mod server;

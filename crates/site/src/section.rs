@@ -69,7 +69,9 @@ pub(super) const KEYS: [(&str, &[&str]); 15] = [
     ("[layout.NAME]", &["version", "table", "wipe", "esp", "partition"]),
     (
         "[[layout.NAME.partition]]",
-        &["name", "size", "fs", "mount", "options", "owner", "mode"],
+        &[
+            "name", "size", "fs", "label", "encrypt", "mount", "options", "owner", "mode",
+        ],
     ),
     (
         "[[mount]]",

@@ -4,7 +4,7 @@ use super::vars::Vars;
 use ipnet::Ipv4Net;
 use rackstrap_base::{dhcp_option::DhcpOption, subnet::Subnet};
 use rackstrap_hostlist::naming::{Naming, NamingError};
-use rackstrap_wire::{Layout, NetworkKind, NetworkPlan, NetworkRoute, RootOf, Size, Wipe};
+use rackstrap_wire::{ContentOf, Layout, NetworkKind, NetworkPlan, NetworkRoute, RootOf, Size, Wipe};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -144,6 +144,9 @@ pub struct LayoutPolicy {
     /// Owners and modes of the partitions' root directories, of those that have one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roots: Vec<RootOf>,
+    /// What is special about the content of partitions: labels and encryption.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contents: Vec<ContentOf>,
 }
 
 impl LayoutPolicy {

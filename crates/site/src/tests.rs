@@ -5,6 +5,7 @@ mod loaders;
 mod mounts;
 mod naming;
 mod networks;
+mod partition_content;
 mod subnets;
 mod texts;
 

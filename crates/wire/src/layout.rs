@@ -1,6 +1,6 @@
 //! The layout of a node's disk.
 
-use crate::text::cut;
+use crate::{contents::ContentOf, text::cut};
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
 
@@ -68,6 +68,10 @@ pub enum FileSystem {
     Ext4,
     /// xfs, made by the image's `mkfs.xfs`; needs 300 MiB.
     Xfs,
+    /// btrfs, made by the image's `mkfs.btrfs`; needs 128 MiB. In a plan's layout it is raw, see [`DiskPlan::contents`].
+    Btrfs,
+    /// FAT, made by the image's `mkfs.vfat`. In a plan's layout it is raw, see [`DiskPlan::contents`].
+    Vfat,
     /// Swap space, made by the image's `mkswap`.
     Swap,
     /// Nothing: the partition is not changed.
@@ -129,6 +133,9 @@ pub struct DiskPlan {
     /// The EFI system partition that is a partition of the layout; none if the layout has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layout_esp: Option<LayoutEsp>,
+    /// What partitions hold besides what the layout says; empty from a server that does not send it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contents: Vec<ContentOf>,
 }
 
 /// Who owns the root directory of a partition's file system, and its mode.
@@ -218,11 +225,45 @@ pub struct DiskMarker {
 }
 
 impl FileSystem {
+    /// All that a partition can have.
+    pub const ALL: [FileSystem; 6] = [
+        FileSystem::Ext4,
+        FileSystem::Xfs,
+        FileSystem::Btrfs,
+        FileSystem::Vfat,
+        FileSystem::Swap,
+        FileSystem::Raw,
+    ];
+
+    /// The image's program that makes it, and the package that has it in Debian; none for raw.
+    pub fn maker(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            FileSystem::Ext4 => Some(("mkfs.ext4", "e2fsprogs")),
+            FileSystem::Xfs => Some(("mkfs.xfs", "xfsprogs")),
+            FileSystem::Btrfs => Some(("mkfs.btrfs", "btrfs-progs")),
+            FileSystem::Vfat => Some(("mkfs.vfat", "dosfstools")),
+            FileSystem::Swap => Some(("mkswap", "util-linux")),
+            FileSystem::Raw => None,
+        }
+    }
+
+    /// Whether it can be mounted.
+    pub fn is_mountable(self) -> bool {
+        self.has_attributes() || self == FileSystem::Vfat
+    }
+
+    /// Whether its files have owners, modes and links, as a copy of a directory of the image needs them.
+    pub fn has_attributes(self) -> bool {
+        matches!(self, FileSystem::Ext4 | FileSystem::Xfs | FileSystem::Btrfs)
+    }
+
     /// Name as in fstab and `mkfs.*`.
     pub fn as_str(self) -> &'static str {
         match self {
             FileSystem::Ext4 => "ext4",
             FileSystem::Xfs => "xfs",
+            FileSystem::Btrfs => "btrfs",
+            FileSystem::Vfat => "vfat",
             FileSystem::Swap => "swap",
             FileSystem::Raw => "raw",
         }

@@ -5,6 +5,7 @@
 //! the daemon. So fields are only added, never reused, and [`WIRE_VERSION`] names breaking changes.
 
 pub mod backoff;
+mod contents;
 mod disk_health;
 pub mod disk_rule;
 mod health;
@@ -24,6 +25,7 @@ pub mod text;
 mod uefi;
 pub mod users;
 
+pub use contents::{ContentOf, Encryption, content_of, for_agents, label_of};
 pub use disk_health::{DiskFault, DiskHealth, FaultKind, MOST_HEALTH, bounded as bounded_health};
 pub use disk_rule::{DiskRule, Pick, Transport};
 pub use health::{

@@ -427,6 +427,9 @@ pub struct MountedPartition {
     /// Size of the partition in bytes, a part of which its file system uses; 0 if unknown.
     #[serde(default)]
     pub size: u64,
+    /// Whether it is encrypted with a key of this boot; false from an older agent.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub encrypted: bool,
 }
 
 /// `POST /v1/ready/{id}`: the operating system is up.
@@ -499,6 +502,7 @@ mod tests {
             mount: Some(evil.clone()),
             options: evil.clone(),
             size: 1,
+            encrypted: false,
         };
         let unused = UnusedDisk {
             device: evil.clone(),

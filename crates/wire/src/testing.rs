@@ -90,5 +90,6 @@ pub fn disk() -> DiskPlan {
         loader: None,
         esp: Vec::new(),
         layout_esp: None,
+        contents: Vec::new(),
     }
 }

@@ -59,6 +59,7 @@ fn plan(device: &str, seen: Option<(&str, &str, &str)>) -> DiskPlan {
         loader: None,
         esp: Vec::new(),
         layout_esp: None,
+        contents: Vec::new(),
     }
 }
 

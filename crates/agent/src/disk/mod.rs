@@ -1,5 +1,6 @@
 //! The node's disk: choose it, find out what it holds, keep or prepare it, mount its file systems.
 
+pub mod boot_key;
 pub mod bootcode;
 pub mod candidate;
 pub mod choose;
@@ -8,8 +9,10 @@ pub mod esp;
 pub mod foreign_esp;
 pub mod geometry;
 pub mod gptread;
+pub mod image_modules;
 pub mod inspect;
 pub mod machine;
+pub mod mapper;
 pub mod marker;
 #[cfg(test)]
 mod model;
@@ -23,4 +26,5 @@ pub mod remake;
 pub mod seed;
 pub mod signature;
 pub mod table;
+pub mod trim;
 pub mod wiped;

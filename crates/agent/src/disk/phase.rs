@@ -2,10 +2,12 @@
 //! reports why.
 
 use super::{
+    boot_key,
     candidate::{self, Candidate},
     choose::{self, InspectedDisk, NoChoice},
     device::{BlockDevice, FileDevice},
     geometry::{self, partition_number},
+    image_modules,
     inspect::{self, Action, Finding},
     machine::{self, RealMachine},
     marker::Record,
@@ -55,7 +57,11 @@ pub fn run(plan: Option<&DiskPlan>, context: Context<'_>) -> Outcome {
     let Some(plan) = plan else {
         return (DiskState::default(), "left alone: the plan has no layout".to_owned());
     };
-    run_among(plan, &|| candidate::candidates(Path::new("/sys/block")), context)
+    let plan = DiskPlan {
+        layout: plan.kept_layout(),
+        ..plan.clone()
+    };
+    run_among(&plan, &|| candidate::candidates(Path::new("/sys/block")), context)
 }
 
 /// Like [`run`], but among the disks that `present` lists.
@@ -219,6 +225,16 @@ fn work(plan: &DiskPlan, looked: &InspectedDisk, mut context: Context<'_>, facts
         (device.size(), device.sector())
     };
     let geometry = geometry::place(layout, size, sector);
+    if layout
+        .partitions
+        .iter()
+        .any(|partition| partition.fs == FileSystem::Btrfs)
+    {
+        let failed = image_modules::load_file_system(context.image, FileSystem::Btrfs.as_str());
+        if !failed.is_empty() {
+            (context.on_line)(&format!("btrfs may be missing: {failed}"));
+        }
+    }
     match inspect::decide(finding, plan, record.digest) {
         Action::Leave(why) => {
             if let Finding::Leftover(what) | Finding::Foreign(what) = finding {
@@ -262,7 +278,7 @@ fn work(plan: &DiskPlan, looked: &InspectedDisk, mut context: Context<'_>, facts
         }
         Action::Prepare(from) => {
             let geometry = geometry.map_err(|e| Failure::new(format!("{name} is {e}; left untouched")))?;
-            if let Some(what) = machine::missing_program(context.image, layout) {
+            if let Some(what) = machine::missing_program(context.image, &plan.whole_layout()) {
                 return Err(Failure::new(format!("{name} was not prepared: {what}")));
             }
             (context.on_line)(&format!("preparing {name}: {from} -> {record}"));
@@ -293,7 +309,7 @@ fn remake_some(
     let names = plan.remake.join(", ");
     let failed = |why: String| Failure::new(format!("{names} of {name} was not made again: {why}"));
     let geometry = geometry.ok_or_else(|| failed("the disk does not have the plan's layout".to_owned()))?;
-    if let Some(what) = machine::missing_program(context.image, &plan.layout) {
+    if let Some(what) = machine::missing_program(context.image, &plan.whole_layout()) {
         return Err(failed(what));
     }
     (context.on_line)(&format!("making {names} of {name} again"));
@@ -304,6 +320,7 @@ fn remake_some(
     let mut machine = RealMachine {
         disk: name.to_owned(),
         layout: &plan.layout,
+        contents: &plan.contents,
         image: context.image.to_owned(),
         list: context.list,
         only: plan.remake.clone(),
@@ -341,6 +358,7 @@ fn prepare_disk(
     let mut machine = RealMachine {
         disk: name.to_owned(),
         layout: &plan.layout,
+        contents: &plan.contents,
         image: context.image.to_owned(),
         list: context.list,
         only: Vec::new(),
@@ -389,12 +407,24 @@ fn mount_all(
     let mut mounts = Vec::new();
     let mut troubles = Vec::new();
     for (index, partition) in plan.layout.partitions.iter().enumerate() {
-        if partition.fs == FileSystem::Raw {
-            continue;
-        }
         let number = partition_number(plan.layout.table, index);
         let range = geometry.and_then(|g| g.partitions.get(index)).copied();
-        match mount_one(disk, number, range, partition, &mut context) {
+        let encrypted = plan
+            .content(&partition.name)
+            .filter(|content| content.encrypt.is_some());
+        let mounted = match (encrypted, range) {
+            (Some(content), Some(range)) => {
+                boot_key::make(plan, (disk, number), range, partition, content, &mut context)
+            }
+            // It is written at each boot, so only where the table is certainly that of the layout.
+            (Some(_), None) => Err(Failure::new(format!(
+                "{} was not encrypted, and is not used: the disk does not have the plan's layout",
+                partition.name
+            ))),
+            (None, _) if partition.fs == FileSystem::Raw => continue,
+            (None, range) => mount_one(disk, number, range, partition, &mut context),
+        };
+        match mounted {
             Ok(mounted) => {
                 let root = plan.roots.iter().find(|root| root.partition == partition.name);
                 if let (Some(mount), Some(root)) = (&mounted.mount, root) {
@@ -415,7 +445,7 @@ fn mount_all(
 
 /// Updates a file system that holds a copy of one of the image's directories.
 fn refresh(plan: &DiskPlan, partition: &rackstrap_wire::Partition, context: &mut Context<'_>) -> Res<()> {
-    if !matches!(partition.fs, FileSystem::Ext4 | FileSystem::Xfs) {
+    if !partition.fs.has_attributes() {
         return Ok(());
     }
     let target = context.mounts.join(&partition.name);
@@ -465,6 +495,7 @@ fn mount_one(
         mount: partition.mount.clone(),
         options: partition.options.clone(),
         size,
+        encrypted: false,
     })
 }
 

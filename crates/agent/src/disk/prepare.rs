@@ -3,7 +3,7 @@
 //! 1. `in-progress`: sector 0 is marked, in one write. From here until the last step the disk is ours and half prepared.
 //!    Then the old table and all old signatures at both ends of the disk are wiped.
 //! 2. `table`: the new table; then the kernel reads it.
-//! 3. `mkfs-NAME` for each partition: old signatures inside it are wiped, then its file system is made. Raw ones are not changed.
+//! 3. `mkfs-NAME` for each partition: its blocks are discarded, old signatures inside it are wiped, then its file system is made. Raw ones are not changed.
 //! 4. `seed`: the image's files at the mount points are copied to the new file systems.
 //! 5. `final`: the marker partition's record (GPT), then sector 0, in one write.
 //!
@@ -26,6 +26,8 @@ const MARKER_WIPE: u64 = 128 << 10;
 pub trait Machine {
     /// Makes the kernel see the new partitions, and waits for them.
     fn reread(&mut self, device: &mut dyn BlockDevice, geometry: &Geometry) -> Res<()>;
+    /// Discards the old content of partition `index` if the disk supports it. Nothing depends on it.
+    fn trim(&mut self, _index: usize, _partition: &Partition) {}
     /// Makes partition `index`'s file system.
     fn make_fs(&mut self, device: &mut dyn BlockDevice, index: usize, partition: &Partition, range: Range) -> Res<()>;
     /// Fills the new file systems from the image, and syncs them.
@@ -81,7 +83,7 @@ pub fn prepare(
     Ok(())
 }
 
-/// Wipes partition `index` and makes its file system. It is on the disk before the step is reported.
+/// Discards and wipes partition `index`, and makes its file system. It is on the disk before the step is reported.
 pub(super) fn make_partition(
     device: &mut dyn BlockDevice,
     machine: &mut dyn Machine,
@@ -90,6 +92,7 @@ pub(super) fn make_partition(
     range: Range,
 ) -> Res<()> {
     let name = &partition.name;
+    machine.trim(index, partition);
     wipe_partition(device, range).doing(|| format!("wiping partition {name}"))?;
     machine.make_fs(device, index, partition, range)?;
     device.flush().doing(|| format!("flushing partition {name}"))?;
@@ -107,7 +110,7 @@ fn wipe_ends(device: &mut dyn BlockDevice) -> std::io::Result<()> {
 }
 
 /// Zeroes the first and the last MiB of a partition, and drops them from the disk's page cache.
-fn wipe_partition(device: &mut dyn BlockDevice, range: Range) -> std::io::Result<()> {
+pub(super) fn wipe_partition(device: &mut dyn BlockDevice, range: Range) -> std::io::Result<()> {
     let len = range.len.min(ALIGN);
     write_zeroes(device, range.start, len)?;
     write_zeroes(device, range.end() - len, len)?;

@@ -93,6 +93,7 @@ fn plan(table: PartitionTable, version: u32, wipe: Wipe) -> DiskPlan {
         loader: None,
         esp: Vec::new(),
         layout_esp: None,
+        contents: Vec::new(),
     }
 }
 

@@ -21,6 +21,9 @@ impl Machine for Fake {
     fn reread(&mut self, _: &mut dyn BlockDevice, _: &Geometry) -> Res<()> {
         panic!("the table stays as it is");
     }
+    fn trim(&mut self, _: usize, partition: &Partition) {
+        self.said.push(format!("trim {}", partition.name));
+    }
     fn make_fs(&mut self, device: &mut dyn BlockDevice, _: usize, partition: &Partition, range: Range) -> Res<()> {
         if self.fails {
             return Err(crate::fail::Failure::new("no such program"));
@@ -72,7 +75,7 @@ fn only_the_named_partition_is_written() {
     let names = ["tmp", "raw", "other"].map(str::to_owned);
     let made = remake(&mut disk, &layout, &names, &geometry, &mut machine).unwrap();
     assert_eq!(made, ["tmp"]);
-    assert_eq!(machine.said, ["tmp", "step mkfs-tmp", "files", "step seed"]);
+    assert_eq!(machine.said, ["trim tmp", "tmp", "step mkfs-tmp", "files", "step seed"]);
     let range = geometry.partitions[1];
     let (start, end) = (range.start as usize, range.end() as usize);
     assert_eq!(disk.durable[start..start + 4096], [0x55; 4096]);
@@ -100,5 +103,6 @@ fn nothing_is_written_without_a_name_and_a_failure_is_reported() {
     assert!(machine.said.is_empty() && disk.durable == before);
     machine.fails = true;
     let failed = remake(&mut disk, &layout, &["var".to_owned()], &geometry, &mut machine);
-    assert!(failed.unwrap_err().to_string().contains("no such program") && machine.said.is_empty());
+    assert!(failed.unwrap_err().to_string().contains("no such program"));
+    assert_eq!(machine.said, ["trim var"]);
 }

@@ -256,20 +256,24 @@ const FROM_END: &[(u64, &[u8], &str)] = &[
 /// A file system of a kind that rackstrap makes, found where rackstrap made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Superblock {
-    /// `ext4`, `xfs` or `swap`.
+    /// `ext4`, `xfs`, `btrfs`, `vfat` or `swap`.
     pub fs: rackstrap_wire::FileSystem,
-    /// UUID in lower case.
+    /// UUID in lower case; of FAT its serial number (`1A2B-3C4D`).
     pub uuid: String,
-    /// False if the file system was not unmounted, or has recorded errors: it needs `fsck -p`. Always true for xfs, whose log is
-    /// replayed by mounting, and for swap.
+    /// False if the file system was not unmounted, or has recorded errors: it needs `fsck -p`. Always true for xfs and btrfs, which
+    /// need no check before they are mounted, for FAT and for swap.
     pub clean: bool,
 }
+
+/// Bytes that have the superblocks of all these file systems: that of btrfs is at 64 KiB.
+const SUPERBLOCKS: usize = (64 << 10) + 4096;
 
 /// Reads the superblock at `start`.
 pub fn superblock(device: &mut dyn BlockDevice, start: u64) -> io::Result<Option<Superblock>> {
     use rackstrap_wire::FileSystem;
-    let mut head = [0; 65536];
+    let mut head = vec![0; SUPERBLOCKS];
     device.read_at(start, &mut head)?;
+    let head: &[u8] = &head;
     let uuid = |at: usize| {
         let bytes: [u8; 16] = std::array::from_fn(|i| head[at + i]);
         uuid::Uuid::from_bytes(bytes).to_string()
@@ -294,6 +298,23 @@ pub fn superblock(device: &mut dyn BlockDevice, start: u64) -> io::Result<Option
         if head[page - 10..page] == *b"SWAPSPACE2" {
             return found(FileSystem::Swap, 1036, true);
         }
+    }
+    // btrfs: the magic after checksum, UUID, position and flags (fs/btrfs/ctree.h, struct btrfs_super_block).
+    if head[0x10040..].starts_with(b"_BHRfS_M") {
+        return found(FileSystem::Btrfs, 0x10020, true);
+    }
+    let serial_at = match (&head[510..512] == b"\x55\xaa", &head[82..87] == b"FAT32") {
+        (true, true) => Some(67),
+        (true, false) if &head[54..58] == b"FAT1" => Some(39),
+        _ => None,
+    };
+    if let Some(at) = serial_at {
+        let [a, b, c, d] = [3, 2, 1, 0].map(|i| head[at + i]);
+        return Ok(Some(Superblock {
+            fs: FileSystem::Vfat,
+            uuid: format!("{a:02X}{b:02X}-{c:02X}{d:02X}"),
+            clean: true,
+        }));
     }
     Ok(None)
 }

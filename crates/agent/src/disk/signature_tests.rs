@@ -176,6 +176,11 @@ fn superblocks_of_our_file_systems_are_read() {
             Xfs,
         ),
         ("mkswap", &["-U", "01234567-89ab-4def-8123-456789abcdef"][..], Swap),
+        (
+            "mkfs.btrfs",
+            &["-q", "-U", "01234567-89ab-4def-8123-456789abcdef"][..],
+            Btrfs,
+        ),
     ] {
         let (_, file) = formatted(program, arguments).unwrap();
         let mut device = FileDevice::open(file.path(), false).unwrap();
@@ -199,6 +204,36 @@ fn superblocks_of_our_file_systems_are_read() {
     assert!(state.status.success());
     let mut device = FileDevice::open(file.path(), false).unwrap();
     assert!(!superblock(&mut device, 0).unwrap().unwrap().clean);
+}
+
+#[test]
+fn the_serial_number_of_fat_is_its_uuid() {
+    // FAT12 and FAT16 have it at another place than FAT32 (Microsoft's specification, 3.2 and 3.3).
+    for (kind_at, kind, at) in [(54, &b"FAT16   "[..], 39), (54, b"FAT12   ", 39), (82, b"FAT32   ", 67)] {
+        let mut bytes = vec![0; 1 << 20];
+        bytes[510..512].copy_from_slice(b"\x55\xaa");
+        bytes[kind_at..kind_at + 8].copy_from_slice(kind);
+        bytes[at..at + 4].copy_from_slice(&0x1a2b_3c4du32.to_le_bytes());
+        let found = superblock(&mut Memory(bytes.clone(), 512), 0).unwrap().unwrap();
+        assert_eq!(
+            (found.fs, found.uuid.as_str()),
+            (rackstrap_wire::FileSystem::Vfat, "1A2B-3C4D")
+        );
+        bytes[511] = 0;
+        assert_eq!(superblock(&mut Memory(bytes, 512), 0).unwrap(), None);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_have_a_superblock_or_none(seed in any::<Vec<u8>>(), at in 0usize..70_000) {
+        let mut bytes = vec![0; 1 << 20];
+        bytes[at..at + seed.len()].copy_from_slice(&seed);
+        superblock(&mut Memory(bytes, 512), 0).unwrap();
+        // A disk that is smaller than all superblocks is an error and no panic.
+        let mut small = Memory(seed, 512);
+        prop_assert!(superblock(&mut small, 0).is_err());
+    }
 }
 
 /// A small disk in memory.

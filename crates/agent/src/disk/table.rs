@@ -106,7 +106,8 @@ fn write_gpt(
     let names = std::iter::once(marker::partition_name(record)).chain(layout.partitions.iter().map(|p| p.name.clone()));
     let kinds = std::iter::once(marker_type).chain(layout.partitions.iter().map(|p| match p.fs {
         FileSystem::Swap => partition_types::LINUX_SWAP,
-        FileSystem::Ext4 | FileSystem::Xfs | FileSystem::Raw => partition_types::LINUX_FS,
+        FileSystem::Vfat => partition_types::BASIC,
+        _ => partition_types::LINUX_FS,
     }));
     let ranges = std::iter::once(marker_range).chain(geometry.partitions.iter().copied());
     let mut partitions = BTreeMap::new();
@@ -148,7 +149,11 @@ fn mbr_entries(device: &mut dyn BlockDevice, layout: &Layout, geometry: &Geometr
         mbr[i + 1] = mbrman::MBRPartitionEntry {
             boot: mbrman::BOOT_INACTIVE,
             first_chs: mbrman::CHS::empty(),
-            sys: if partition.fs == FileSystem::Swap { 0x82 } else { 0x83 },
+            sys: match partition.fs {
+                FileSystem::Swap => 0x82,
+                FileSystem::Vfat => 0x0c,
+                _ => 0x83,
+            },
             last_chs: mbrman::CHS::empty(),
             starting_lba: blocks(range.start)?,
             sectors: blocks(range.len)?,

@@ -157,7 +157,11 @@ fn describe_disk(disk: &DiskState) -> String {
 }
 
 fn describe_own(disk: &DiskState) -> String {
-    let mounts: Vec<&str> = disk.mounts.iter().filter_map(|m| m.mount.as_deref()).collect();
+    let mounted = disk.mounts.iter().filter_map(|m| match (&m.mount, m.encrypted) {
+        (Some(mount), true) => Some(format!("{mount} (encrypted)")),
+        (mount, _) => mount.clone(),
+    });
+    let mounts: Vec<String> = mounted.collect();
     let what = match &disk.status {
         DiskStatus::NotWanted => return "none wanted".into(),
         DiskStatus::Kept { layout } => format!("kept: {layout}"),
@@ -271,6 +275,7 @@ mod tests {
             mount: path.map(str::to_owned),
             options: String::new(),
             size: 0,
+            encrypted: false,
         };
         let disk = |status, device: &str, mounts: &[Option<&str>]| {
             describe_disk(&DiskState {

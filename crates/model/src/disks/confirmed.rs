@@ -48,11 +48,12 @@ impl Confirmed {
         let mut confirmed = Confirmed::of(site);
         for plan in plans.filter(|plan| !plan.again) {
             let policy = LayoutPolicy {
-                layout: plan.layout.clone(),
+                layout: plan.whole_layout(),
                 digest: plan.digest.clone(),
                 wipe: if plan.wipe_known { Wipe::Known } else { plan.wipe },
                 esp: plan.layout_esp.is_some(),
                 roots: plan.roots.clone(),
+                contents: plan.site_contents(),
             };
             confirmed.layouts.insert(policy.layout.name.clone(), policy);
         }

@@ -32,6 +32,7 @@ fn kept(serial: &str, id: &str) -> DiskState {
             mount: Some("/tmp".to_owned()),
             options: String::new(),
             size: 1 << 39,
+            encrypted: false,
         }],
         facts: DiskFacts {
             serial: serial.to_owned(),
