@@ -41,6 +41,8 @@ const TESTS: &[&str] = &[
     "u-boot-qemu",
     "pxelinux",
     "syslinux-common",
+    // Started by an order for one boot.
+    "memtest86+",
     // Trees with another init than systemd, and of another distribution.
     "busybox-static",
     "dnf",
