@@ -83,6 +83,7 @@ const TESTS: &[&str] = &[
     "slurmd",
     "slurm-client",
     "genders",
+    "ansible-core",
     // The command that the documentation gives for inventories of Kea.
     "jq",
     // Kernel modules and archives of the initramfs.
