@@ -96,14 +96,15 @@ fn grendel_host(report: &mut Report<'_>, left: &mut Leftovers, host: &Tree) -> D
                     grendel_interface(report, &mut draft, &mut found, left, interface);
                 }
             }
-            ("bonds", _) => {
-                for (number, bond) in value.list().iter().enumerate() {
-                    grendel_bond(report, &mut draft, &mut found, left, number, bond);
-                }
-            }
+            ("bonds", _) => {}
             (_, _) if value.is_empty() => {}
             (other, _) => left.add(&format!("'{other}' of hosts"), at, "set it as a variable"),
         }
+    }
+    // After all interfaces, wherever they are in the file.
+    let bonds = host.get("bonds").map(Tree::list).unwrap_or_default();
+    for (number, bond) in bonds.iter().enumerate() {
+        grendel_bond(report, &mut draft, &mut found, left, number, bond);
     }
     draft.settings = (!found.is_empty()).then_some(found);
     draft

@@ -104,7 +104,7 @@ fn warewulf_4_6_has_profiles_in_profiles_lists_of_arguments_and_profiles_taken_a
                 network devices:\n      default: {device: wwnet0, onboot: true, hwaddr: 'e6:92:39:49:7b:03', ipaddr: 10.5.1.1}\n      \
                 tertiary: {device: wwnet3, ipaddr6: '2001:db8::3', prefixlen6: 64, tags: {DNS1: 10.5.0.1}}\n";
     let read = recognised(Format::Warewulf, text);
-    assert_eq!(listed(&read), ["11 n1 e6:92:39:49:7b:03 10.5.1.1 p=gpu"]);
+    assert_eq!(listed(&read), ["10 n1 e6:92:39:49:7b:03 10.5.1.1 p=gpu"]);
     assert_eq!(
         settings(&read, "n1"),
         json!({
