@@ -338,6 +338,19 @@ fn a_secret_variable_is_in_no_listing_and_stays_when_files_are_imported() {
         "timeline r01n01 --json",
         "node set r01n01 vars.x=1 --json",
         "node edit r01n01 --dry-run",
+        "node list",
+        "status",
+        "timeline r01n01",
+        "check",
+        "export all",
+        "export ansible",
+        "export prometheus",
+        "export genders",
+        "export slurm",
+        "hosts",
+        "dnsmasq",
+        "node boot --list --json",
+        "rollout list --json",
     ] {
         let output = daemon
             .command(command)

@@ -79,6 +79,7 @@ fn rollout(store: &Store) {
         first: None,
         before_planner: Default::default(),
         stalled: String::new(),
+        ordered: String::new(),
     };
     let number = 1_u64.to_be_bytes();
     let mut batch = Batch::new().put(Table::Rollouts, number, &rollout);

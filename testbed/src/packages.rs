@@ -41,6 +41,8 @@ const TESTS: &[&str] = &[
     "u-boot-qemu",
     "pxelinux",
     "syslinux-common",
+    // Started by an order for one boot.
+    "memtest86+",
     // Trees with another init than systemd, and of another distribution.
     "busybox-static",
     "dnf",
@@ -81,6 +83,7 @@ const TESTS: &[&str] = &[
     "slurmd",
     "slurm-client",
     "genders",
+    "ansible-core",
     // The command that the documentation gives for inventories of Kea.
     "jq",
     // Kernel modules and archives of the initramfs.

@@ -29,6 +29,28 @@ impl SshKey {
         let mut ssh = ssh(namespace);
         output(ssh.arg("-i").arg(&self.0).args([&format!("root@{address}"), command]))
     }
+
+    /// The same, of a host whose key must be in the file `known_hosts` under `name`: ssh asks for nothing, and takes no other key.
+    pub fn log_in_known(
+        &self,
+        namespace: &Namespace,
+        known_hosts: &Path,
+        name: &str,
+        address: &str,
+        command: &str,
+    ) -> Result<String> {
+        let mut ssh = namespace.command("ssh");
+        for option in [
+            "BatchMode=yes",
+            "StrictHostKeyChecking=yes",
+            "GlobalKnownHostsFile=/dev/null",
+            &format!("UserKnownHostsFile={}", known_hosts.display()),
+            &format!("HostKeyAlias={name}"),
+        ] {
+            ssh.args(["-o", option]);
+        }
+        output(ssh.arg("-i").arg(&self.0).args([&format!("root@{address}"), command]))
+    }
 }
 
 /// Logs in without a key.

@@ -7,6 +7,8 @@ pub(super) mod fleet;
 mod flips;
 #[path = "rollout/holders.rs"]
 mod holders;
+#[path = "rollout/ordered.rs"]
+mod ordered;
 #[path = "rollout/withdrawals.rs"]
 mod withdrawals;
 

@@ -1,5 +1,5 @@
 //! Three nodes that are switched on together, with different network cards, get their own addresses, disks and keys, and the MTU of
-//! their subnet.
+//! their subnet. One of them has settings and variables of its own.
 
 use super::GIB2;
 use std::collections::BTreeSet;
@@ -13,6 +13,16 @@ fn three_nodes_boot_at_once() -> Result {
     let mut nodes = Vec::new();
     for (name, nic) in [("r01n01", Nic::Virtio), ("r01n02", Nic::E1000), ("r02n01", Nic::Virtio)] {
         let node = cluster.node(name).nic(nic).blank_disk(GIB2)?;
+        node.add()?;
+        if name == "r02n01" {
+            let own = [
+                "templates=[\"base\", \"console\", \"own\"]",
+                "vars.pdu=pdu2",
+                "vars.slots=4",
+                "kernel-args+=own.pdu={{ vars.pdu }}",
+            ];
+            cluster.daemon.cli(&[&["node", "set", name][..], &own].concat())?;
+        }
         node.power_on()?;
         nodes.push(node);
     }
@@ -36,6 +46,11 @@ fn three_nodes_boot_at_once() -> Result {
     // FragCreates, the last column of the second line of IP.
     let fragments = nodes[0].shell("grep ^Ip: /proc/net/snmp | tail -n 1 | awk '{print $NF}'")?;
     assert_eq!(fragments, "0", "the packets of 8,900 bytes were cut");
+    // Its own kernel argument and its own file, with its variables; the others have neither.
+    let own = "cat /proc/cmdline; cat /etc/own";
+    let (has, lacks) = (nodes[2].shell(own)?, nodes[1].shell(&format!("{own} 2>&1 || true"))?);
+    assert!(has.contains(" own.pdu=pdu2") && has.contains("\npdu2 4"), "{has}");
+    assert!(!lacks.contains("own.pdu=") && !lacks.contains("pdu2"), "{lacks}");
     assert_eq!(keys.len(), 3, "nodes share host keys or a machine id");
     // The nodes resolve each other's names.
     let answer = nodes[0].shell("ping -c 1 -W 60 r02n01")?;

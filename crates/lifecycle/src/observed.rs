@@ -26,6 +26,8 @@ pub struct Observed {
     pub boot_opened: Timestamp,
     /// Number of the boot that it runs, in the order of all boots.
     pub sequence: u64,
+    /// What it does by an order for one boot, for people (`rescue`); empty in a usual boot.
+    pub ordered: String,
     /// Whether all checks of the running system hold.
     pub healthy: bool,
     /// Starts of all its boots, including those that never came up; in any order.

@@ -130,14 +130,20 @@ pub fn plan(situation: &Situation<'_>, rollouts: &BTreeMap<u64, Rollout>, reques
     for request in next.iter_mut().filter(|request| request.is_of_rollout()) {
         let rollout = last.get(request.rollout.as_str()).copied();
         let wanted = |node: &str| situation.wanted(node, &request.rollout);
-        let why = why_not(&request.rollout, rollout);
         let unwanted: Vec<String> = (request.nodes.iter())
             .filter(|node| node.step.awaits_order() && !wanted(&node.name))
             .map(|node| node.name.clone())
             .collect();
-        if !unwanted.is_empty() {
-            let unwanted = |node: &str| unwanted.iter().any(|other| other == node);
-            request.give_up(unwanted, &why, situation.now, situation.programs, &mut records);
+        let ordered = |node: &str| observe(node).is_some_and(|observed| !observed.ordered.is_empty());
+        let reasons = [
+            (true, "it runs an order for one boot".to_owned()),
+            (false, why_not(&request.rollout, rollout)),
+        ];
+        for (of_order, why) in reasons {
+            let unwanted = |node: &str| ordered(node) == of_order && unwanted.iter().any(|other| other == node);
+            if request.nodes.iter().any(|node| unwanted(&node.name)) {
+                request.give_up(unwanted, &why, situation.now, situation.programs, &mut records);
+            }
         }
     }
     for index in 0..next.len() {

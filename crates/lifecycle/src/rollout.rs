@@ -166,6 +166,9 @@ pub struct Member {
     /// Why its next step is overdue, while it waits or boots; empty if it is not overdue.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stalled: String,
+    /// What it does by an order for one boot (`rescue`), which says nothing about the version; empty in a usual boot.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ordered: String,
     /// The fields of its restart in rows of older releases. They are read, but not written.
     #[serde(flatten, skip_serializing)]
     pub before_planner: AskedToRestart,
@@ -189,13 +192,15 @@ impl Member {
             state: State::Waiting,
             since: now,
             batch,
-            counts: observed.on,
-            was_degraded: observed.on && !observed.problem.is_empty(),
+            counts: observed.on || !observed.ordered.is_empty(),
+            // The problem of a node in a rescue shell is the shell.
+            was_degraded: observed.on && observed.ordered.is_empty() && !observed.problem.is_empty(),
             proven: false,
             boots: 0,
             boot: String::new(),
             first: None,
             stalled: String::new(),
+            ordered: observed.ordered.clone(),
             before_planner: AskedToRestart::default(),
         }
     }
@@ -203,6 +208,11 @@ impl Member {
     /// True if the next batch need not wait for it: it is proven, or has failed.
     pub fn is_settled(&self) -> bool {
         self.state.is_failure() || self.proven
+    }
+
+    /// True if the next batch waits for it now. A boot by an order may last for days.
+    pub fn is_awaited(&self) -> bool {
+        self.counts && !self.is_settled() && self.ordered.is_empty()
     }
 }
 

@@ -7,12 +7,26 @@ export HOME=/root TERM="${TERM:-linux}"
 cd "$HOME" 2>/dev/null || cd /
 umask 022
 
+# `rescue console NAME` is the leader of a session on one console: a shell, again whenever it ends. The handler keeps this program when Ctrl-C
+# is typed between two shells; the shells have none.
+if [ "$1" = console ]; then
+    trap : INT QUIT HUP
+    # Shells read it from the environment unless they are login shells.
+    export PS1="root@$(hostname) (in RAM)# "
+    while :; do
+        {
+            echo
+            echo "rackstrap: a shell in RAM on $(hostname). The disks are untouched. \`reboot -f\` ends it."
+        } >"/dev/$2" 2>/dev/null
+        sh <"/dev/$2" >"/dev/$2" 2>&1
+        sleep 1
+    done
+fi
+
 mkdir -p /dev/pts /dev/shm /run/lock
 mount -t devpts -o gid=5,mode=620,ptmxmode=666 devpts /dev/pts 2>/dev/null
 [ -c /dev/pts/ptmx ] && [ ! -c /dev/ptmx ] && ln -s pts/ptmx /dev/ptmx
 hostname -F /etc/hostname 2>/dev/null
-# Shells read it from the environment unless they are login shells.
-export PS1="root@$(hostname) (in RAM)# "
 ip link set lo up 2>/dev/null || ifconfig lo up 2>/dev/null
 
 say() {
@@ -37,34 +51,29 @@ start_ssh() {
     fi
 }
 
-# A shell on one console, again whenever it ends.
+# Becomes the program for one console. With a terminal of its own the shell there has job control, and Ctrl-C does not reach PID 1. The agent
+# reports that the node is up as soon as a child of PID 1 is a shell on a terminal.
 serve() {
-    while :; do
-        {
-            echo
-            echo "rackstrap: a shell in RAM on $(hostname). The disks are untouched. \`reboot -f\` ends it."
-        } >"/dev/$1" 2>/dev/null
-        # With a terminal of its own the shell has job control, and Ctrl-C does not reach this program.
-        if command -v setsid >/dev/null 2>&1; then
-            setsid -c sh <"/dev/$1" >"/dev/$1" 2>&1
-        else
-            sh <"/dev/$1" >"/dev/$1" 2>&1
-        fi
-        sleep 1
-    done
+    if command -v setsid >/dev/null 2>&1; then
+        exec setsid -c sh "$script" console "$1" <"/dev/$1" >"/dev/$1" 2>&1
+    fi
+    exec sh "$script" console "$1" <"/dev/$1" >"/dev/$1" 2>&1
 }
 
 [ "$ssh" = no ] || start_ssh
 
-read -r consoles </sys/class/tty/console/active || consoles=console
-for console in $consoles; do
+read -r active </sys/class/tty/console/active || active=console
+script=$0
+all=
+for console in $active; do
     # tty0 is whichever screen is shown, and can be no shell's terminal.
     [ "$console" = tty0 ] && console=tty1
-    [ -c "/dev/$console" ] && serve "$console" &
+    [ -c "/dev/$console" ] && all="${all}serve $console | "
 done
 
-# PID 1 must not end, and takes in what others leave behind.
+# PID 1 must not end. While it waits it takes in what others leave behind. The programs are parts of a pipeline, because a shell makes what it
+# starts by & ignore Ctrl-C for ever.
 while :; do
-    wait
+    eval "${all}cat >/dev/null"
     sleep 1
 done

@@ -2,13 +2,14 @@
 
 use crate::{
     boots::{Boot, Boots},
-    timeline::{NodeStatus, Recorder},
+    timeline::{NodeState, NodeStatus, Recorder},
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_lifecycle::{Node, Observed};
 use rackstrap_model::{
     decide::{SharedWorld, World},
     inventory::{self, Settings},
+    orders::BootOrder,
 };
 
 /// Answers how nodes are; clones share it.
@@ -36,7 +37,7 @@ impl Observer {
         let world = self.world.load();
         world.inventory.get(name)?;
         let status = NodeStatus::of(&world, &self.recorder, &self.boots, name, now);
-        Some(observed(&status, now))
+        Some(self.observed(name, &status, now))
     }
 
     /// The same, together with the version that decisions give it.
@@ -46,7 +47,7 @@ impl Observer {
         let status = NodeStatus::of(&world, &self.recorder, &self.boots, name, now);
         let running = status.running.as_deref();
         Some(Node {
-            observed: observed(&status, now),
+            observed: self.observed(name, &status, now),
             follows: setting.filter(|setting| !setting.contains('@')),
             leaves: running.and_then(|running| leaves(&world, name, running)),
         })
@@ -59,9 +60,22 @@ impl Observer {
         let running = boots.find(|boot| boot.ready.is_some())?;
         (running.plan.id == boot).then(|| leaves(&world, node, &running))?
     }
+
+    fn observed(&self, name: &str, status: &NodeStatus, now: Timestamp) -> Observed {
+        let order = self.boots.orders().get(name);
+        observed(status, order.as_ref(), now)
+    }
 }
 
-fn observed(status: &NodeStatus, now: Timestamp) -> Observed {
+/// What the node does by an order; empty in a usual boot. No boot is pinned for what reports nothing: its order is in use until the next boot.
+fn ordered(status: &NodeStatus, order: Option<&BootOrder>) -> String {
+    let by_loader = order.filter(|order| status.state == NodeState::Unmanaged && order.used.is_some());
+    let pinned = || status.boot.as_ref()?.once.as_ref().map(|once| &once.what);
+    let what = by_loader.map(|order| &order.what).or_else(pinned);
+    what.map(ToString::to_string).unwrap_or_default()
+}
+
+fn observed(status: &NodeStatus, order: Option<&BootOrder>, now: Timestamp) -> Observed {
     let (running, pinned) = (status.running.as_ref(), status.boot.as_ref());
     Observed {
         up: status.state.is_up(),
@@ -74,6 +88,7 @@ fn observed(status: &NodeStatus, now: Timestamp) -> Observed {
         boot: running.map(|boot| boot.plan.id.clone()).unwrap_or_default(),
         boot_opened: running.map(|boot| boot.opened).unwrap_or_default(),
         sequence: running.map_or(0, |boot| boot.sequence),
+        ordered: ordered(status, order),
         healthy: status.healthy,
         begun: status.begun().collect(),
     }
@@ -81,7 +96,8 @@ fn observed(status: &NodeStatus, now: Timestamp) -> Observed {
 
 fn leaves(world: &World, node: &str, running: &Boot) -> Option<String> {
     let assignments = &world.assignments;
-    if assignments.restarting.is_empty() {
+    // An administrator wants what runs by an order. The boot after it is that of the rollout anyway.
+    if assignments.restarting.is_empty() || !running.is_usual() {
         return None;
     }
     let setting = setting(world, world.inventory.get(node)?)?;

@@ -141,9 +141,10 @@ fn one(row: &api::RolloutRow, now: Timestamp, room: Option<usize>) -> String {
 
 /// Why the node failed, or why it does not progress.
 fn why(node: &RolloutNode) -> String {
-    match node.stalled.is_empty() {
-        true => node.state.why().to_owned(),
-        false => format!("stalled at {}", node.stalled),
+    match (node.stalled.as_str(), node.ordered.as_str()) {
+        ("", "") => node.state.why().to_owned(),
+        ("", order) => format!("runs {order}, by an order for one boot"),
+        (stalled, _) => format!("stalled at {stalled}"),
     }
 }
 

@@ -116,6 +116,7 @@ impl RolloutNode {
             boot: member.boot,
             first: member.first,
             stalled: member.stalled,
+            ordered: member.ordered,
             image,
         }
     }

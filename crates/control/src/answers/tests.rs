@@ -117,7 +117,7 @@ fn rollouts_and_current_versions() {
     for state in [json!({"state": "waiting"}), json!({"state": "gone-back", "why": "no"})] {
         let mut member = json!({
             "since": 1, "round": 2, "counts": true, "was_degraded": true, "good": true, "boots": 3, "boot": "abc", "first": 4,
-            "stalled": "dhcp",
+            "stalled": "dhcp", "ordered": "rescue",
         });
         member
             .as_object_mut()

@@ -335,6 +335,9 @@ pub struct RolloutNode {
     /// Why its next step is overdue, while it waits or boots; empty if it is not overdue.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stalled: String,
+    /// What it does by an order for one boot (`rescue`), which says nothing about the version; empty in a usual boot.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ordered: String,
     /// The version that it runs or boots into; none before its first boot.
     pub image: Option<ImageRef>,
 }

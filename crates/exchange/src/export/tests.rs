@@ -391,3 +391,42 @@ fn what_export_all_prints_is_imported_unchanged() {
         assert_eq!(entry.settings, Some(open));
     }
 }
+
+/// Values of settings: what TOML, JSON and the store have.
+fn values() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(serde_json::Value::from),
+        any::<i64>().prop_map(serde_json::Value::from),
+        "\\PC{0,20}|[\"\\\\\n\t\u{7f}é{}]{0,6}".prop_map(serde_json::Value::from),
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+            prop::collection::btree_map("[a-z_]{1,6}", inner, 0..4)
+                .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    /// Another server gets every setting, group and attribute as it was, and no secret.
+    #[test]
+    fn any_node_goes_through_export_all_and_import(
+        settings in prop::collection::btree_map("vars\\.[a-z_]{1,8}|vars-secret\\.[a-z]{1,4}|console|mtu|kernel-args\\+", values(), 0..6),
+        attributes in prop::collection::btree_map("[a-z]{1,6}", "\\PC{0,20}", 0..3),
+        groups in prop::collection::btree_set("[a-z]{1,6}", 0..3),
+    ) {
+        let groups: Vec<String> = groups.into_iter().collect();
+        let one = ExportNode { settings, attributes, groups, ..node(1, 1) };
+        let naming = rackstrap_hostlist::naming::Naming::new("r{rack:02}n{slot:02}", "10.5.{rack}.{slot}").unwrap();
+        let options = crate::import::Options { format: None, naming: &naming, domain: "", ports: None };
+        let text = Format::All.write(std::slice::from_ref(&one), &[]);
+        let read = crate::import::read("-", &text, &options).map_err(|e| TestCaseError::fail(e.to_string()))?;
+        let [entry] = &read.entries[..] else { return Err(TestCaseError::fail(text)) };
+        let mut open = one.settings.clone();
+        open.retain(|key, _| !key.starts_with("vars-secret."));
+        prop_assert_eq!(entry.settings.clone().unwrap_or_default(), open);
+        prop_assert_eq!(entry.attributes.clone().unwrap_or_default(), one.attributes);
+        prop_assert_eq!(entry.groups.clone().unwrap_or_default(), one.groups);
+    }
+}

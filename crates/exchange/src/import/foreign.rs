@@ -5,7 +5,11 @@ use super::{
     report::{Report, shown},
 };
 use rackstrap_site::{kernel_args, value::Value};
-use std::{collections::BTreeMap, net::Ipv4Addr, ops::Range};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
+    ops::Range,
+};
 
 /// At most this many kinds are listed one by one.
 const KINDS: usize = 200;
@@ -90,6 +94,19 @@ pub(super) fn table_variable(found: &mut Found, name: &str, at: &Range<usize>, k
     }
 }
 
+/// Adds a field to a table in the table that a variable is.
+pub(super) fn field_variable(found: &mut Found, name: &str, at: &Range<usize>, key: &str, field: &str, value: Value) {
+    let (_, table) = found
+        .entry(format!("vars.{name}"))
+        .or_insert_with(|| (at.clone(), Value::Object(Default::default())));
+    let inner = table
+        .as_object_mut()
+        .map(|table| table.entry(key).or_insert_with(|| Value::Object(Default::default())));
+    if let Some(Value::Object(inner)) = inner {
+        inner.insert(field.to_owned(), value);
+    }
+}
+
 /// Makes the setting of kernel arguments, or lists those that cannot be passed on.
 pub(super) fn kernel_arguments(found: &mut Found, left: &mut Leftovers, at: &Range<usize>, text: &str) {
     match kernel_args::check(text) {
@@ -133,6 +150,16 @@ pub(super) fn address(report: &mut Report<'_>, at: &Range<usize>, text: &str) ->
         );
     }
     read
+}
+
+/// The same, where the file may have an IPv6 address: that is listed.
+pub(super) fn ipv4(report: &mut Report<'_>, left: &mut Leftovers, at: &Range<usize>, text: &str) -> Option<Ipv4Addr> {
+    let plain = text.split('/').next().unwrap_or_default().trim();
+    if plain.parse::<Ipv6Addr>().is_ok() {
+        left.add("an IPv6 address", at, "nodes have IPv4 addresses; set it as a variable");
+        return None;
+    }
+    address(report, at, text)
 }
 
 /// Adds the node to a group, or lists what cannot be the name of one.

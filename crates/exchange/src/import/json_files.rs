@@ -2,7 +2,7 @@
 
 use super::{
     Draft, Format, Word,
-    foreign::{Found, Leftovers, address, card, join, table_variable, variable_name},
+    foreign::{Found, Leftovers, address, card, field_variable, ipv4, join, table_variable, variable, variable_name},
     report::{Report, shown},
     tree::{self, Item, Tree, Value as Kind},
 };
@@ -28,7 +28,8 @@ pub(super) fn format(text: &str) -> Option<Format> {
     (text.contains("\"interfaces\"") && text.contains("\"mac\"")).then_some(Format::Grendel)
 }
 
-/// Grendel's hosts: a list, or `hosts` of a dump of its database. The keys are those of `Host` and `NetInterface` in Grendel's `model`.
+/// Grendel's hosts: a list, or `hosts` of a dump of its database. The keys are those of `Host`,
+/// `NetInterface` and `Bond` in Grendel's `pkg/model`; of `kickstart`, `ToJSON` in `host.go` always says false.
 pub(super) fn grendel(report: &mut Report<'_>) -> Vec<Draft> {
     let Some(document) = tree::json(report, report.text()) else {
         return Vec::new();
@@ -70,7 +71,7 @@ fn grendel_host(report: &mut Report<'_>, left: &mut Leftovers, host: &Tree) -> D
     let mut found = Found::new();
     for Item { at, key, value } in host.map() {
         match (key.as_str(), value.text()) {
-            ("id" | "uid" | "name", _) => {}
+            ("id" | "_id" | "uid" | "name", _) | ("kickstart", Some("false")) => {}
             ("provision", Some("true")) => {}
             ("provision", _) => left.add("provision = false", at, "a node boots as soon as it is added"),
             ("boot_image", Some(text)) => {
@@ -85,26 +86,67 @@ fn grendel_host(report: &mut Report<'_>, left: &mut Leftovers, host: &Tree) -> D
                 at,
                 "the loader follows from the firmware; [loader.NAME] changes it",
             ),
-            ("tags", _) => draft.groups = Some(groups(left, value)),
+            ("tags", _) => {
+                for tag in value.list() {
+                    grendel_tag(&mut draft, &mut found, left, tag);
+                }
+            }
             ("interfaces", _) => {
                 for interface in value.list() {
                     grendel_interface(report, &mut draft, &mut found, left, interface);
                 }
             }
+            ("bonds", _) => {}
             (_, _) if value.is_empty() => {}
             (other, _) => left.add(&format!("'{other}' of hosts"), at, "set it as a variable"),
         }
+    }
+    // After all interfaces, wherever they are in the file.
+    let bonds = host.get("bonds").map(Tree::list).unwrap_or_default();
+    for (number, bond) in bonds.iter().enumerate() {
+        grendel_bond(report, &mut draft, &mut found, left, number, bond);
     }
     draft.settings = (!found.is_empty()).then_some(found);
     draft
 }
 
-fn groups(left: &mut Leftovers, value: &Tree) -> Vec<Word> {
-    let mut all: Vec<Word> = Vec::new();
-    for tag in value.list() {
-        join(&mut all, left, &tag.at, tag.text().unwrap_or_default());
+/// A tag is a group, and `key:value` a variable, as `TagList` in Grendel's `host.go` reads it.
+fn grendel_tag(draft: &mut Draft, found: &mut Found, left: &mut Leftovers, tag: &Tree) {
+    let text = tag.text().unwrap_or_default();
+    match text.split_once(':') {
+        Some((key, value)) if !value.is_empty() && !value.contains(':') => {
+            variable(found, left, key, &tag.at, value.into());
+        }
+        _ => join(draft.groups.get_or_insert_default(), left, &tag.at, text),
     }
-    all
+}
+
+/// A bond as one of `vars.networks`. A node whose boot interface has no address has that of its first bond.
+fn grendel_bond(
+    report: &mut Report<'_>,
+    draft: &mut Draft,
+    found: &mut Found,
+    left: &mut Leftovers,
+    number: usize,
+    of: &Tree,
+) {
+    let text = |key: &str| of.get(key).and_then(|value| Some((&value.at, value.text()?)));
+    let key = text("ifname").and_then(|(_, name)| variable_name(name));
+    let key = key.unwrap_or_else(|| format!("bond{number}"));
+    let peers = of.get("peers").map(Tree::list).unwrap_or_default();
+    let peers: Vec<&str> = peers.iter().filter_map(Tree::text).collect();
+    field_variable(found, "networks", &of.at, &key, "type", "bond".into());
+    field_variable(found, "networks", &of.at, &key, "peers", peers.into());
+    for (name, field) in [("ip", "ipaddr"), ("vlan", "vlan"), ("fqdn", "name"), ("mtu", "mtu")] {
+        if let Some((at, value)) = text(name).filter(|(_, value)| *value != "0") {
+            let number = value.parse::<i64>().ok().filter(|_| name == "mtu");
+            let value = number.map_or_else(|| value.into(), Value::from);
+            field_variable(found, "networks", at, &key, field, value);
+        }
+    }
+    if let Some((at, ip)) = text("ip").filter(|_| draft.ipaddr.is_none()) {
+        draft.ipaddr = ipv4(report, left, at, ip);
+    }
 }
 
 fn grendel_interface(report: &mut Report<'_>, draft: &mut Draft, found: &mut Found, left: &mut Leftovers, of: &Tree) {
@@ -124,10 +166,22 @@ fn grendel_interface(report: &mut Report<'_>, draft: &mut Draft, found: &mut Fou
     }
     let name = text("ifname").map_or("", |(_, name)| name);
     let boots = draft.hwaddrs.is_empty() && !draft.reported;
-    let Some((at, mac)) = text("mac") else { return };
+    let Some((at, mac)) = text("mac") else {
+        // Of a card that nobody has looked up yet.
+        if let (Some(key), Some((at, ip))) = (variable_name(name), text("ip")) {
+            field_variable(found, "networks", at, &key, "ipaddr", ip.into());
+        } else if !of.is_empty() {
+            left.add(
+                "an interface without a hardware address",
+                &of.at,
+                "set it as a variable",
+            );
+        }
+        return;
+    };
     card(report, draft, at, mac);
     if boots {
-        draft.ipaddr = text("ip").and_then(|(at, ip)| address(report, at, ip));
+        draft.ipaddr = text("ip").and_then(|(at, ip)| ipv4(report, left, at, ip));
         if let Some((at, mtu)) = text("mtu").filter(|(_, mtu)| !matches!(*mtu, "0" | "1500")) {
             let value = mtu.parse::<i64>().map_or_else(|_| Value::from(mtu), Value::from);
             found.insert("mtu".to_owned(), (at.clone(), value));

@@ -311,6 +311,14 @@ pub fn read_some(file: &str, text: &str, options: &Options<'_>) -> Result<Readin
         return Err(error);
     }
     let mut report = Report::new(text, file);
+    if let Some(at) = text.find('\0') {
+        report.error(
+            at..at + 1,
+            "a NUL byte: this is no text".to_owned(),
+            "save the file as UTF-8; texts in UTF-16 have such bytes",
+        );
+        return Err(refuse([report.finish()]));
+    }
     let format = match (options.format, options.ports) {
         (None, Some(_)) => Some(Format::Switch),
         (None, None) => detect::detect(file, &mut report),

@@ -1,11 +1,11 @@
 //! NetBox's CSV exports of devices and interfaces, one or both in one file.
 //!
 //! Hardware addresses are at interfaces; devices have the rack, the role and the serial number. The columns are those of NetBox's list views
-//! (`DeviceTable` and `DeviceInterfaceTable` in `netbox/dcim/tables/devices.py`), or of its import forms, whatever their spelling.
+//! (`DeviceTable` and `InterfaceTable` in `netbox/dcim/tables/devices.py`), or of its import forms, whatever their spelling.
 
 use super::{
     Draft,
-    foreign::{Leftovers, address, attribute, card, join, table_variable, variable_name},
+    foreign::{Leftovers, attribute, card, field_variable, ipv4, join, table_variable, variable_name},
     report::{Report, shown},
     tables::{Row, rows},
 };
@@ -110,7 +110,11 @@ fn interface(report: &mut Report<'_>, draft: &mut Draft, left: &mut Leftovers, h
     let name = field(&["name"]).unwrap_or_default();
     let mac = field(&["macaddress", "primarymacaddress"]);
     let addresses = field(&["ipaddresses", "ipaddress"]);
-    let first = addresses.and_then(|text| text.split([',', ' ', '\n']).find(|word| !word.is_empty()));
+    let words = || addresses.into_iter().flat_map(|text| text.split([',', ' ', '\n']));
+    // An interface may have both kinds, in any order; the node's address is an IPv4 one.
+    let first = words()
+        .find(|word| !word.is_empty() && !word.contains(':'))
+        .or_else(|| words().find(|word| !word.is_empty()));
     let yes = |text: &str| matches!(text.to_ascii_lowercase().as_str(), "true" | "yes" | "1" | "✔");
     if field(&["mgmtonly", "managementonly"]).is_some_and(yes) {
         let mut settings = draft.settings.take().unwrap_or_default();
@@ -123,9 +127,25 @@ fn interface(report: &mut Report<'_>, draft: &mut Draft, left: &mut Leftovers, h
         draft.settings = Some(settings).filter(|settings| !settings.is_empty());
         return;
     }
-    let Some(mac) = mac else { return };
+    let Some(mac) = mac else {
+        // A bond, a bridge or a VLAN has addresses, and need have no hardware address of its own.
+        match (variable_name(name), first) {
+            (Some(key), Some(first)) => {
+                let settings = draft.settings.get_or_insert_default();
+                field_variable(settings, "networks", at, &key, "ipaddr", first.into());
+                for (column, key_of_field) in [("lag", "lag"), ("parent", "parent"), ("mtu", "mtu")] {
+                    if let Some(text) = field(&[column]) {
+                        field_variable(settings, "networks", at, &key, key_of_field, text.into());
+                    }
+                }
+            }
+            (None, Some(_)) => left.add(&format!("the interface '{}'", shown(name)), at, "set it as a variable"),
+            (_, None) => {}
+        }
+        return;
+    };
     if draft.hwaddrs.is_empty() && !draft.reported {
-        draft.ipaddr = draft.ipaddr.or_else(|| address(report, at, first?));
+        draft.ipaddr = draft.ipaddr.or_else(|| ipv4(report, left, at, first?));
         if let Some(mtu) = field(&["mtu"]).filter(|mtu| *mtu != "1500") {
             let value = mtu.parse::<i64>().map_or_else(|_| Value::from(mtu), Value::from);
             draft
@@ -143,7 +163,7 @@ fn interface(report: &mut Report<'_>, draft: &mut Draft, left: &mut Leftovers, h
         }
     }
     card(report, draft, at, mac);
-    for column in ["lag", "untaggedvlan", "bridge", "wwn", "vrf"] {
+    for column in ["lag", "parent", "untaggedvlan", "taggedvlans", "bridge", "wwn", "vrf"] {
         if field(&[column]).is_some() {
             left.add(
                 &format!("the column {column} of interfaces"),
@@ -169,8 +189,8 @@ fn device(report: &mut Report<'_>, draft: &mut Draft, left: &mut Leftovers, head
             "u" | "positionu" => attribute(draft, left, at, "position", text),
             "assettag" => attribute(draft, left, at, "asset_tag", text),
             "comments" | "description" if !text.contains('\n') => attribute(draft, left, at, column, text),
-            "ipaddress" | "primaryip" | "primaryip4" | "primaryipv4" => {
-                draft.ipaddr = address(report, at, text).or(draft.ipaddr)
+            "ipaddress" | "primaryip" | "primaryip4" | "primaryipv4" | "ipv4address" => {
+                draft.ipaddr = ipv4(report, left, at, text).or(draft.ipaddr)
             }
             "oobip" => {
                 let value = Value::from(text.split('/').next().unwrap_or_default());

@@ -55,6 +55,14 @@ fn section(report: &mut Report<'_>, left: &mut Leftovers, profile: &Item) -> Str
     let mut found = Found::new();
     let mut ignored = Draft::default();
     values(report, &mut ignored, &mut found, left, &profile.value);
+    // Since 4.6 a profile may name further ones.
+    for other in profile.value.get("profiles").map(Tree::list).unwrap_or_default() {
+        left.add(
+            &format!("the profile '{}' of profiles", other.text().unwrap_or_default()),
+            &other.at,
+            "name both profiles at each node",
+        );
+    }
     for network in profile.value.get("network devices").map(Tree::map).unwrap_or_default() {
         let help = "[[subnet]] of the site file has the network's addresses";
         left.add(
@@ -91,11 +99,23 @@ fn draft(report: &mut Report<'_>, left: &mut Leftovers, sections: &Profiles<'_>,
     let mut found = Found::new();
     values(report, &mut draft, &mut found, left, &node.value);
     let profiles = node.value.get("profiles").map(Tree::list).unwrap_or_default();
-    let named = profiles
+    let mut named = Vec::new();
+    for (at, name) in profiles
         .iter()
-        .filter_map(|profile| Some((profile.at.clone(), profile.text()?.to_owned())));
-    // Every node has the default profile.
-    draft.profiles = Some(named.filter(|(_, name)| name != "default").collect());
+        .filter_map(|profile| Some((&profile.at, profile.text()?)))
+    {
+        match name.strip_prefix('~') {
+            // Every node has the default profile.
+            None if name == "default" => {}
+            None => named.push((at.clone(), name.to_owned())),
+            Some(_) => left.add(
+                &format!("the profile '{name}', which takes a profile away,"),
+                at,
+                "a node has the profiles that it names, and default",
+            ),
+        }
+    }
+    draft.profiles = Some(named);
     networks(report, &mut draft, &mut found, left, sections, &node.value);
     draft.settings = (!found.is_empty()).then_some(found);
     draft

@@ -1,10 +1,10 @@
-//! xCAT's tables, as `tabdump` prints them: mac, hosts, nodelist, ipmi and nodepos, one or several in one file.
+//! xCAT's tables, as `tabdump` prints them: mac, hosts, nodelist, nics, ipmi and nodepos, one or several in one file.
 //!
 //! The columns are those of `Table.pm` in xCAT's `perl-xCAT/xCAT/Schema.pm`; each table begins with a line `#node,...`.
 
 use super::{
     Draft,
-    foreign::{Leftovers, address, attribute, card, join, table_variable, variable_name},
+    foreign::{Leftovers, address, attribute, card, field_variable, join, table_variable, variable_name},
     mac,
     report::{Report, shown},
     tables::{Row, rows},
@@ -20,6 +20,7 @@ fn table(header: &[String]) -> Option<&'static str> {
         () if has("interface") && has("mac") => "mac",
         () if has("ip") && has("hostnames") => "hosts",
         () if has("groups") && has("status") => "nodelist",
+        () if has("nicips") => "nics",
         () if has("bmc") => "ipmi",
         () if has("rack") && has("u") => "nodepos",
         () => return None,
@@ -50,7 +51,7 @@ pub(super) fn read(report: &mut Report<'_>) -> Vec<Draft> {
                 left.add(
                     "a table of xCAT with other columns",
                     &row.at,
-                    "mac, hosts, nodelist, ipmi and nodepos are read",
+                    "mac, hosts, nodelist, nics, ipmi and nodepos are read",
                 );
             }
             continue;
@@ -179,6 +180,28 @@ fn values(report: &mut Report<'_>, draft: &mut Draft, left: &mut Leftovers, tabl
                     .filter(|one| !one.is_empty() && *one != "all")
                 {
                     join(groups, left, at, one);
+                }
+            }
+            ("nics", "nicips" | "nictypes" | "nicnetworks") => {
+                let field = match column.as_str() {
+                    "nicips" => "ipaddr",
+                    "nictypes" => "type",
+                    _ => "network",
+                };
+                let settings = draft.settings.get_or_insert_default();
+                // `ib0!10.6.1.1|10.7.1.1,eth1!192.0.2.3`: the first value of each interface.
+                for (name, values) in text.split(',').filter_map(|one| one.split_once('!')) {
+                    let mut values = values.split('|').map(str::trim);
+                    let first = values.next().unwrap_or_default();
+                    match variable_name(name.trim()) {
+                        Some(key) if !first.is_empty() => {
+                            field_variable(settings, "networks", at, &key, field, first.to_lowercase().into());
+                        }
+                        _ => left.add(&format!("the interface '{}'", shown(name)), at, "set it as a variable"),
+                    }
+                    if values.next().is_some() {
+                        left.add(&format!("a second value of nics.{column}"), at, "set it as a variable");
+                    }
                 }
             }
             ("ipmi", "bmc" | "username" | "password") => {

@@ -1,5 +1,7 @@
 //! Tests of the planner: invariants under all events, and rollouts whose nodes are restarted.
 
+mod ordered;
+
 use super::*;
 use crate::{
     Level, Share,

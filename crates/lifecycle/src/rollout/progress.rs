@@ -93,7 +93,7 @@ impl Rollout {
             }
         }
         self.stop_if_failing(now);
-        let settled = self.nodes.values().all(|m| m.is_settled() || !m.counts) && self.nodes.values().any(|m| m.proven);
+        let settled = !self.nodes.values().any(Member::is_awaited) && self.nodes.values().any(|m| m.proven);
         match settled {
             true => self.settled = self.settled.or(Some(now)),
             false => self.settled = None,
@@ -169,15 +169,20 @@ impl Rollout {
         if !self.is_on() {
             return String::new();
         }
-        let passed_over = |member: &Member| !member.counts && !member.stalled.is_empty();
-        match self.nodes.values().any(passed_over) {
-            true => format!(
-                "{}; does not wait for {}: stalled",
-                self.waits_for_others(now),
-                self.names(passed_over)
-            ),
-            false => self.waits_for_others(now),
+        let ordered = |member: &Member| !member.ordered.is_empty() && !member.is_settled();
+        let stalled = |member: &Member| !member.counts && !member.stalled.is_empty();
+        let mut text = self.waits_for_others(now);
+        let nodes = self.nodes.values();
+        if nodes.clone().any(stalled) {
+            text = format!("{text}; does not wait for {}: stalled", self.names(stalled));
         }
+        if nodes.clone().any(ordered) {
+            text = format!(
+                "{text}; does not wait for {}: an order for one boot",
+                self.names(ordered)
+            );
+        }
+        text
     }
 
     fn waits_for_others(&self, now: Timestamp) -> String {
@@ -187,7 +192,7 @@ impl Rollout {
         if self.paused {
             return "paused".to_owned();
         }
-        let waiting = self.names(|member| member.counts && !member.is_settled());
+        let waiting = self.names(Member::is_awaited);
         match (self.stage, self.nodes.values().any(|member| member.proven)) {
             _ if waiting != "no node" => format!("waits for {waiting}"),
             (_, false) => "waits for a first node to be ready on it".to_owned(),
@@ -318,6 +323,9 @@ impl Member {
         soak: u64,
         now: Timestamp,
     ) -> bool {
+        if let Some(moved) = self.set_aside(observed, now) {
+            return moved;
+        }
         let silent = !observed.on && now > deadline(observed.heard, ready_within);
         let stalled = match self.state {
             State::Waiting | State::Booting => observed.stalled.as_str(),
@@ -359,6 +367,23 @@ impl Member {
             _ => false,
         };
         news || moved
+    }
+
+    /// A boot by an order says nothing about the version: while it lasts the node is neither late, nor failed, nor proven, and its times start
+    /// again after it. Returns none for a node whose usual boot is to be judged, and else whether something changed.
+    fn set_aside(&mut self, observed: &Observed, now: Timestamp) -> Option<bool> {
+        let news = self.ordered != observed.ordered;
+        if news {
+            self.ordered.clone_from(&observed.ordered);
+            self.stalled.clear();
+            match self.state {
+                State::Booting => self.first = Some(now),
+                State::Waiting => self.since = now,
+                State::Ready if !self.proven => self.since = now,
+                State::Ready | State::Failed { .. } | State::RolledBack { .. } => {}
+            }
+        }
+        (news || !self.ordered.is_empty()).then_some(news)
     }
 
     fn soak(&mut self, observed: &Observed, soak: u64, now: Timestamp) -> bool {

@@ -1,5 +1,7 @@
 //! Tests of rollouts: fixed sequences, and any sequence of events.
 
+mod ordered;
+
 use super::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +32,7 @@ const fn seen(on: bool) -> Observed {
         heard: Timestamp(0),
         problem: String::new(),
         stalled: String::new(),
+        ordered: String::new(),
         image: None,
         opened: Timestamp(0),
         boot: String::new(),

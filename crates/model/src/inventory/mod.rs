@@ -13,6 +13,8 @@ mod summary;
 mod own_address_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vars_tests;
 
 pub use change::{Change, Changed, NewNode, Patch, apply, faults};
 pub use check::{address_problem, find};

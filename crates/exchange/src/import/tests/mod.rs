@@ -7,6 +7,7 @@ mod hostile;
 mod programs;
 mod properties;
 mod recognising;
+mod shapes;
 mod switches;
 
 use super::*;

@@ -158,6 +158,36 @@ fn warewulf_before_4_3_has_flat_keys() {
 }
 
 #[test]
+fn warewulf_4_6_has_profiles_in_profiles_lists_of_arguments_and_profiles_taken_away() {
+    let text = "WW_INTERNAL: 46\nnodeprofiles:\n  default: {}\n  base: {}\n  gpu:\n    profiles: [base]\n    kernel:\n      args: [quiet, vga=791]\n\
+                nodes:\n  n1:\n    profiles: [default, gpu, ~base]\n    image name: rockylinux-9\n    ipmi: {ipaddr: 10.7.1.1, write: true}\n    \
+                network devices:\n      default: {device: wwnet0, onboot: true, hwaddr: 'e6:92:39:49:7b:03', ipaddr: 10.5.1.1}\n      \
+                tertiary: {device: wwnet3, ipaddr6: '2001:db8::3', prefixlen6: 64, tags: {DNS1: 10.5.0.1}}\n";
+    let read = recognised(Format::Warewulf, text);
+    assert_eq!(listed(&read), ["10 n1 e6:92:39:49:7b:03 10.5.1.1 p=gpu"]);
+    assert_eq!(
+        settings(&read, "n1"),
+        json!({
+            "vars.bmc_ipaddr": "10.7.1.1", "vars.bmc_write": "true",
+            "vars.networks": { "tertiary": {
+                "device": "wwnet3", "ipaddr6": "2001:db8::3", "prefixlen6": "64", "tags": { "DNS1": "10.5.0.1" },
+            } },
+        })
+    );
+    assert!(
+        read.profiles
+            .contains("[profile.gpu]\nkernel-args = \"quiet vga=791\"\n")
+    );
+    let all = left(&read).join("\n");
+    for what in [
+        "the profile 'base' of profiles",
+        "the profile '~base', which takes a profile away,",
+    ] {
+        assert!(all.contains(&format!("{what} is not imported")), "{what}: {all}");
+    }
+}
+
+#[test]
 fn xcat_tables_are_joined_by_node() {
     let read = recognised(Format::Xcat, XCAT);
     assert_eq!(
@@ -176,6 +206,13 @@ fn xcat_tables_are_joined_by_node() {
         })
     );
     assert_eq!(
+        settings(&read, "r01n02"),
+        json!({ "vars.networks": {
+            "ib0": { "ipaddr": "10.6.1.2", "type": "infiniband", "network": "10_6_0_0-255_255_0_0" },
+            "eth1": { "ipaddr": "192.0.2.12", "type": "ethernet" },
+        } })
+    );
+    assert_eq!(
         json!(read.entries[0].attributes),
         json!({ "comment": "first of its rack", "rack": "rack1", "room": "cellar", "u": "3" })
     );
@@ -192,6 +229,7 @@ fn xcat_tables_are_joined_by_node() {
             "the row of 'compute' in table hosts, which stands for several nodes, is not imported",
             "hosts.hostnames is not imported",
             "a machine without a row in table mac is not imported",
+            "a second value of nics.nicips is not imported",
         ]
     );
     // Without table mac there is nothing by which a machine can be recognised.
@@ -221,7 +259,22 @@ fn grendel_hosts_have_tags_cards_and_bmc() {
             "vars.networks": { "eno2": { "ipaddr": "192.0.2.11/24", "hwaddr": "52:54:00:01:01:81" } },
         })
     );
+    // The boot interface has no address: it is a member of the bond that has it. A tag with a value is a variable.
+    assert_eq!(
+        settings(&read, "r01n02"),
+        json!({
+            "vars.owner": "physics",
+            "vars.networks": { "bond0": {
+                "type": "bond", "peers": ["52:54:00:01:01:02", "52:54:00:01:01:82"], "ipaddr": "10.5.1.2/16", "mtu": 9000,
+            } },
+        })
+    );
     let all = left(&read);
+    assert!(
+        !all.iter()
+            .any(|said| said.contains("kickstart") || said.contains("'_id'")),
+        "{all:?}"
+    );
     for what in [
         "firmware",
         "boot_image 'compute-rocky9'",
@@ -251,8 +304,13 @@ fn netbox_interfaces_and_devices_are_joined() {
         listed(&read),
         [
             "2 r01n01 52:54:00:01:01:01,52:54:00:01:01:81 10.5.1.1 g=compute-node+gpu",
-            "4 r01n02 52:54:00:01:01:02 g=compute-node"
+            "4 r01n02 52:54:00:01:01:02 10.5.1.2 g=compute-node"
         ]
+    );
+    assert_eq!(
+        settings(&read, "r01n02"),
+        json!({ "vars.networks": { "bond0": { "ipaddr": "192.0.2.12/24", "mtu": "9000" } } }),
+        "a bond has no hardware address of its own"
     );
     assert_eq!(
         settings(&read, "r01n01"),
@@ -279,6 +337,14 @@ fn netbox_interfaces_and_devices_are_joined() {
         "device,name,type,mac_address,mgmt_only\nr01n01,eno1,1000base-t,52:54:00:01:01:01,false\n",
     );
     assert_eq!(listed(&read), ["2 r01n01 52:54:00:01:01:01"]);
+    // A site that prefers IPv6 shows such an address in the column of the primary one; the other column has the IPv4 one.
+    let read = recognised(
+        Format::Netbox,
+        "Name,Role,Type,IP Address,IPv4 Address\nr01n01,Node,X1,2001:db8::1/64,10.5.1.1/16\nDevice,Name,MAC Address\n\
+         r01n01,eno1,52:54:00:01:01:01\n",
+    );
+    assert_eq!(listed(&read), ["2 r01n01 52:54:00:01:01:01 10.5.1.1 g=node"]);
+    assert!(left(&read).contains(&"an IPv6 address is not imported"));
     let devices = &NETBOX[..NETBOX.find("Device,Name").unwrap()];
     let said = told(&import(None, "devices.csv", devices).unwrap_err().problems);
     assert!(said.iter().any(|said| said.contains("has only devices")), "{said:?}");
