@@ -73,7 +73,7 @@ fn warewulf_nodes_keep_profiles_tags_networks_and_bmc() {
          # - its addresses do not follow from the nodes' names as those of the boot network do: login has 192.0.2.10; write their pattern\n\
          # - the file does not name one prefix: correct it\n\
          # - r01n[01-02] does not have it: give its nodes a profile, and write profiles = [\"NAME\"]\n\
-         #[[network]]\n#name = \"lan\"\n#type = \"ethernet\"\n#match = { name = \"eno2\" }\n#node-address = \"\"\n#prefix = 16\n\n"
+         #[[network]]\n#name = \"lan\"\n#type = \"ethernet\"\n#match = { mac = \"{{ vars.networks.lan.hwaddr }}\" }\n#node-address = \"\"\n#prefix = 16\n\n"
     );
     assert_eq!(
         left(&read),
