@@ -101,7 +101,7 @@ impl Mapping {
 
     /// Sends a message, and returns the number of the device.
     fn ask(&self, request: Request, target: Option<&Target>) -> Res<rustix::fs::Dev> {
-        let mut message = message(&self.name, target);
+        let mut message = message(request, &self.name, target);
         sys::device_mapper(&self.control, request as u8, &mut message)
             .doing(|| format!("device mapper: {request:?} of {}", self.name))?;
         Ok(device_of(&message))
@@ -121,7 +121,7 @@ fn crypt_parameters(description: &str, (major, minor): (u32, u32)) -> String {
 }
 
 /// A message about the device `name` (pure): the header, and the table if there is one.
-fn message(name: &str, target: Option<&Target>) -> Vec<u8> {
+fn message(request: Request, name: &str, target: Option<&Target>) -> Vec<u8> {
     let mut bytes = vec![0; HEADER];
     let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
     // The oldest version of the interface with all that is used here. Later ones accept it.
@@ -129,10 +129,13 @@ fn message(name: &str, target: Option<&Target>) -> Vec<u8> {
     put(16, &(HEADER as u32).to_ne_bytes());
     put(20, &u32::from(target.is_some()).to_ne_bytes());
     put(28, &SECURE_DATA.to_ne_bytes());
-    // Names are cut so that a zero follows: 128 bytes at 48, and 129 bytes of the UUID at 176. cryptsetup's form of it tells lsblk what it is.
+    // Names are cut so that a zero follows: 128 bytes at 48, and 129 bytes of the UUID at 176.
     let name = rackstrap_wire::text::cut(name, 100);
     put(48, name.as_bytes());
-    put(176, format!("CRYPT-PLAIN-{name}").as_bytes());
+    // cryptsetup's form of the UUID tells lsblk what the device is. Later a device is named by one of both: the kernel refuses two.
+    if request == Request::Create {
+        put(176, format!("CRYPT-PLAIN-{name}").as_bytes());
+    }
     if let Some(target) = target {
         let mut table = vec![0; TARGET];
         table[8..16].copy_from_slice(&target.sectors.to_ne_bytes());
@@ -188,7 +191,7 @@ mod tests {
             sectors: 65536,
             parameters: crypt_parameters("rackstrap:tmp", (259, 3)),
         };
-        let bytes = message("rackstrap-tmp", Some(&target));
+        let bytes = message(Request::LoadTable, "rackstrap-tmp", Some(&target));
         let line = "aes-xts-plain64 :64:logon:rackstrap:tmp 0 259:3 0 1 allow_discards";
         assert_eq!(bytes.len(), (HEADER + TARGET + line.len() + 1).next_multiple_of(8));
         let u32_at = |at: usize| u32::from_ne_bytes(bytes[at..at + 4].try_into().unwrap());
@@ -198,7 +201,10 @@ mod tests {
             (4, bytes.len() as u32, 312, 1, 1 << 15)
         );
         assert_eq!(&bytes[48..62], b"rackstrap-tmp\0");
-        assert_eq!(&bytes[176..202], b"CRYPT-PLAIN-rackstrap-tmp\0");
+        assert!(
+            bytes[176..305].iter().all(|byte| *byte == 0),
+            "the kernel refuses a name with a UUID"
+        );
         let table = &bytes[HEADER..];
         assert_eq!(table[..16], [[0; 8], 65536u64.to_ne_bytes()].concat());
         assert_eq!(&table[24..30], b"crypt\0");
@@ -209,8 +215,9 @@ mod tests {
     #[test]
     fn names_of_any_length_stay_in_their_fields() {
         for length in [1, 99, 100, 128, 1000] {
-            let bytes = message(&"x".repeat(length), None);
+            let bytes = message(Request::Create, &"x".repeat(length), None);
             assert_eq!((bytes.len(), bytes[20], bytes[175], bytes[304]), (HEADER, 0, 0, 0));
+            assert!(bytes[176..].starts_with(b"CRYPT-PLAIN-x"));
         }
     }
 
