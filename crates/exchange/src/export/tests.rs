@@ -232,9 +232,9 @@ fn an_empty_inventory_is_a_header() {
         let (lines, comments) = (text.lines().count(), text.matches("(0 nodes)").count());
         let want = match format {
             Format::Hostlist => (1, 0),
-            // The definition of an option, and the empty lists.
+            // The definition of an option, and the empty list of reservations.
             Format::Dhcpd => (2, 1),
-            Format::Kea => (4, 1),
+            Format::Kea => (3, 1),
             _ => (1, 1),
         };
         assert_eq!((lines, comments), want, "{text}");
