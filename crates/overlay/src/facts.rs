@@ -74,7 +74,7 @@ pub(super) fn example(
         .map(|p| (*p).to_owned())
         .collect();
     let settings = Settings::of(site, &profiles, |_| ());
-    let layout = settings.text(|p| &p.layout).and_then(|name| site.layouts.get(name));
+    let layouts = site.layouts_of(settings.text(|p| &p.layout).unwrap_or_default());
     let image = settings.text(|p| &p.image).unwrap_or("image");
     let key = || KeyPair {
         private: "PRIVATE".to_owned(),
@@ -113,7 +113,7 @@ pub(super) fn example(
         net,
         image,
         image_digest: String::new(),
-        disk: layout.map_or_else(no_disk, |policy| expected_disk(&policy.layout)),
+        disk: expected_disk(layouts.map(|policy| &policy.layout)),
         mounts,
         nodes: vec![PeerNode {
             name,
@@ -141,13 +141,13 @@ pub(super) fn no_disk() -> DiskState {
     DiskState::default()
 }
 
-/// A disk as the layout describes it. Its device is unknown before the agent has inspected the node; file systems are
-/// labelled with the names of their partitions.
-pub(super) fn expected_disk(layout: &Layout) -> DiskState {
-    let used = layout
-        .partitions
-        .iter()
-        .filter(|partition| partition.fs != FileSystem::Raw);
+/// The disks as the layouts describe them, as the disk of the first one. Their devices are unknown before the agent has inspected the node;
+/// file systems are labelled with the names of their partitions.
+pub(super) fn expected_disk<'a>(layouts: impl Iterator<Item = &'a Layout>) -> DiskState {
+    let layouts: Vec<&Layout> = layouts.collect();
+    let Some(first) = layouts.first() else { return no_disk() };
+    let used = layouts.iter().flat_map(|layout| &layout.partitions);
+    let used = used.filter(|partition| partition.fs != FileSystem::Raw);
     let mounts = used.map(|partition| MountedPartition {
         name: partition.name.clone(),
         device: format!("LABEL={}", partition.name),
@@ -159,7 +159,7 @@ pub(super) fn expected_disk(layout: &Layout) -> DiskState {
     });
     DiskState {
         status: DiskStatus::Kept {
-            layout: format!("{} v{}", layout.name, layout.version),
+            layout: format!("{} v{}", first.name, first.version),
         },
         mounts: mounts.collect(),
         ..DiskState::default()

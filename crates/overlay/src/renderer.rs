@@ -305,7 +305,7 @@ impl Renderer {
         match (last.and_then(|boot| Some((boot, boot.disk.clone()?))), &decision.disk) {
             (Some((boot, disk)), _) => (disk, format!("as in boot {}", boot.plan.id)),
             (None, Some(plan)) => (
-                expected_disk(&plan.layout),
+                expected_disk(std::iter::once(plan).chain(&plan.more).map(|plan| &plan.layout)),
                 "by the layout; no boot has reported the devices yet".to_owned(),
             ),
             (None, None) => (no_disk(), "left alone".to_owned()),
