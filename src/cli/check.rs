@@ -253,7 +253,7 @@ fn summary(site: &Site) -> String {
             _ => image,
         };
         let layout = profile.layout.as_deref().filter(|l| !l.is_empty());
-        let layout = layout.map_or(String::new(), |l| format!(", layout {l}"));
+        let layout = layout.map_or(String::new(), |l| format!(", layout {}", l.replace(' ', " and ")));
         text.push_str(&format!("  profile   {name}: {image}{layout}\n"));
     }
     for mount in &site.mounts {
@@ -283,9 +283,10 @@ fn summary(site: &Site) -> String {
         let parts: Vec<String> = policy.layout.partitions.iter().map(describe).collect();
         let layout = &policy.layout;
         text.push_str(&format!(
-            "  layout    {name} v{} ({}): {}\n",
+            "  layout    {name} v{} ({}){}: {}\n",
             layout.version,
             layout.table,
+            policy.disk.as_ref().map_or(String::new(), |disk| format!(" on {disk}")),
             parts.join(", ")
         ));
     }
@@ -357,7 +358,7 @@ fn as_json(path: &Path, result: &Result<(Site, Vec<Warning>), ConfigError>, tree
                 "name": name, "image": p.image, "layout": p.layout,
             })).collect::<Vec<_>>(),
             "layouts": site.layouts.iter().map(|(name, l)| json!({
-                "name": name, "version": l.layout.version, "digest": l.digest, "wipe": l.wipe, "layout": l.layout,
+                "name": name, "version": l.layout.version, "digest": l.digest, "wipe": l.wipe, "disk": l.disk, "layout": l.layout,
             })).collect::<Vec<_>>(),
         }),
     }

@@ -13,8 +13,12 @@ use rackstrap_model::{
     disks::{DiskEffect, DiskTrouble, DiskWish, EffectKind},
     inventory::{Changed, Node, Settings, find},
 };
-use rackstrap_registries::timeline::{Event, EventKind, Level, Subject};
-use rackstrap_wire::FileSystem;
+use rackstrap_registries::{
+    boots::Parts,
+    timeline::{Event, EventKind, Level, Subject},
+};
+use rackstrap_site::LayoutPolicy;
+use rackstrap_wire::{FileSystem, content_of};
 
 pub(super) async fn list(State(context): State<Shared>) -> Json<Vec<api::DiskRow>> {
     let world = context.world.load_full();
@@ -69,11 +73,15 @@ pub(super) async fn wish(
             for node in &asked.nodes {
                 find(inventory, node)?;
             }
-            lacking_partitions(&context.world.load(), &asked.nodes, &asked.partitions)?;
+            let parts = Parts {
+                layouts: asked.layouts.clone(),
+                partitions: asked.partitions.clone(),
+            };
+            if wish != DiskWish::Cancel {
+                lacking(&context.world.load(), &asked.nodes, &parts)?;
+            }
             let disks = context.boots.disks();
-            disks
-                .wish_of(&asked.nodes, wish, &asked.partitions, &by, now)
-                .map_err(broken)
+            disks.wish_of(&asked.nodes, wish, &parts, &by, now).map_err(broken)
         })?;
         // A node that boots again gets a repeated order again.
         let late = withdrawn.iter().filter(|(node, order)| {
@@ -83,7 +91,10 @@ pub(super) async fn wish(
         let had: NodeSet = withdrawn.iter().map(|(node, _)| node.as_str()).collect();
         let said = match wish {
             DiskWish::Cancel => cancelled(&asked.nodes, &had),
-            wish if asked.partitions.is_empty() => describe(wish).to_owned(),
+            wish if asked.partitions.is_empty() => match asked.layouts.as_slice() {
+                [] => describe(wish).to_owned(),
+                names => format!("{} (layout {})", describe(wish), names.join(", ")),
+            },
             _ => format!(
                 "the next boot makes the file system of {} again",
                 asked.partitions.join(", ")
@@ -111,45 +122,16 @@ pub(super) async fn wish(
     Ok(Json(api::Done { message }))
 }
 
-/// Refuses an order about partitions that the layouts of some of the nodes do not have, or that have no file system.
-fn lacking_partitions(world: &World, nodes: &[String], partitions: &[String]) -> Result<(), Refusal> {
+/// Refuses an order about layouts and partitions that some of the nodes do not have, or that have no file system, and an order for a whole
+/// disk of a node with several layouts that does not say which one.
+fn lacking(world: &World, nodes: &[String], parts: &Parts) -> Result<(), Refusal> {
     let mut problems = OfNodes::default();
-    for name in nodes.iter().filter(|_| !partitions.is_empty()) {
+    for name in nodes {
         let node = find(&world.inventory, name)?;
         let settings = Settings::of_node(&world.site, node, |_| ());
-        let layout = settings
-            .text(|p| &p.layout)
-            .and_then(|name| world.site.layouts.get(name));
-        let Some(policy) = layout else {
-            let text = "it has no disk layout, so its disk is left alone".to_owned();
-            problems.add(text, name);
-            continue;
-        };
-        let layout = &policy.layout;
-        let is_encrypted = |name: &String| {
-            rackstrap_wire::content_of(&policy.contents, name).is_some_and(|content| content.encrypt.is_some())
-        };
-        if let Some(partition) = partitions.iter().find(|name| is_encrypted(name)) {
-            let text = format!(
-                "the file system of {} in layout {} is encrypted and made at each boot: restart the node instead",
-                quoted(partition, 40),
-                layout.name
-            );
-            problems.add(text, name);
-            continue;
-        }
-        let made = layout
-            .partitions
-            .iter()
-            .filter(|partition| partition.fs != FileSystem::Raw);
-        let made: Vec<&str> = made.map(|partition| partition.name.as_str()).collect();
-        if let Some(partition) = partitions.iter().find(|name| !made.contains(&name.as_str())) {
-            let text = format!(
-                "layout {} has no partition {} with a file system; it has {}",
-                layout.name,
-                quoted(partition, 40),
-                made.join(", ")
-            );
+        let names = settings.text(|p| &p.layout).unwrap_or_default();
+        let layouts: Vec<&LayoutPolicy> = world.site.layouts_of(names).collect();
+        if let Some(text) = lacks(&layouts, parts) {
             problems.add(text, name);
         }
     }
@@ -157,6 +139,57 @@ fn lacking_partitions(world: &World, nodes: &[String], partitions: &[String]) ->
         true => Ok(()),
         false => Err(Refusal(StatusCode::UNPROCESSABLE_ENTITY, problems.lines().join("\n"))),
     }
+}
+
+/// Why a node with these layouts cannot have an order about `parts`; none if it can (pure).
+fn lacks(layouts: &[&LayoutPolicy], parts: &Parts) -> Option<String> {
+    let Parts {
+        layouts: wanted,
+        partitions,
+    } = parts;
+    let asked = !wanted.is_empty() || !partitions.is_empty();
+    if layouts.is_empty() {
+        return asked.then(|| "it has no disk layout, so its disk is left alone".to_owned());
+    }
+    let names: Vec<&str> = layouts.iter().map(|policy| policy.layout.name.as_str()).collect();
+    if let Some(unknown) = wanted.iter().find(|name| !names.contains(&name.as_str())) {
+        return Some(format!(
+            "it has no layout {}; it has {}",
+            quoted(unknown, 40),
+            names.join(", ")
+        ));
+    }
+    if let ([_, second, ..], false) = (names.as_slice(), asked) {
+        return Some(format!(
+            "it has the layouts {}, each with a disk of its own; name the disk that you mean, such as: --layout {second}",
+            names.join(", ")
+        ));
+    }
+    let is_meant = |policy: &&&LayoutPolicy| wanted.is_empty() || wanted.contains(&policy.layout.name);
+    for policy in layouts.iter().filter(is_meant) {
+        let content = |name: &String| content_of(&policy.contents, name);
+        let is_encrypted = |name: &&String| content(name).is_some_and(|content| content.encrypt.is_some());
+        if let Some(partition) = partitions.iter().find(is_encrypted) {
+            return Some(format!(
+                "the file system of {} in layout {} is encrypted and made at each boot: restart the node instead",
+                quoted(partition, 40),
+                policy.layout.name
+            ));
+        }
+    }
+    let made = layouts
+        .iter()
+        .filter(is_meant)
+        .flat_map(|policy| &policy.layout.partitions);
+    let made = made.filter(|partition| partition.fs != FileSystem::Raw);
+    let made: Vec<&str> = made.map(|partition| partition.name.as_str()).collect();
+    let unknown = partitions.iter().find(|name| !made.contains(&name.as_str()))?;
+    Some(format!(
+        "layout {} has no partition {} with a file system; it has {}",
+        names.join(", "),
+        quoted(unknown, 40),
+        made.join(", ")
+    ))
 }
 
 /// The message if a node carries out the order that was cancelled.
@@ -194,6 +227,56 @@ fn describe(wish: DiskWish) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rackstrap_wire::{ContentOf, Encryption};
+
+    #[test]
+    fn an_order_for_a_node_with_several_layouts_says_which_disk_it_means() {
+        let layout = |name: &str, partition: &str| -> LayoutPolicy {
+            let text = format!(
+                "{{\"layout\":{{\"name\":\"{name}\",\"version\":1,\"table\":\"gpt\",\"partitions\":[\
+                 {{\"name\":\"{partition}\",\"size\":\"rest\",\"fs\":\"ext4\"}}]}},\"digest\":\"\",\"wipe\":\"ours\"}}"
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        let (scratch, data) = (layout("scratch", "tmp"), layout("data", "data"));
+        let both = [&scratch, &data];
+        let parts = |layouts: &[&str], partitions: &[&str]| {
+            let owned = |all: &[&str]| all.iter().map(|name| (*name).to_owned()).collect();
+            Parts {
+                layouts: owned(layouts),
+                partitions: owned(partitions),
+            }
+        };
+        let none = parts(&[], &[]);
+        let mut encrypted = scratch.clone();
+        encrypted.contents.push(ContentOf {
+            encrypt: Some(Encryption::BootKey),
+            ..ContentOf::new("tmp")
+        });
+        let said = lacks(&[&encrypted, &data], &parts(&[], &["tmp"])).unwrap();
+        assert!(said.contains("restart the node instead"), "{said}");
+        assert_eq!((lacks(&[], &none), lacks(&[&scratch], &none)), (None, None));
+        let said = lacks(&both, &none).unwrap();
+        assert!(
+            said.contains("scratch, data") && said.contains("--layout data"),
+            "{said}"
+        );
+        for right in [
+            parts(&["data"], &[]),
+            parts(&["data", "scratch"], &[]),
+            parts(&[], &["data"]),
+        ] {
+            assert_eq!(lacks(&both, &right), None);
+        }
+        let unknown = lacks(&both, &parts(&["date"], &[])).unwrap();
+        assert!(unknown.contains("no layout 'date'"), "{unknown}");
+        assert!(
+            lacks(&both, &parts(&["scratch"], &["data"]))
+                .unwrap()
+                .contains("no partition 'data'")
+        );
+        assert!(lacks(&[], &parts(&["data"], &[])).unwrap().contains("no disk layout"));
+    }
 
     #[test]
     fn a_cancel_says_whether_there_was_an_order() {

@@ -429,13 +429,17 @@ async fn layouts(State(context): State<Shared>) -> Json<Vec<api::LayoutRow>> {
         layout: policy.layout.clone(),
         digest: policy.digest.clone(),
         wipe: policy.wipe,
+        disk: policy.disk.clone(),
         roots: policy.roots.clone(),
         contents: policy.contents.clone(),
         profiles: world
             .site
             .profiles
             .iter()
-            .filter(|(_, profile)| profile.layout.as_ref() == Some(name))
+            .filter(|(_, profile)| {
+                let names = profile.layout.as_deref().unwrap_or_default();
+                names.split_ascii_whitespace().any(|used| used == name)
+            })
             .map(|(profile, _)| profile.clone())
             .collect(),
     });

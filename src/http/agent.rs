@@ -251,8 +251,9 @@ pub async fn overlay(
         service.record(&boot, EventKind::Overlay, Level::Degraded, note, None);
     }
     let overlay = rendered.into_overlay(wire);
-    let (level, detail) = match &request.disk.status {
-        DiskStatus::Degraded { reason } => (
+    let status = boot.disk.as_ref().map(|disk| &disk.status);
+    let (level, detail) = match status {
+        Some(DiskStatus::Degraded { reason }) => (
             Level::Degraded,
             format!("{} files; disk: {reason}", overlay.files.len()),
         ),
@@ -264,11 +265,19 @@ pub async fn overlay(
 
 /// The partitions that the boot was ordered to make again and did not, with the reason and the remedy; none if it made all of them.
 fn not_remade(boot: &Boot) -> Option<String> {
-    let wanted = &boot.plan.disk.as_ref()?.remake;
+    let first = boot.plan.disk.as_ref()?;
     let disk = boot.disk.as_ref()?;
-    let missing: Vec<&str> = wanted
+    let wanted = first
+        .remake
         .iter()
-        .filter(|name| !disk.facts.remade.contains(name))
+        .chain(first.more.iter().flat_map(|plan| &plan.remake));
+    let further = disk.layouts.iter().map(|one| &one.facts);
+    let remade: Vec<&String> = std::iter::once(&disk.facts)
+        .chain(further)
+        .flat_map(|facts| &facts.remade)
+        .collect();
+    let missing: Vec<&str> = wanted
+        .filter(|name| !remade.contains(name))
         .map(String::as_str)
         .collect();
     let (names, image, node) = (missing.join(", "), boot.image(), &boot.plan.node);

@@ -51,6 +51,7 @@ pub async fn claim(State(service): State<Arc<Service>>, peer: axum::Extension<Pe
                 size: 0,
                 mounts: Vec::new(),
                 facts: DiskFacts::default(),
+                layouts: Vec::new(),
             },
             hardware: Hardware::default(),
         };

@@ -33,6 +33,7 @@ mod rollout;
 mod secure_boot;
 mod secure_disk;
 mod several_disks;
+mod several_layouts;
 mod three_nodes;
 mod uefi;
 mod unknown;

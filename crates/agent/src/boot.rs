@@ -260,7 +260,10 @@ fn reporting_server(server: &Server, plan: &Plan, overlay: &Overlay) -> Server {
 
 /// Updates the network loader on the disk to the server's version. The node boots without it, so a failure is only reported.
 fn network_loader(timeline: &mut Timeline, plan: &Plan, server: &Server, state: &DiskState) {
-    let prepared = matches!(state.status, DiskStatus::Kept { .. } | DiskStatus::Prepared { .. });
+    let prepared = matches!(
+        state.first_status(),
+        DiskStatus::Kept { .. } | DiskStatus::Prepared { .. }
+    );
     let Some(loader) = plan.disk.as_ref().and_then(|d| d.loader).filter(|_| prepared) else {
         return;
     };
@@ -280,7 +283,10 @@ fn network_loader(timeline: &mut Timeline, plan: &Plan, server: &Server, state: 
 
 /// Updates the EFI system partition to the server's. As for the network loader, a failure is only reported.
 fn efi_partition(timeline: &mut Timeline, plan: &Plan, server: &Server, state: &DiskState) {
-    let prepared = matches!(state.status, DiskStatus::Kept { .. } | DiskStatus::Prepared { .. });
+    let prepared = matches!(
+        state.first_status(),
+        DiskStatus::Kept { .. } | DiskStatus::Prepared { .. }
+    );
     let Some(wanted) = plan.disk.as_ref().filter(|_| prepared) else {
         return;
     };

@@ -11,6 +11,7 @@ use rackstrap_control::{
     api::{self, Level},
     segment,
 };
+use rackstrap_wire::DiskPlan;
 use std::{path::Path, process::ExitCode};
 
 /// Arguments of `rackstrap explain`.
@@ -96,11 +97,15 @@ fn decided(decision: &api::ExplainDecision) -> String {
         (None, problem) => format!("none: {}", problem.as_deref().unwrap_or("unknown reason")),
     };
     let disk = decision.disk.as_ref().map(|disk| {
-        let layout = &disk.layout;
-        format!(
-            "{} v{} on {}, digest {}",
-            layout.name, layout.version, disk.device, disk.digest
-        )
+        let one = |disk: &DiskPlan| {
+            let layout = &disk.layout;
+            format!(
+                "{} v{} on {}, digest {}",
+                layout.name, layout.version, disk.device, disk.digest
+            )
+        };
+        let all: Vec<String> = std::iter::once(disk).chain(&disk.more).map(one).collect();
+        all.join("; ")
     });
     let mut facts = vec![
         ("node", decision.node.name.clone()),

@@ -95,6 +95,7 @@ fn describe(row: &api::LayoutRow) -> String {
         ("digest", row.digest.clone()),
         ("table", row.layout.table.to_string()),
         ("wipe", wipe(row.wipe).to_owned()),
+        ("disk", output::dash(row.disk.as_deref().unwrap_or_default())),
         ("profiles", output::list(&row.profiles)),
     ]);
     let mut table = output::table(["partition", "size", "fs", "label", "mount", "options", "owner", "mode"]);

@@ -272,6 +272,10 @@ pub struct LayoutRow {
     pub digest: String,
     /// Which data may be overwritten for it.
     pub wipe: Wipe,
+    /// The disk that it is for, `auto`, a kernel name, or the text of a rule, unless a setting `disk` says otherwise; none if the layout does not
+    /// say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<String>,
     /// Owners and modes of the partitions' root directories.
     #[serde(default)]
     pub roots: Vec<RootOf>,

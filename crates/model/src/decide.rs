@@ -23,7 +23,7 @@ use crate::{
 };
 use rackstrap_base::{arch::Architecture, dhcp_option::DhcpOption, firmware, subnet::Subnet};
 use rackstrap_catalog::{Catalog, ImageVersion};
-use rackstrap_site::{BOOT_LOCAL, Site};
+use rackstrap_site::{BOOT_LOCAL, LayoutPolicy, Site};
 use rackstrap_wire::{
     Check, DiskPlan, ESP_PARTITION, Health, HwAddr, LOGIN, LayoutEsp, NetPlan, NetworkPlan, NfsRoot, Plan, Root,
     WIRE_VERSION, Wipe, network_check,
@@ -474,18 +474,39 @@ fn choose_variant(
 }
 
 fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> Option<DiskPlan> {
-    let Some(name) = settings.text(|p| &p.layout).filter(|name| !name.is_empty()) else {
+    let names = settings.text(|p| &p.layout).unwrap_or_default();
+    if names.is_empty() {
         why.push("no disk layout: local disks are left alone".to_owned());
         return None;
-    };
+    }
     // A checked site has every layout that a profile names. A node may still have one that was removed from the site file.
-    let Some(policy) = site.layouts.get(name) else {
+    let mut names = names.split_ascii_whitespace();
+    let first = names.next().unwrap_or_default();
+    let Some(policy) = site.layouts.get(first) else {
         why.push(format!(
-            "layout {name}, which the node itself has, is not in the site file: local disks are left alone"
+            "layout {first}, which the node itself has, is not in the site file: local disks are left alone"
         ));
         return None;
     };
-    let device = settings.text(|p| &p.disk).unwrap_or("auto").to_owned();
+    let device = settings.text(|p| &p.disk).or(policy.disk.as_deref()).unwrap_or("auto");
+    let mut plan = disk_plan(policy, device, why);
+    for name in names {
+        // A further layout never takes just any disk.
+        let policy = site.layouts.get(name);
+        match policy.and_then(|policy| Some((policy, policy.disk.as_deref().filter(|disk| *disk != "auto")?))) {
+            Some((policy, device)) => plan.more.push(disk_plan(policy, device, why)),
+            None => why.push(format!(
+                "layout {name}, which the node itself has, is not in the site file, or does not say which disk it is for: no disk is used \
+                 for it"
+            )),
+        }
+    }
+    Some(plan)
+}
+
+/// The plan for the disk of one layout. `device` says which disk that is.
+fn disk_plan(policy: &LayoutPolicy, device: &str, why: &mut Vec<String>) -> DiskPlan {
+    let name = &policy.layout.name;
     let esp = match policy.esp {
         true => "; shim and GRUB on the disk ask the network, if UEFI starts it",
         false => "",
@@ -504,11 +525,11 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
         policy.layout.version
     ));
     let (layout, contents) = rackstrap_wire::for_agents(&policy.layout, &policy.contents);
-    Some(DiskPlan {
+    DiskPlan {
         layout,
         contents,
         digest: policy.digest.clone(),
-        device,
+        device: device.to_owned(),
         wipe: match policy.wipe {
             Wipe::Known => Wipe::Ours,
             wipe => wipe,
@@ -519,13 +540,14 @@ fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> O
         seen: None,
         again: false,
         remake: Vec::new(),
+        more: Vec::new(),
         loader: None,
         esp: Vec::new(),
         layout_esp: policy.esp.then(|| LayoutEsp {
             partition: ESP_PARTITION.to_owned(),
             images: Vec::new(),
         }),
-    })
+    }
 }
 
 #[cfg(test)]

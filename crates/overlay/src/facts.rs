@@ -76,7 +76,7 @@ pub(super) fn example(
         .map(|p| (*p).to_owned())
         .collect();
     let settings = Settings::of(site, &profiles, |_| ());
-    let layout = settings.text(|p| &p.layout).and_then(|name| site.layouts.get(name));
+    let layouts = site.layouts_of(settings.text(|p| &p.layout).unwrap_or_default());
     let image = settings.text(|p| &p.image).unwrap_or("image");
     let key = || KeyPair {
         private: "PRIVATE".to_owned(),
@@ -116,7 +116,7 @@ pub(super) fn example(
         net,
         image,
         image_digest: String::new(),
-        disk: layout.map_or_else(no_disk, |policy| expected_disk(&policy.layout, &policy.contents)),
+        disk: expected_disk(layouts.map(|policy| (policy.layout.clone(), &policy.contents[..]))),
         mounts,
         nodes: vec![PeerNode {
             name,
@@ -144,14 +144,18 @@ pub(super) fn no_disk() -> DiskState {
     DiskState::default()
 }
 
-/// A disk as the layout describes it. Its device is unknown before the agent has inspected the node; file systems are
-/// labelled with the names of their partitions.
-pub(super) fn expected_disk(layout: &Layout, contents: &[ContentOf]) -> DiskState {
-    let used = layout
-        .partitions
+/// The disks as the layouts and the contents of their partitions describe them, as the disk of the first one. Their devices are unknown before
+/// the agent has inspected the node.
+pub(super) fn expected_disk<'a>(layouts: impl Iterator<Item = (Layout, &'a [ContentOf])>) -> DiskState {
+    let layouts: Vec<(Layout, &[ContentOf])> = layouts.collect();
+    let Some((first, _)) = layouts.first() else {
+        return no_disk();
+    };
+    let used = layouts
         .iter()
-        .filter(|partition| partition.fs != FileSystem::Raw);
-    let mounts = used.map(|partition| MountedPartition {
+        .flat_map(|(layout, contents)| layout.partitions.iter().map(move |partition| (partition, *contents)));
+    let used = used.filter(|(partition, _)| partition.fs != FileSystem::Raw);
+    let mounts = used.map(|(partition, contents)| MountedPartition {
         name: partition.name.clone(),
         device: format!("LABEL={}", label_of(contents, partition)),
         fs: partition.fs,
@@ -163,7 +167,7 @@ pub(super) fn expected_disk(layout: &Layout, contents: &[ContentOf]) -> DiskStat
     });
     DiskState {
         status: DiskStatus::Kept {
-            layout: format!("{} v{}", layout.name, layout.version),
+            layout: format!("{} v{}", first.name, first.version),
         },
         mounts: mounts.collect(),
         ..DiskState::default()

@@ -305,7 +305,11 @@ impl Renderer {
         match (last.and_then(|boot| Some((boot, boot.disk.clone()?))), &decision.disk) {
             (Some((boot, disk)), _) => (disk, format!("as in boot {}", boot.plan.id)),
             (None, Some(plan)) => (
-                expected_disk(&plan.whole_layout(), &plan.contents),
+                expected_disk(
+                    std::iter::once(plan)
+                        .chain(&plan.more)
+                        .map(|plan| (plan.whole_layout(), &plan.contents[..])),
+                ),
                 "by the layout; no boot has reported the devices yet".to_owned(),
             ),
             (None, None) => (no_disk(), "left alone".to_owned()),

@@ -15,7 +15,7 @@ mod window;
 mod tests;
 
 pub use confirmed::trust_site_file;
-pub use disks::Disks;
+pub use disks::{Disks, Parts};
 pub use kept::KEPT_PER_NODE;
 pub use loading::{LoadingNodes, Turn};
 pub use orders::{Orders, Taken};

@@ -3,7 +3,7 @@
 use super::{
     LayoutPolicy,
     diagnostic::{Report, quote},
-    partition_content,
+    disk, partition_content,
     section::Section,
 };
 use rackstrap_base::words::closest;
@@ -75,6 +75,7 @@ pub(super) fn read(report: &mut Report<'_>, name: &str, section: &Section<'_>) -
             "write wipe = \"ours\" once the disks are rackstrap's",
         );
     }
+    let disk = disk::read(report, section, "disk");
     let esp = read_esp(report, section, table.as_ref(), &mut complete);
     let mut partitions = partitions(report, name, section, &mut complete)?;
     if let Some(esp) = esp {
@@ -100,6 +101,7 @@ pub(super) fn read(report: &mut Report<'_>, name: &str, section: &Section<'_>) -
         digest: digest(&layout, &contents, has_esp),
         layout,
         wipe: wipe?.into_inner(),
+        disk,
         esp: has_esp,
         roots,
         contents,

@@ -13,6 +13,7 @@ mod dns;
 mod hooks;
 pub mod kernel_args;
 mod layout;
+mod layouts;
 mod loader;
 mod meant;
 mod mount;
@@ -269,16 +270,26 @@ fn layouts_and_profiles(
     }
     // A layout with problems exists, so it is not reported as unknown.
     let names: Vec<&str> = all.iter().map(|(name, _)| name.get_ref().as_str()).collect();
+    let known: layouts::Known<'_> = names.iter().map(|name| (*name, layouts.get(*name))).collect();
     let mut profiles = BTreeMap::from([("default".to_owned(), Profile::default())]);
     let written = named(document, "profile", report);
     near_default(report, &written);
     for (name, value) in &written {
         let title = format!("[profile.{}]", shown(name.get_ref()));
         if let Some(section) = Section::new(report, "[profile.NAME]", title, name.span(), value) {
-            profiles.insert(name.get_ref().clone(), profile::read(report, name, &section, &names));
+            profiles.insert(name.get_ref().clone(), profile::read(report, name, &section, &known));
         }
     }
-    let used = |name: &str| profiles.values().any(|p| p.layout.as_deref() == Some(name));
+    for (name, _) in &written {
+        if let Some((message, help)) = layouts::disk_of_two(name.get_ref(), &profiles, &layouts) {
+            report.error(name.span(), message, help);
+        }
+    }
+    let uses = |p: &Profile, name: &str| {
+        let names = p.layout.as_deref().unwrap_or_default();
+        names.split_ascii_whitespace().any(|used| used == name)
+    };
+    let used = |name: &str| profiles.values().any(|p| uses(p, name));
     for (name, _) in all.iter().filter(|(name, _)| !used(name.get_ref())) {
         let message = format!("no profile uses the layout {}", quote(name.get_ref()));
         let mut help = format!(

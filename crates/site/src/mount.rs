@@ -269,20 +269,12 @@ fn against_layouts(report: &mut Report<'_>, this: &Read, rest: &Rest<'_>) {
             continue;
         }
         let default = rest.profiles.get("default").and_then(|p| p.layout.as_ref());
-        let Some(layout) = own
-            .layout
-            .as_ref()
-            .or(default)
-            .and_then(|layout| rest.layouts.get(layout))
-        else {
-            continue;
-        };
-        let layout = &layout.layout;
-        for local in layout
-            .partitions
-            .iter()
-            .filter_map(|partition| partition.mount.as_ref())
-        {
+        let names = own.layout.as_ref().or(default).map(String::as_str).unwrap_or_default();
+        let layouts = names
+            .split_ascii_whitespace()
+            .filter_map(|layout| rest.layouts.get(layout));
+        let local = layouts.flat_map(|policy| policy.layout.partitions.iter().map(|p| (&policy.layout, p)));
+        for (layout, local) in local.filter_map(|(layout, p)| Some((layout, p.mount.as_ref()?))) {
             let below = local
                 .strip_prefix(place.as_str())
                 .is_some_and(|rest| rest.starts_with('/'));

@@ -7,6 +7,7 @@ use super::{
     Profile, Site,
     diagnostic::{Report, one_line, shown},
     kernel_args::words,
+    layouts::Known,
     profile::{Descriptor, Form, KEYS, SETTINGS, add_texts, setting, values},
     section::Section,
     value::{self, Value, to_toml},
@@ -119,7 +120,11 @@ impl NodeSettings {
     /// The settings that `site` does not allow, in the order of their keys.
     pub fn problems(&self, site: &Site) -> Vec<SettingProblem> {
         let mut problems = Vec::new();
-        let layouts: Vec<&str> = site.layouts.keys().map(String::as_str).collect();
+        let layouts: Known<'_> = site
+            .layouts
+            .iter()
+            .map(|(name, policy)| (name.as_str(), Some(policy)))
+            .collect();
         variables(&self.written, &mut problems);
         for key in self.written.keys().filter(|key| variable(key).is_none()) {
             let (name, adds) = split(key);
@@ -353,7 +358,7 @@ fn variables(written: &BTreeMap<String, Value>, problems: &mut Vec<SettingProble
 fn read(
     written: &BTreeMap<String, Value>,
     suffix: &str,
-    layouts: Option<&[&str]>,
+    layouts: Option<&Known<'_>>,
     problems: &mut Vec<SettingProblem>,
 ) -> Profile {
     let known = written.iter().filter_map(|(key, value)| {

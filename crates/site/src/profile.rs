@@ -2,14 +2,14 @@
 
 use super::{
     Profile, dhcp_options,
-    diagnostic::{Report, quote, shown},
+    diagnostic::{Report, quote},
     disk,
     kernel_args::{self, words},
+    layouts::{self, Known},
     section::Section,
     vars,
 };
-use rackstrap_base::words::closest;
-use rackstrap_wire::{Check, ImageRef};
+use rackstrap_wire::{Check, ImageRef, MOST_LAYOUTS};
 use toml::{Spanned, de::DeValue};
 
 const MOST_TEMPLATES: usize = 32;
@@ -62,11 +62,8 @@ pub static SETTINGS: [Descriptor; 15] = [
     },
     Descriptor {
         key: "layout",
-        form: Form::Text,
-        read: |reader, key| {
-            let layouts = reader.layouts;
-            reader.profile.layout = reader.text(key, "\"scratch\"", &|text| read_layout(text, layouts));
-        },
+        form: Form::TextOrList,
+        read: |reader, key| reader.profile.layout = reader.layout(key),
         shown: |profile| profile.layout.clone(),
         add: None,
     },
@@ -240,7 +237,7 @@ struct Reader<'a, 'r> {
     report: &'a mut Report<'r>,
     section: &'a Section<'a>,
     /// The layouts that exist; none if they are unknown, so that any name is accepted.
-    layouts: Option<&'a [&'a str]>,
+    layouts: Option<&'a Known<'a>>,
     profile: Profile,
 }
 
@@ -248,7 +245,7 @@ pub(super) fn read(
     report: &mut Report<'_>,
     name: &Spanned<String>,
     section: &Section<'_>,
-    layouts: &[&str],
+    layouts: &Known<'_>,
 ) -> Profile {
     if !ImageRef::valid_name(name.get_ref()) {
         let message = format!("{} is not a profile name", quote(name.get_ref()));
@@ -262,7 +259,7 @@ pub(super) fn read(
 }
 
 /// The values of all settings in `section`. `layouts` are the layouts that exist; none if they are unknown.
-pub(super) fn values(report: &mut Report<'_>, section: &Section<'_>, layouts: Option<&[&str]>) -> Profile {
+pub(super) fn values(report: &mut Report<'_>, section: &Section<'_>, layouts: Option<&Known<'_>>) -> Profile {
     let mut reader = Reader {
         report,
         section,
@@ -289,6 +286,22 @@ impl Reader<'_, '_> {
         }
         let all = self.names(key, "[\"ttyS1,115200\", \"ttyS0,115200\"]", MOST_CONSOLES, read_console)?;
         Some(all.join(" ").trim().to_owned())
+    }
+
+    /// One layout or a list of them, with spaces between them.
+    fn layout(&mut self, key: &str) -> Option<String> {
+        let layouts = self.layouts;
+        let read = |text: &str| layouts::read_name(text, layouts);
+        let value = self.section.get(key).map(Spanned::get_ref);
+        if !matches!(value, Some(DeValue::Array(_))) {
+            return self.text(key, "\"scratch\"", &read);
+        }
+        let all = self.names(key, "[\"scratch\", \"data\"]", MOST_LAYOUTS, read)?;
+        if let Err((message, help)) = layouts::check(&all, layouts) {
+            self.report.error(self.section.key_at(key), message, help);
+            return None;
+        }
+        Some(all.join(" "))
     }
 
     fn kernel_args(&mut self, key: &str) -> Option<String> {
@@ -341,25 +354,6 @@ fn read_image(text: &str) -> Result<String, Problem> {
             .to_owned(),
     };
     Err((format!("{} is not an image", quote(text)), help))
-}
-
-/// An empty text means no layout, for a profile that overrides the default one.
-fn read_layout(text: &str, layouts: Option<&[&str]>) -> Result<String, Problem> {
-    let Some(layouts) = layouts.filter(|_| !text.is_empty()) else {
-        return Ok(text.to_owned());
-    };
-    if layouts.contains(&text) {
-        return Ok(text.to_owned());
-    }
-    let help = match (closest(text, layouts.iter().copied()), layouts) {
-        (Some(near), _) => format!("did you mean \"{near}\"?"),
-        (None, []) => format!(
-            "add [layout.{}], or remove the key: without a layout disks are left alone",
-            shown(text)
-        ),
-        (None, all) => format!("write one of {}, or \"\" to leave disks alone", all.join(", ")),
-    };
-    Err((format!("layout {} does not exist", quote(text)), help))
 }
 
 /// The value of `firmware` with which the agent puts the network first in the boot order of UEFI firmware.

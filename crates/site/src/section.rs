@@ -66,7 +66,10 @@ pub(super) const KEYS: [(&str, &[&str]); 15] = [
         ],
     ),
     ("[profile.NAME]", &profile::SECTION),
-    ("[layout.NAME]", &["version", "table", "wipe", "esp", "partition"]),
+    (
+        "[layout.NAME]",
+        &["version", "table", "wipe", "disk", "esp", "partition"],
+    ),
     (
         "[[layout.NAME.partition]]",
         &[

@@ -96,9 +96,9 @@ pub struct Server {
 pub struct Profile {
     /// Image to boot, by name (its current version) or pinned (`debian@3`).
     pub image: Option<String>,
-    /// Layout of the disk; an empty string means that disks are left alone.
+    /// Layouts of the node's disks, by name, with a space between them; an empty string means that disks are left alone.
     pub layout: Option<String>,
-    /// The disk that the layout is for: `auto` or a kernel name.
+    /// The disk that the first layout is for: `auto`, a kernel name, or a rule.
     pub disk: Option<String>,
     /// Appended to the kernel command line.
     pub kernel_args: Option<String>,
@@ -137,6 +137,9 @@ pub struct LayoutPolicy {
     pub digest: String,
     /// Which data may be overwritten.
     pub wipe: Wipe,
+    /// The disk that the layout is for, unless the node has a setting `disk` and this is its first layout; none for `auto`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<String>,
     /// Whether the first partition is an EFI system partition of rackstrap (`esp`): a raw one with the name
     /// [`rackstrap_wire::ESP_PARTITION`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -123,6 +123,11 @@ pub struct DiskPlan {
     /// do not know this field keep them, and report nothing in [`DiskFacts::remade`](crate::DiskFacts::remade).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remake: Vec<String>,
+    /// Further layouts of the node, each for a disk of its own, in the order in which their disks are chosen; at most [`MOST_LAYOUTS`] with the
+    /// first one. Agents that do not know this field leave these disks alone, and report nothing in
+    /// [`DiskState::layouts`](crate::DiskState::layouts). Loaders and further layouts of a further layout are not used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<DiskPlan>,
     /// The network loader for BIOS that the disk should have; none to leave it as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loader: Option<DiskLoader>,
@@ -137,6 +142,9 @@ pub struct DiskPlan {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub contents: Vec<ContentOf>,
 }
+
+/// Most layouts of one node.
+pub const MOST_LAYOUTS: usize = 4;
 
 /// Who owns the root directory of a partition's file system, and its mode.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -13,6 +13,7 @@ mod hwaddr;
 pub mod image_list;
 mod kernel_log;
 mod layout;
+mod layout_disk;
 pub mod neighbour;
 mod network;
 pub mod network_service;
@@ -37,8 +38,9 @@ pub use image_list::ImageList;
 pub use kernel_log::{PANIC, is_end_of_panic, is_panic, kernel_message};
 pub use layout::{
     DiskLoader, DiskMarker, DiskPlan, ESP_AT, ESP_LENGTH, ESP_PARTITION, EspImage, FileSystem, Layout, LayoutEsp,
-    MOST_ESP_IMAGE, Partition, PartitionTable, RootOf, SeenDisk, Size, SizeError, Wipe,
+    MOST_ESP_IMAGE, MOST_LAYOUTS, Partition, PartitionTable, RootOf, SeenDisk, Size, SizeError, Wipe,
 };
+pub use layout_disk::LayoutDisk;
 pub use network::{BOOT_NETWORK, CardMatch, NetworkKind, NetworkPlan, NetworkRoute, network_check};
 pub use plan::{ImageRef, ImageRefError, NetPlan, Overlay, OverlayContent, OverlayFile, Plan};
 pub use report::{

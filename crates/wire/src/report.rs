@@ -1,8 +1,8 @@
 //! The agent's reports to the server.
 
 use crate::{
-    CheckResult, DiskHealth, DiskMarker, FileSystem, HwAddr, MOST_BOOT_ENTRIES, MOST_FOREIGN_ESPS, RestartReport, Uefi,
-    text::one_line, users::UsersReport,
+    CheckResult, DiskHealth, DiskMarker, FileSystem, HwAddr, LayoutDisk, MOST_BOOT_ENTRIES, MOST_FOREIGN_ESPS,
+    MOST_LAYOUTS, RestartReport, Uefi, text::one_line, users::UsersReport,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -188,7 +188,7 @@ fn cut(text: &mut String, most: usize) {
 }
 
 /// Like [`cut`], for a name in commands that people may run: it also removes characters that are special to a shell.
-fn cut_name(text: &mut String) {
+pub(crate) fn cut_name(text: &mut String) {
     cut(text, TEXT);
     *text = text.replace(
         |c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_' | '-' | '/' | '!' | ':'),
@@ -241,6 +241,10 @@ pub struct DiskState {
     /// Further facts; empty from an older agent.
     #[serde(default)]
     pub facts: DiskFacts,
+    /// What became of each layout, in the plan's order, if the plan has several. The other fields are then about the first one, except that
+    /// `status` is degraded if any layout is, and `mounts` has the partitions of all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layouts: Vec<LayoutDisk>,
 }
 
 impl DiskState {
@@ -250,16 +254,10 @@ impl DiskState {
     /// The same state with limits on the length of texts and on the number of partitions and disks. Root on a node can report anything, and
     /// all of this is shown to administrators.
     pub fn bounded(mut self) -> Self {
-        match &mut self.status {
-            DiskStatus::NotWanted => {}
-            DiskStatus::Kept { layout } => cut(layout, TEXT),
-            DiskStatus::Prepared { from, to } => {
-                cut(from, TEXT);
-                cut(to, TEXT);
-            }
-            DiskStatus::Degraded { reason } => cut(reason, REASON),
-        }
+        self.status.cut();
         cut_name(&mut self.device);
+        self.layouts.truncate(MOST_LAYOUTS);
+        self.layouts = self.layouts.into_iter().map(LayoutDisk::bounded).collect();
         self.mounts.truncate(Self::MOST_MOUNTS);
         for mount in &mut self.mounts {
             cut_name(&mut mount.device);
@@ -272,6 +270,21 @@ impl DiskState {
         }
         self.facts = self.facts.bounded();
         self
+    }
+}
+
+impl DiskStatus {
+    /// Limits the length of its texts.
+    pub(crate) fn cut(&mut self) {
+        match self {
+            DiskStatus::NotWanted => {}
+            DiskStatus::Kept { layout } => cut(layout, TEXT),
+            DiskStatus::Prepared { from, to } => {
+                cut(from, TEXT);
+                cut(to, TEXT);
+            }
+            DiskStatus::Degraded { reason } => cut(reason, REASON),
+        }
     }
 }
 
@@ -522,6 +535,18 @@ mod tests {
                 unused: vec![unused; 5000],
                 ..DiskFacts::default()
             },
+            layouts: Vec::new(),
+        };
+        let layout = LayoutDisk {
+            layout: evil.clone(),
+            status: state.status.clone(),
+            device: evil.clone(),
+            size: 1,
+            facts: state.facts.clone(),
+        };
+        let state = DiskState {
+            layouts: vec![layout; 500],
+            ..state
         };
         let hardware = Hardware {
             vendor: evil.clone(),

@@ -87,6 +87,7 @@ pub fn disk() -> DiskPlan {
         seen: None,
         again: false,
         remake: Vec::new(),
+        more: Vec::new(),
         loader: None,
         esp: Vec::new(),
         layout_esp: None,

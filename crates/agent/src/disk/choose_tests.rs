@@ -56,6 +56,7 @@ fn plan(device: &str, seen: Option<(&str, &str, &str)>) -> DiskPlan {
         }),
         again: false,
         remake: Vec::new(),
+        more: Vec::new(),
         loader: None,
         esp: Vec::new(),
         layout_esp: None,

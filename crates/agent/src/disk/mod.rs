@@ -24,6 +24,7 @@ pub mod prepare;
 pub mod refresh;
 pub mod remake;
 pub mod seed;
+pub mod several;
 pub mod signature;
 pub mod table;
 pub mod trim;

@@ -13,7 +13,7 @@ use super::{
     marker::Record,
     options, prepare,
     remake::remake,
-    signature,
+    several, signature,
 };
 use crate::fail::{Doing, Failure, Res};
 use rackstrap_wire::{
@@ -57,16 +57,28 @@ pub fn run(plan: Option<&DiskPlan>, context: Context<'_>) -> Outcome {
     let Some(plan) = plan else {
         return (DiskState::default(), "left alone: the plan has no layout".to_owned());
     };
-    let plan = DiskPlan {
+    let present = || candidate::candidates(Path::new("/sys/block"));
+    // In these, what is made at each boot is no file system.
+    let kept = |plan: &DiskPlan| DiskPlan {
         layout: plan.kept_layout(),
         ..plan.clone()
     };
-    run_among(&plan, &|| candidate::candidates(Path::new("/sys/block")), context)
+    let mut plan = kept(plan);
+    plan.more = plan.more.iter().map(kept).collect();
+    match plan.more.is_empty() {
+        true => run_among(&plan, &present, &|_| false, context),
+        false => several::run_all(&plan, &present, context),
+    }
 }
 
-/// Like [`run`], but among the disks that `present` lists.
-fn run_among(plan: &DiskPlan, present: &dyn Fn() -> Vec<Candidate>, context: Context<'_>) -> Outcome {
-    let (looked, choice) = find_disk(plan, present);
+/// Like [`run`], but for one layout, among the disks that `present` lists and that are not `reserved` for another layout.
+pub(super) fn run_among(
+    plan: &DiskPlan,
+    present: &dyn Fn() -> Vec<Candidate>,
+    reserved: &dyn Fn(&InspectedDisk) -> bool,
+    context: Context<'_>,
+) -> Outcome {
+    let (looked, choice) = find_disk(plan, present, reserved);
     let mut facts = DiskFacts::default();
     let chosen = match choice {
         Ok(chosen) => chosen,
@@ -118,6 +130,7 @@ fn degraded(reason: String, facts: DiskFacts) -> Outcome {
 fn find_disk(
     plan: &DiskPlan,
     present: &dyn Fn() -> Vec<Candidate>,
+    reserved: &dyn Fn(&InspectedDisk) -> bool,
 ) -> (Vec<InspectedDisk>, Result<Option<usize>, NoChoice>) {
     let began = Instant::now();
     let mut quiet_since = began;
@@ -132,12 +145,13 @@ fn find_disk(
                 looked.push(known.map_or_else(|| inspect_disk(disk), |index| before.swap_remove(index)));
             }
         }
-        let choice = choose::choose(&looked, plan);
+        let free: Vec<InspectedDisk> = looked.iter().filter(|disk| !reserved(disk)).cloned().collect();
+        let choice = choose::choose(&free, plan);
         let longest = match &choice {
             // This is the last boot's disk.
-            Ok(Some(index)) if choose::is_certain(&looked[*index], plan) => Duration::ZERO,
+            Ok(Some(index)) if choose::is_certain(&free[*index], plan) => Duration::ZERO,
             // A disk that appears later may fit the rule better, or as well. Only a disk without a marker is chosen by its properties.
-            Ok(Some(index)) if DiskRule::is_rule(&plan.device) && looked[*index].marker.is_empty() => AUTO_WAIT,
+            Ok(Some(index)) if DiskRule::is_rule(&plan.device) && free[*index].marker.is_empty() => AUTO_WAIT,
             Ok(Some(_)) => QUIET,
             Ok(None) if plan.device == "auto" => AUTO_WAIT,
             Err(refused) if !refused.may_pass => Duration::ZERO,
@@ -148,7 +162,7 @@ fn find_disk(
             _ => began.elapsed(),
         };
         if waited >= longest {
-            return (looked, choice);
+            return (free, choice);
         }
         std::thread::sleep(Duration::from_millis(50));
     }

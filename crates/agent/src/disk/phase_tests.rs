@@ -77,6 +77,13 @@ impl Loop {
     }
 
     fn boot_image(&self, plan: &DiskPlan, image: &Path, list: &ImageList<'_>) -> (DiskState, Vec<String>) {
+        let mut plan = plan.clone();
+        plan.device = self.name.clone();
+        self.boot_plan(&plan, image, list)
+    }
+
+    /// The same with the devices that the plan has.
+    fn boot_plan(&self, plan: &DiskPlan, image: &Path, list: &ImageList<'_>) -> (DiskState, Vec<String>) {
         let mut steps = Vec::new();
         let mut notes = Vec::new();
         let context = Context {
@@ -87,9 +94,7 @@ impl Loop {
             on_step: &mut |s| steps.push(s.to_owned()),
             on_line: &mut |s| notes.push(s.to_owned()),
         };
-        let mut plan = plan.clone();
-        plan.device = self.name.clone();
-        let (state, text) = run(Some(&plan), context);
+        let (state, text) = run(Some(plan), context);
         println!("{text} {notes:?}");
         (state, steps)
     }
@@ -129,6 +134,7 @@ fn plan(table: PartitionTable, version: u32) -> DiskPlan {
         seen: None,
         again: false,
         remake: Vec::new(),
+        more: Vec::new(),
         loader: None,
         esp: Vec::new(),
         layout_esp: None,
@@ -356,7 +362,7 @@ fn boot_among(disks: &[&Loop], plan: &DiskPlan) -> DiskState {
         on_step: &mut |_| (),
         on_line: &mut |_| (),
     };
-    let (state, text) = run_among(plan, &present, context);
+    let (state, text) = run_among(plan, &present, &|_| false, context);
     println!("{text}");
     state
 }
@@ -400,6 +406,66 @@ fn no_disk_replaces_the_one_with_the_marker() {
     let again = first.boot(&next);
     assert!(matches!(again.0.status, DiskStatus::Prepared { .. }), "{again:?}");
     assert_eq!(again.0.facts.marker.unwrap().id, number);
+}
+
+#[test]
+fn each_layout_has_its_disk_and_keeps_it_whatever_the_order() {
+    let (first, second) = (Loop::new(400 * MIB), Loop::new(400 * MIB));
+    let mut scratch = plan(PartitionTable::Gpt, 1);
+    scratch.layout.partitions.truncate(1);
+    scratch.device.clone_from(&first.name);
+    let mut data = scratch.clone();
+    data.layout.name = "data".into();
+    data.layout.partitions[0].name = "data".into();
+    data.layout.partitions[0].mount = Some("/nowhere/at/all".into());
+    data.device.clone_from(&second.name);
+    let boot = |scratch: &DiskPlan, data: &DiskPlan| {
+        let mut both = scratch.clone();
+        both.more = vec![data.clone()];
+        let (state, _) = first.boot_plan(&both, Path::new("/"), &ImageList::default());
+        first.release();
+        state
+    };
+    let state = boot(&scratch, &data);
+    let prepared = |from: &str, to: &str| DiskStatus::Prepared {
+        from: from.to_owned(),
+        to: to.to_owned(),
+    };
+    assert_eq!(state.status, prepared("blank", "scratch v1"), "{state:?}");
+    assert_eq!(state.layouts[1].status, prepared("blank", "data v1"));
+    let devices: Vec<&str> = state.layouts.iter().map(|one| one.device.as_str()).collect();
+    assert_eq!(devices, [&first.name, &second.name]);
+    assert_eq!(state.mounts.len(), 2, "both are in the node's fstab");
+    // Only the layout that has the order is prepared again.
+    data.again = true;
+    let state = boot(&scratch, &data);
+    assert_eq!(
+        state.layouts[0].status,
+        DiskStatus::Kept {
+            layout: "scratch v1".into()
+        }
+    );
+    assert_eq!(state.layouts[1].status, prepared("data v1", "data v1"));
+    // Both layouts are for one disk: the second one gets none, and the message names both.
+    data.again = false;
+    data.device.clone_from(&first.name);
+    let before = second.bytes(0, 400 * MIB as usize);
+    let state = boot(&scratch, &data);
+    assert_eq!(
+        state.first_status(),
+        &DiskStatus::Kept {
+            layout: "scratch v1".into()
+        }
+    );
+    let DiskStatus::Degraded { reason } = &state.status else {
+        panic!("{state:?}")
+    };
+    let both = format!("{} fits, and is the disk of the layout scratch", first.name);
+    assert!(
+        reason.starts_with("layout data: no disk ") && reason.contains(&both),
+        "{reason}"
+    );
+    assert!(second.bytes(0, 400 * MIB as usize) == before);
 }
 
 #[test]

@@ -90,6 +90,7 @@ fn plan(table: PartitionTable, version: u32, wipe: Wipe) -> DiskPlan {
         seen: None,
         again: false,
         remake: Vec::new(),
+        more: Vec::new(),
         loader: None,
         esp: Vec::new(),
         layout_esp: None,

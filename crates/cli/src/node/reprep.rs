@@ -21,6 +21,9 @@ pub struct ReprepArgs {
     /// Overwrite the disk even if it holds data that rackstrap did not write
     #[arg(long)]
     wipe_foreign: bool,
+    /// Only the disk of this layout, for nodes with several layouts; repeat it for several
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["partition", "cancel"], add = crate::complete::layouts())]
+    layout: Vec<String>,
     /// Make only this partition's file system again, such as tmp; repeat it for several
     #[arg(long, value_name = "NAME", conflicts_with_all = ["new_disk", "wipe_foreign", "cancel"])]
     partition: Vec<String>,
@@ -53,9 +56,10 @@ pub fn run(client: &Client, args: ReprepArgs) -> Result<()> {
             let now = (row.disk.clone()).map_or("no known data".to_owned(), |disk| disk_now(&disk.into()));
             eprintln!("{}: {now}", row.node.name);
         }
-        let what = match args.partition.as_slice() {
-            [] => "the disks".to_owned(),
-            partitions => partitions.join(", "),
+        let what = match (args.partition.as_slice(), args.layout.as_slice()) {
+            ([], []) => "the disks".to_owned(),
+            ([], layouts) => format!("the disks of layout {}", layouts.join(", ")),
+            (partitions, _) => partitions.join(", "),
         };
         let question = format!(
             "erase {what} of {} at their next boots?",
@@ -69,6 +73,7 @@ pub fn run(client: &Client, args: ReprepArgs) -> Result<()> {
     let asked = api::WishDisks {
         nodes,
         wish: args.wish(),
+        layouts: args.layout.clone(),
         partitions: args.partition.clone(),
     };
     let done: api::Done = client.post(api::paths::DISKS_WISH, &asked)?;

@@ -42,6 +42,7 @@ fn few() -> api::StatusAnswer {
     nodes[1].disk_trouble = Some(DiskTrouble {
         problem: rackstrap_wire::DiskProblem::Foreign,
         device: "vda".to_owned(),
+        layout: String::new(),
     });
     nodes[1].last_error = format!("agent disk: {reason}");
     nodes[2].state = NodeState::Stalled;

@@ -1,8 +1,8 @@
 //! Answers about nodes' disks.
 
-use crate::api::{self, DiskHealthRow, DiskOrderRow, NodeDiskRow};
-use rackstrap_model::disks::{DiskOrder, DiskWish, KnownHealth, NodeDisk};
-use rackstrap_wire::DiskState;
+use crate::api::{self, DiskHealthRow, DiskOrderRow, NodeDiskRow, OtherDiskRow};
+use rackstrap_model::disks::{DiskOrder, DiskWish, KnownHealth, NodeDisk, OtherDisk};
+use rackstrap_wire::{DiskFacts, DiskState};
 
 impl From<NodeDisk> for NodeDiskRow {
     fn from(disk: NodeDisk) -> Self {
@@ -10,11 +10,15 @@ impl From<NodeDisk> for NodeDiskRow {
             state: disk.state,
             seen: disk.seen,
             marker: disk.marker,
+            more: (disk.more.into_iter())
+                .map(|(layout, OtherDisk { seen, marker })| (layout, OtherDiskRow { seen, marker }))
+                .collect(),
             used: disk.used,
             health: disk.health.into_iter().map(DiskHealthRow::from).collect(),
             order: disk.order.map(|order| DiskOrderRow {
                 id: order.id,
                 wipe_foreign: order.wipe_foreign,
+                layouts: order.layouts,
                 partitions: order.partitions,
                 by: order.by,
                 at: order.at,
@@ -26,26 +30,30 @@ impl From<NodeDisk> for NodeDiskRow {
 impl api::FoundDisk {
     /// The disks that a boot found which left them in `state`, the chosen one first.
     pub fn of(state: &DiskState) -> Vec<api::FoundDisk> {
-        let facts = &state.facts;
-        let holds = match (&facts.marker, facts.foreign.as_str()) {
-            (Some(marker), _) => format!("{} v{}", marker.layout, marker.version),
-            (None, foreign) => foreign.to_owned(),
+        let chosen = |device: &str, size, facts: &DiskFacts| {
+            let holds = match (&facts.marker, facts.foreign.as_str()) {
+                (Some(marker), _) => format!("{} v{}", marker.layout, marker.version),
+                (None, foreign) => foreign.to_owned(),
+            };
+            (!device.is_empty()).then(|| api::FoundDisk {
+                device: device.to_owned(),
+                size,
+                chosen: true,
+                holds,
+                properties: facts.about.clone(),
+            })
         };
-        let chosen = (!state.device.is_empty()).then(|| api::FoundDisk {
-            device: state.device.clone(),
-            size: state.size,
-            chosen: true,
-            holds,
-            properties: facts.about.clone(),
-        });
-        let unused = facts.unused.iter().map(|disk| api::FoundDisk {
+        let first = chosen(&state.device, state.size, &state.facts);
+        let further = state.layouts.iter().skip(1);
+        let further = further.filter_map(|one| chosen(&one.device, one.size, &one.facts));
+        let unused = state.facts.unused.iter().map(|disk| api::FoundDisk {
             device: disk.device.clone(),
             size: disk.size,
             chosen: false,
             holds: disk.what.clone(),
             properties: disk.about.clone(),
         });
-        chosen.into_iter().chain(unused).collect()
+        first.into_iter().chain(further).chain(unused).collect()
     }
 }
 
@@ -74,11 +82,15 @@ impl From<NodeDiskRow> for NodeDisk {
             state: row.state,
             seen: row.seen,
             marker: row.marker,
+            more: (row.more.into_iter())
+                .map(|(layout, OtherDiskRow { seen, marker })| (layout, OtherDisk { seen, marker }))
+                .collect(),
             used: row.used,
             health: row.health.into_iter().map(KnownHealth::from).collect(),
             order: row.order.map(|order| DiskOrder {
                 id: order.id,
                 wipe_foreign: order.wipe_foreign,
+                layouts: order.layouts,
                 partitions: order.partitions,
                 by: order.by,
                 at: order.at,

@@ -13,7 +13,7 @@ use rackstrap_registries::{
     boots::{Boot, Boots},
     timeline::{NodeStatus, Recorder},
 };
-use rackstrap_wire::{DiskState, DiskStatus, Hardware, Uefi};
+use rackstrap_wire::{DiskState, DiskStatus, Hardware, LayoutDisk, MountedPartition, Uefi};
 use std::sync::Arc;
 
 /// The rows of all nodes, by name, without unknown machines.
@@ -150,9 +150,40 @@ fn describe_disk(disk: &DiskState) -> String {
     let unused: Vec<String> = unused
         .map(|other| format!("{} {} ({})", other.device, disk_size(other.size), other.what))
         .collect();
+    let own = match disk.layouts.as_slice() {
+        [] => describe_own(disk),
+        layouts => {
+            let each: Vec<String> = layouts.iter().map(|one| describe_layout(one, &disk.mounts)).collect();
+            each.join("; ")
+        }
+    };
     match unused.is_empty() {
-        true => describe_own(disk),
-        false => format!("{}; unused: {}", describe_own(disk), unused.join(", ")),
+        true => own,
+        false => format!("{own}; unused: {}", unused.join(", ")),
+    }
+}
+
+/// The disk of one of several layouts: `/data on vdb (kept: data v2)`.
+fn describe_layout(one: &LayoutDisk, mounts: &[MountedPartition]) -> String {
+    // A partition of the disk is called vdb1 or nvme0n1p1.
+    let is_its = |mounted: &&MountedPartition| {
+        let rest = mounted.device.strip_prefix("/dev/");
+        let rest = rest.and_then(|device| device.strip_prefix(one.device.as_str()));
+        let rest = match one.device.ends_with(|c: char| c.is_ascii_digit()) {
+            true => rest.and_then(|rest| rest.strip_prefix('p')),
+            false => rest,
+        };
+        !one.device.is_empty() && rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let own = describe_own(&DiskState {
+        status: one.status.clone(),
+        device: one.device.clone(),
+        mounts: mounts.iter().filter(is_its).cloned().collect(),
+        ..DiskState::default()
+    });
+    match &one.status {
+        DiskStatus::Degraded { .. } => format!("layout {}: {own}", one.layout),
+        _ => own,
     }
 }
 
@@ -179,7 +210,7 @@ fn describe_own(disk: &DiskState) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rackstrap_wire::{FileSystem, MountedPartition, StartedBy};
+    use rackstrap_wire::{FileSystem, StartedBy};
 
     #[test]
     fn the_boot_order_is_shown_with_what_the_agent_does_to_it() {
@@ -263,6 +294,52 @@ mod tests {
         uefi.before_network = vec!["debian".to_owned()];
         assert_eq!(shown(&uefi).0.as_deref(), Some(names));
         assert_eq!(describe_start(None), "");
+    }
+
+    #[test]
+    fn each_of_several_layouts_is_named_with_its_disk() {
+        let mount = |device: &str, path: &str| MountedPartition {
+            name: "p".into(),
+            device: device.into(),
+            fs: FileSystem::Ext4,
+            uuid: String::new(),
+            mount: Some(path.into()),
+            options: String::new(),
+            size: 0,
+        };
+        let one = |layout: &str, device: &str, status| LayoutDisk {
+            layout: layout.to_owned(),
+            status,
+            device: device.to_owned(),
+            ..LayoutDisk::default()
+        };
+        let kept = |layout: &str| DiskStatus::Kept {
+            layout: layout.to_owned(),
+        };
+        let mut disk = DiskState {
+            mounts: vec![mount("/dev/nvme0n1p2", "/tmp"), mount("/dev/nvme0n10p1", "/data")],
+            layouts: vec![
+                one("scratch", "nvme0n1", kept("scratch v1")),
+                one("data", "nvme0n10", kept("data v3")),
+            ],
+            ..DiskState::default()
+        };
+        assert_eq!(
+            describe_disk(&disk),
+            "/tmp on nvme0n1 (kept: scratch v1); /data on nvme0n10 (kept: data v3)"
+        );
+        disk.mounts.truncate(1);
+        disk.layouts[1] = one(
+            "data",
+            "",
+            DiskStatus::Degraded {
+                reason: "no disk fits".to_owned(),
+            },
+        );
+        assert_eq!(
+            describe_disk(&disk),
+            "/tmp on nvme0n1 (kept: scratch v1); layout data: degraded: no disk fits"
+        );
     }
 
     #[test]

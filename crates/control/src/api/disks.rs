@@ -29,6 +29,9 @@ pub struct NodeDiskRow {
     /// The marker of that disk. Its id is empty if an older agent reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marker: Option<DiskMarker>,
+    /// The prepared disks of the node's further layouts, by the name of the layout; empty for a node with one layout.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub more: BTreeMap<String, OtherDiskRow>,
     /// Used space of its file systems, as the running node last reported it; empty if it reported nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used: Vec<UsedSpace>,
@@ -38,6 +41,15 @@ pub struct NodeDiskRow {
     /// The health of all disks of the node, as the running node last reported it; empty if it reported none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub health: Vec<DiskHealthRow>,
+}
+
+/// The prepared disk of a further layout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherDiskRow {
+    /// The disk that the next boot must find for the layout.
+    pub seen: SeenDisk,
+    /// Its marker.
+    pub marker: DiskMarker,
 }
 
 /// The health of one disk of a node.
@@ -59,6 +71,9 @@ pub struct DiskOrderRow {
     pub id: u64,
     /// Overwrite data that rackstrap did not write, too.
     pub wipe_foreign: bool,
+    /// Names of the layouts whose disks are prepared; empty for all of the node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layouts: Vec<String>,
     /// Names of the only partitions to prepare; empty for the whole disk.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partitions: Vec<String>,
@@ -75,6 +90,9 @@ pub struct WishDisks {
     pub nodes: Vec<String>,
     /// What to do with their disks.
     pub wish: DiskWish,
+    /// Names of the layouts whose disks are meant; empty for nodes with one layout.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layouts: Vec<String>,
     /// Names of the only partitions to prepare; empty for the whole disks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partitions: Vec<String>,

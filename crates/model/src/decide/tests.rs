@@ -185,6 +185,51 @@ fn a_layout_of_the_node_itself_that_the_site_file_lost_leaves_the_disk_alone() {
     assert_eq!(undefined.image.unwrap_err(), "kernel-args: vars.x is not defined");
 }
 
+#[test]
+fn each_layout_is_planned_for_the_disk_of_its_own_rule() {
+    let layout = |name: &str, disk: &str| {
+        format!(
+            "[layout.{name}]\nversion = 1\n{disk}partition = [{{ name = \"{name}\", size = \"rest\", fs = \"ext4\", mount = \"/{name}\" }}]\n"
+        )
+    };
+    let rule = "disk = { transport = \"sata\" }\n";
+    let text = format!(
+        "{SITE}layout = [\"scratch\", \"data\"]\n{}{}{}",
+        layout("scratch", "disk = \"sda\"\n"),
+        layout("data", rule),
+        layout("loose", "")
+    );
+    let planned = |settings: serde_json::Value| {
+        let (site, _) = parse(&text, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}"));
+        let node = Node {
+            settings: serde_json::from_value(settings).unwrap(),
+            ..crate::testing::node("r01n01")
+        };
+        let mut why = Vec::new();
+        let plan = choose_disk(&site, &Settings::of_node(&site, &node, |_| ()), &mut why).unwrap();
+        let all = std::iter::once(&plan).chain(&plan.more);
+        let all: Vec<(String, String)> = all
+            .map(|plan| (plan.layout.name.clone(), plan.device.clone()))
+            .collect();
+        (all, why.join("\n"))
+    };
+    let pairs = |all: &[(&str, &str)]| -> Vec<(String, String)> {
+        all.iter()
+            .map(|(layout, disk)| ((*layout).to_owned(), (*disk).to_owned()))
+            .collect()
+    };
+    let (all, why) = planned(serde_json::json!({}));
+    assert_eq!(all, pairs(&[("scratch", "sda"), ("data", "transport=sata")]));
+    assert!(why.contains("disk layout data v1 on transport=sata"), "{why}");
+    // The node's own disk is that of the first layout.
+    let (all, _) = planned(serde_json::json!({ "disk": "sdz" }));
+    assert_eq!(all, pairs(&[("scratch", "sdz"), ("data", "transport=sata")]));
+    // A further layout without a rule takes no disk at all.
+    let (all, why) = planned(serde_json::json!({ "layout": ["scratch", "loose"] }));
+    assert_eq!(all, pairs(&[("scratch", "sda")]));
+    assert!(why.contains("layout loose, which the node itself has"), "{why}");
+}
+
 /// A decision about a node whose image is FreeBSD, with these sections of the site file.
 fn of_freebsd(loaders: &str, arch: Option<u16>, class: &str) -> NodeDecision {
     let manifest = Manifest {

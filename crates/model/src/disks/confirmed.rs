@@ -1,6 +1,6 @@
 //! Which of the site file's rules for disks an administrator has confirmed, and their effect on a node (pure).
 
-use super::{DiskEffect, EffectKind, NodeDisk, disk_effect, effects::policy_of};
+use super::{DiskEffect, EffectKind, NodeDisk, disk_effect, effects::policies_of};
 use crate::inventory::Node;
 use rackstrap_site::{LayoutPolicy, Profile, Site};
 use rackstrap_wire::{DiskPlan, Wipe};
@@ -46,7 +46,9 @@ impl Confirmed {
     /// oldest plan comes first.
     pub fn of_plans<'a>(site: &Site, plans: impl Iterator<Item = &'a DiskPlan>) -> Confirmed {
         let mut confirmed = Confirmed::of(site);
-        for plan in plans.filter(|plan| !plan.again) {
+        let each =
+            plans.flat_map(|plan| std::iter::once((plan, false)).chain(plan.more.iter().map(|plan| (plan, true))));
+        for (plan, further) in each.filter(|(plan, _)| !plan.again) {
             let policy = LayoutPolicy {
                 layout: plan.whole_layout(),
                 digest: plan.digest.clone(),
@@ -54,6 +56,9 @@ impl Confirmed {
                 esp: plan.layout_esp.is_some(),
                 roots: plan.roots.clone(),
                 contents: plan.site_contents(),
+                // The disk of the first layout may be that of a profile.
+                disk: (further.then(|| plan.device.clone()))
+                    .or_else(|| site.layouts.get(&plan.layout.name)?.disk.clone()),
             };
             confirmed.layouts.insert(policy.layout.name.clone(), policy);
         }
@@ -147,5 +152,5 @@ fn is_risky(site: &Site, confirmed: &Site, node: &Node, disk: Option<&NodeDisk>)
             layout(site).is_some() && layout(confirmed).is_none()
         });
     // A new profile or layout is on no disk yet.
-    !new_profile && policy_of(site, node) != policy_of(confirmed, node)
+    !new_profile && policies_of(site, node) != policies_of(confirmed, node)
 }

@@ -1,6 +1,9 @@
 //! The effects of a site file on nodes' disks at their next boots (pure).
 
-use super::NodeDisk;
+use super::{
+    DiskOrder, NodeDisk,
+    layouts::{state_of, together},
+};
 use crate::inventory::{Node, Settings};
 use rackstrap_hostlist::NodeSet;
 use rackstrap_site::{LayoutPolicy, Site};
@@ -108,18 +111,37 @@ impl std::fmt::Display for DiskEffect {
     }
 }
 
-/// The layout that `site` has for `node`, if any.
-pub(super) fn policy_of<'a>(site: &'a Site, node: &Node) -> Option<&'a LayoutPolicy> {
+/// The layouts that `site` has for `node`, in their order; empty if it has none.
+pub(super) fn policies_of<'a>(site: &'a Site, node: &Node) -> Vec<&'a LayoutPolicy> {
     let settings = Settings::of_node(site, node, |_| ());
-    let name = settings.text(|p| &p.layout).filter(|name| !name.is_empty())?;
-    site.layouts.get(name)
+    let names = settings.text(|p| &p.layout).unwrap_or_default();
+    let all = names.split_ascii_whitespace().map(|name| site.layouts.get(name));
+    // Without its first layout a node leaves all disks alone.
+    let mut all = all.peekable();
+    match all.peek() {
+        Some(Some(_)) => all.flatten().collect(),
+        _ => Vec::new(),
+    }
 }
 
-/// The effect of the next boot of `node` on its disk under `site`; none if there is no order and the boot keeps the disk,
-/// prepares a blank one, or leaves the disk alone.
+/// The effect of the next boot of `node` on its disks under `site`; none if there is no order and the boot keeps the disks,
+/// prepares blank ones, or leaves them alone.
 pub(super) fn disk_effect(site: &Site, node: &Node, disk: Option<&NodeDisk>) -> Option<DiskEffect> {
     // Nothing is known to be lost on a node that never reported a disk.
     let disk = disk?;
+    match policies_of(site, node).as_slice() {
+        [] => layout_effect(None, node, disk),
+        policies => {
+            let effects = policies.iter().enumerate();
+            let effects =
+                effects.map(|(index, policy)| layout_effect(Some(policy), node, &disk.of_layout(policies, index)));
+            together(effects.flatten().collect())
+        }
+    }
+}
+
+/// The effect on the disk of one layout; without a layout disks are left alone.
+fn layout_effect(policy: Option<&LayoutPolicy>, node: &Node, disk: &NodeDisk) -> Option<DiskEffect> {
     let order = disk.order.as_ref();
     let effect = |kind, layout: String, now: String| {
         Some(DiskEffect {
@@ -132,7 +154,7 @@ pub(super) fn disk_effect(site: &Site, node: &Node, disk: Option<&NodeDisk>) -> 
         })
     };
     let standing = |layout: String, now: String| order.and_then(|_| effect(EffectKind::Standing, layout, now));
-    let Some(policy) = policy_of(site, node) else {
+    let Some(policy) = policy else {
         let now = "the disk is left alone, and the order is over".to_owned();
         return standing(String::new(), now);
     };
@@ -165,9 +187,11 @@ pub(super) fn disk_effect(site: &Site, node: &Node, disk: Option<&NodeDisk>) -> 
         };
     };
     let same = marker.layout == layout.name && marker.version == layout.version;
-    if let Some(order) = order.filter(|order| order.partitions.is_empty() || same) {
+    let is_its = |name: &&String| layout.partitions.iter().any(|partition| partition.name == **name);
+    let partitions = |order: &DiskOrder| -> Vec<String> { order.partitions.iter().filter(is_its).cloned().collect() };
+    if let Some(order) = order.filter(|order| order.partitions.is_empty() || same && !partitions(order).is_empty()) {
         let effect = effect(EffectKind::Ordered, name, now(disk));
-        let partitions = order.partitions.clone();
+        let partitions = partitions(order);
         return effect.map(|effect| DiskEffect { partitions, ..effect });
     }
     if !same {
@@ -256,21 +280,32 @@ pub fn changed_layouts<'a>(site: &Site, in_use: impl Iterator<Item = (&'a str, u
 }
 
 /// `scratch v1: /tmp 38 GB used, /var 2 GB used`.
-pub fn now(disk: &NodeDisk) -> String {
-    let what = match &disk.marker {
+fn now(disk: &NodeDisk) -> String {
+    let (what, used) = (what(disk), used(disk));
+    let is_known = disk.marker.is_some() || !disk.state.facts.foreign.is_empty();
+    match used.is_empty() || !is_known {
+        true => what,
+        false => format!("{what}: {used}"),
+    }
+}
+
+/// `scratch v1`, foreign data, or `no known data`.
+pub(super) fn what(disk: &NodeDisk) -> String {
+    match &disk.marker {
         Some(marker) => format!("{} v{}", marker.layout, marker.version),
         None if !disk.state.facts.foreign.is_empty() => disk.state.facts.foreign.clone(),
-        None => return "no known data".to_owned(),
-    };
+        None => "no known data".to_owned(),
+    }
+}
+
+/// `/tmp 38 GB used, /var 2 GB used`; empty if nothing was reported.
+pub(super) fn used(disk: &NodeDisk) -> String {
     let used: Vec<String> = disk
         .used
         .iter()
         .map(|space| format!("{} {} used", space.mount, size(space.bytes)))
         .collect();
-    match used.is_empty() {
-        true => what,
-        false => format!("{what}: {}", used.join(", ")),
-    }
+    used.join(", ")
 }
 
 /// `38 GB`, in powers of ten, as disks are sold.
@@ -297,33 +332,54 @@ pub struct DiskTrouble {
     pub problem: DiskProblem,
     /// Kernel name of the disk; empty if none was chosen.
     pub device: String,
+    /// Name of the layout; empty if the node has one layout only.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub layout: String,
 }
 
 impl DiskTrouble {
     /// The trouble with a node's disk; none if there is no trouble, or if the next boot has an order about it.
     pub fn of(disk: &NodeDisk) -> Option<DiskTrouble> {
-        let problem = disk
-            .state
-            .facts
-            .problem
-            .filter(|problem| *problem != DiskProblem::Unknown)?;
-        let ordered = disk.order.as_ref().is_some_and(|order| order.wipe_foreign);
+        match disk.state.layouts.as_slice() {
+            [] => DiskTrouble::in_state(&disk.state, disk.order.as_ref()),
+            layouts => layouts.iter().enumerate().find_map(|(index, one)| {
+                let order = disk
+                    .order
+                    .as_ref()
+                    .filter(|order| order.is_for(&one.layout, index == 0));
+                let trouble = DiskTrouble::in_state(&state_of(one), order)?;
+                Some(DiskTrouble {
+                    layout: one.layout.clone(),
+                    ..trouble
+                })
+            }),
+        }
+    }
+
+    fn in_state(state: &DiskState, order: Option<&DiskOrder>) -> Option<DiskTrouble> {
+        let problem = state.facts.problem.filter(|problem| *problem != DiskProblem::Unknown)?;
+        let ordered = order.is_some_and(|order| order.wipe_foreign);
         (!ordered || problem != DiskProblem::Foreign).then(|| DiskTrouble {
             problem,
-            device: disk.state.device.clone(),
+            device: state.device.clone(),
+            layout: String::new(),
         })
     }
 
     /// The commands that correct it, for `nodes` (a hostlist).
     pub fn remedy(&self, nodes: &str) -> String {
         let device = &self.device;
+        let of = match self.layout.as_str() {
+            "" => String::new(),
+            layout => format!(" --layout {layout}"),
+        };
         match self.problem {
             DiskProblem::Foreign => format!(
                 "to lose what is on {device} and give it to rackstrap: `wipefs -a /dev/{device}` on the node, or `rackstrap node reprep \
-                 {nodes} --wipe-foreign`; then restart the node"
+                 {nodes}{of} --wipe-foreign`; then restart the node"
             ),
             DiskProblem::Missing | DiskProblem::OtherMarker => format!(
-                "check the disk and its cable; if the old disk is gone for good: `rackstrap node reprep {nodes} --new-disk`, then \
+                "check the disk and its cable; if the old disk is gone for good: `rackstrap node reprep {nodes}{of} --new-disk`, then \
                  restart the node"
             ),
             DiskProblem::SeveralMarkers => "take one of the disks out, or make one of them blank (it loses its data): `wipefs -a \
@@ -338,11 +394,11 @@ impl DiskTrouble {
             ),
             DiskProblem::OtherRule => format!(
                 "change `disk` of the profile so that it fits the disk that the node has; or, to leave that disk and use another one: \
-                 `rackstrap node reprep {nodes} --new-disk`, then restart the node"
+                 `rackstrap node reprep {nodes}{of} --new-disk`, then restart the node"
             ),
             DiskProblem::OneSerial => format!(
                 "take one of the disks out, or name the place of the right one: `rackstrap node set {nodes} disk=by-path=NAME` and \
-                 `rackstrap node reprep {nodes} --new-disk`; then restart the node"
+                 `rackstrap node reprep {nodes}{of} --new-disk`; then restart the node"
             ),
             DiskProblem::Unknown => "update the daemon, which is older than the node's agent".to_owned(),
         }

@@ -52,6 +52,7 @@ fn order() -> DiskOrder {
     DiskOrder {
         id: 7,
         wipe_foreign: true,
+        layouts: Vec::new(),
         partitions: Vec::new(),
         by: "root".to_owned(),
         at: Timestamp(1),
@@ -198,7 +199,7 @@ fn an_order_is_shown_for_every_record_of_the_disk() {
     let site_of = |wipe: &str| example(|text| text.replace("wipe = \"ours\"", &format!("wipe = \"{wipe}\"")));
     let (ours, known, always) = (site_of("ours"), site_of("known"), site_of("always"));
     let without = example(|text| text.replace("\nlayout = \"scratch\"\n", "\n"));
-    assert_eq!(policy_of(&without, &node("r01n01")), None);
+    assert!(policies_of(&without, &node("r01n01")).is_empty());
     let ordered = |wipe_foreign, disk: NodeDisk| NodeDisk {
         order: Some(DiskOrder {
             wipe_foreign,

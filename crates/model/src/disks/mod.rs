@@ -3,19 +3,20 @@
 mod confirmed;
 mod effects;
 mod health;
+mod layouts;
 
 pub use confirmed::{Confirmed, DiskRules, next_effect};
 pub use effects::{
-    DiskEffect, DiskTrouble, EffectKind, changed_layouts, describe_effects, disk_effects, now as disk_now,
-    size as disk_size,
+    DiskEffect, DiskTrouble, EffectKind, changed_layouts, describe_effects, disk_effects, size as disk_size,
 };
 
 pub use health::{KnownHealth, follow as follow_health, is_news as is_news_of_health};
+pub use layouts::{OtherDisk, content as disk_now, older_agent};
 
 use crate::inventory::Changed;
 use effects::disk_effect;
 use rackstrap_base::clock::Timestamp;
-use rackstrap_wire::{DiskMarker, DiskPlan, DiskProblem, DiskState, DiskStatus, SeenDisk, UsedSpace, Wipe};
+use rackstrap_wire::{DiskMarker, DiskPlan, DiskState, DiskStatus, SeenDisk, UsedSpace, Wipe};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,6 +31,10 @@ pub struct NodeDisk {
     /// The marker of that disk. Its id is empty if an older agent reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub marker: Option<DiskMarker>,
+    /// The prepared disks of the node's further layouts, by the name of the layout. A layout that the node no longer has stays here, so that
+    /// its disk is known if the layout comes back.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub more: BTreeMap<String, OtherDisk>,
     /// Used space of its file systems, as the running node last reported it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used: Vec<UsedSpace>,
@@ -50,6 +55,9 @@ pub struct DiskOrder {
     pub id: u64,
     /// Overwrite data that rackstrap did not write, too.
     pub wipe_foreign: bool,
+    /// Names of the layouts that the order is for; empty for all of the node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layouts: Vec<String>,
     /// Names of the partitions whose file systems are made again; empty for the whole disk.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partitions: Vec<String>,
@@ -66,6 +74,9 @@ pub struct Ordered {
     pub id: u64,
     /// The effect of the boot on foreign data without the order.
     pub wipe: Wipe,
+    /// The same of the plan's further layouts, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_wipe: Vec<Wipe>,
     /// Whether the plan, and so the order, was sent to the node.
     pub sent: bool,
 }
@@ -98,6 +109,7 @@ impl DiskWish {
         Some(DiskOrder {
             id,
             wipe_foreign,
+            layouts: Vec::new(),
             partitions: Vec::new(),
             by: by.to_owned(),
             at,
@@ -117,15 +129,9 @@ impl NodeDisk {
         state: &DiskState,
     ) -> Self {
         let marker = state.facts.marker.clone().or_else(|| older_marker(plan, &state.status));
-        if let Some(marker) = marker {
-            self.seen = Some(SeenDisk {
-                device: state.device.clone(),
-                serial: state.facts.serial.clone(),
-                marker: marker.id.clone(),
-            });
-            self.marker = Some(marker);
-        }
-        if matches!(state.status, DiskStatus::Prepared { .. }) {
+        self.follow_layouts(state, marker);
+        let prepared = |status: &DiskStatus| matches!(status, DiskStatus::Prepared { .. });
+        if prepared(&state.status) || state.layouts.iter().any(|one| prepared(&one.status)) {
             self.used.clear();
         }
         let done = |order: &DiskOrder| match (ordered, order.id) {
@@ -139,20 +145,29 @@ impl NodeDisk {
         self
     }
 
-    /// `order` is the one that `wish` makes, if any.
-    pub fn wish(&mut self, wish: DiskWish, order: Option<DiskOrder>) {
+    /// `order` is the one that `wish` makes for the layouts with these names, if any; no name stands for all layouts.
+    pub fn wish(&mut self, wish: DiskWish, layouts: &[String], order: Option<DiskOrder>) {
         if matches!(wish, DiskWish::NewDisk { .. }) {
-            self.forget_seen();
+            match layouts {
+                [] => self.forget_seen(),
+                names => names.iter().for_each(|name| self.forget_layout(name)),
+            }
         }
         self.order = order;
     }
 
-    /// Forgets the disk of the last boot: the next boot may find another one.
+    /// Forgets the disks of the last boot: the next boot may find others.
     pub fn forget_seen(&mut self) {
-        let facts = &mut self.state.facts;
-        facts.problem = facts
-            .problem
-            .filter(|problem| !matches!(problem, DiskProblem::Missing | DiskProblem::OtherMarker));
+        self.forget_first();
+        self.more.clear();
+        for one in &mut self.state.layouts {
+            layouts::forget_problem(&mut one.facts);
+        }
+    }
+
+    /// Forgets the disk of the first layout.
+    fn forget_first(&mut self) {
+        layouts::forget_problem(&mut self.state.facts);
         self.seen = None;
         self.marker = None;
         self.used.clear();

@@ -10,7 +10,7 @@ use rackstrap_model::{
     inventory::Changed,
 };
 use rackstrap_store::{Batch, Keeper, Store, StoreError, Table};
-use rackstrap_wire::{DiskHealth, DiskPlan, DiskProblem, DiskState, SeenDisk, UsedSpace, Wipe};
+use rackstrap_wire::{DiskFacts, DiskHealth, DiskPlan, DiskProblem, DiskState, SeenDisk, UsedSpace, Wipe};
 use std::{
     collections::BTreeMap,
     sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -30,6 +30,15 @@ pub struct Disks {
     wishes: Arc<Keeper>,
 }
 
+/// The parts of nodes' disks that an order is for.
+#[derive(Clone, Debug, Default)]
+pub struct Parts {
+    /// Names of the layouts; empty for all.
+    pub layouts: Vec<String>,
+    /// Names of the partitions; empty for the whole disks.
+    pub partitions: Vec<String>,
+}
+
 /// The row after `boot`, whose agent left the disk in `state`.
 fn after(row: NodeDisk, boot: &super::Boot, state: &DiskState) -> NodeDisk {
     row.after(boot.plan.disk.as_ref(), boot.ordered.as_ref(), boot.opened, state)
@@ -40,6 +49,44 @@ fn put(row: &NodeDisk, batch: Batch, node: &str) -> Batch {
     match *row == NodeDisk::default() {
         true => batch.delete(Table::Disks, node.as_bytes()),
         false => batch.put(Table::Disks, node.as_bytes(), row),
+    }
+}
+
+/// Calls `work` for the plan of each layout, with its number and the names of all layouts.
+fn each_plan(plan: &mut DiskPlan, mut work: impl FnMut(usize, &[&str], &mut DiskPlan)) {
+    let mut more = std::mem::take(&mut plan.more);
+    let plans = || std::iter::once(&*plan).chain(&more);
+    let names: Vec<String> = plans().map(|plan| plan.layout.name.clone()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    for (index, plan) in std::iter::once(&mut *plan).chain(&mut more).enumerate() {
+        work(index, &names, plan);
+    }
+    plan.more = more;
+}
+
+/// Puts an order into the plan of one layout. `shown` is the disk that the last boot found for it, and what is known of that disk.
+fn carry_out(order: &DiskOrder, shown: Option<(&String, &DiskFacts)>, plan: &mut DiskPlan) {
+    plan.again = order.partitions.is_empty();
+    let is_its = |name: &&String| {
+        let mut all = plan.layout.partitions.iter();
+        all.any(|partition| partition.name == **name)
+    };
+    plan.remake = order.partitions.iter().filter(is_its).cloned().collect();
+    if !order.wipe_foreign {
+        return;
+    }
+    plan.wipe = Wipe::Always;
+    // The order is about the disk whose content was shown to the administrator, not about another disk that has its name at the next boot.
+    if let Some((device, facts)) = shown
+        && plan.seen.is_none()
+        && facts.problem == Some(DiskProblem::Foreign)
+        && !facts.serial.is_empty()
+    {
+        plan.seen = Some(SeenDisk {
+            device: device.clone(),
+            serial: facts.serial.clone(),
+            marker: String::new(),
+        });
     }
 }
 
@@ -78,30 +125,27 @@ impl Disks {
         let ordered = row.order.as_ref().map(|order| Ordered {
             id: order.id,
             wipe: plan.as_ref().map(|plan| plan.wipe).unwrap_or_default(),
+            more_wipe: plan
+                .iter()
+                .flat_map(|plan| plan.more.iter().map(|plan| plan.wipe))
+                .collect(),
             sent: false,
         });
         // An order for a node without a layout ends with this boot. It does not wait for a later layout.
         let Some(plan) = plan else { return ordered };
-        plan.seen = row.seen;
-        let order = row.order?;
-        plan.again = order.partitions.is_empty();
-        plan.remake = order.partitions;
-        if order.wipe_foreign {
-            plan.wipe = Wipe::Always;
-            // The order is about the disk whose content was shown to the administrator, not about another disk that has its
-            // name at the next boot.
-            let shown = &row.state;
-            if plan.seen.is_none()
-                && shown.facts.problem == Some(DiskProblem::Foreign)
-                && !shown.facts.serial.is_empty()
-            {
-                plan.seen = Some(SeenDisk {
-                    device: shown.device.clone(),
-                    serial: shown.facts.serial.clone(),
-                    marker: String::new(),
-                });
-            }
-        }
+        each_plan(plan, |index, names, plan| {
+            plan.seen = row.seen_of(names, index);
+            let Some(order) = row.order_for(names, index) else {
+                return;
+            };
+            let one = row.state.layouts.iter().find(|one| one.layout == plan.layout.name);
+            let shown = match (one, index) {
+                (Some(one), _) => Some((&one.device, &one.facts)),
+                (None, 0) => Some((&row.state.device, &row.state.facts)),
+                (None, _) => None,
+            };
+            carry_out(order, shown, plan);
+        });
         ordered
     }
 
@@ -109,12 +153,19 @@ impl Disks {
     pub(super) fn withdraw(&self, boot: &mut super::Boot) {
         let Some(ordered) = &boot.ordered else { return };
         let row = self.get(&boot.plan.node).unwrap_or_default();
-        if row.order.is_some_and(|order| order.id == ordered.id) {
+        if row.order.as_ref().is_some_and(|order| order.id == ordered.id) {
             return;
         }
         if let Some(plan) = &mut boot.plan.disk {
-            (plan.again, plan.wipe, plan.seen) = (false, ordered.wipe, row.seen);
-            plan.remake.clear();
+            let wipes: Vec<Wipe> = std::iter::once(ordered.wipe)
+                .chain(ordered.more_wipe.iter().copied())
+                .collect();
+            each_plan(plan, |index, names, plan| {
+                // A boot of a release without further layouts has no plan of them either.
+                plan.wipe = wipes.get(index).copied().unwrap_or_default();
+                (plan.again, plan.seen) = (false, row.seen_of(names, index));
+                plan.remake.clear();
+            });
         }
     }
 
@@ -185,10 +236,10 @@ impl Disks {
         by: &str,
         at: Timestamp,
     ) -> Result<Vec<(String, DiskOrder)>, StoreError> {
-        self.wish_of(nodes, wish, &[], by, at)
+        self.wish_of(nodes, wish, &Parts::default(), by, at)
     }
 
-    /// The same for some partitions of the disks only, by their names; for the whole disks if `partitions` is empty.
+    /// The same for some parts of the disks only.
     ///
     /// # Errors
     /// Those of [`Disks::wish`].
@@ -196,14 +247,15 @@ impl Disks {
         &self,
         nodes: &[String],
         wish: DiskWish,
-        partitions: &[String],
+        parts: &Parts,
         by: &str,
         at: Timestamp,
     ) -> Result<Vec<(String, DiskOrder)>, StoreError> {
         let order = || {
             let order = wish.order(rand::random(), by, at)?;
             Some(DiskOrder {
-                partitions: partitions.to_vec(),
+                layouts: parts.layouts.clone(),
+                partitions: parts.partitions.clone(),
                 ..order
             })
         };
@@ -212,7 +264,7 @@ impl Disks {
             let rows = self.read();
             let wished = orders.iter().map(|(node, order)| {
                 let mut row = rows.get(*node).cloned().unwrap_or_default();
-                row.wish(wish, order.clone());
+                row.wish(wish, &parts.layouts, order.clone());
                 row
             });
             let wished: Vec<NodeDisk> = wished.collect();
@@ -225,7 +277,7 @@ impl Disks {
             for ((node, order), written) in orders.iter().zip(&written) {
                 let mut row = rows.remove(*node).unwrap_or_default();
                 withdrawn.extend(row.order.take().map(|order| ((*node).clone(), order)));
-                row.wish(wish, order.clone());
+                row.wish(wish, &parts.layouts, order.clone());
                 // A boot or a heartbeat changed the row meanwhile, and queued it without the order.
                 if row != *written {
                     again = put(&row, again, node);
@@ -300,6 +352,9 @@ impl Disks {
     }
 }
 
+#[cfg(test)]
+#[path = "disks_layouts_tests.rs"]
+mod layouts_tests;
 #[cfg(test)]
 #[path = "disks_tests.rs"]
 mod tests;

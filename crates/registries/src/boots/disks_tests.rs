@@ -9,15 +9,18 @@ use rackstrap_wire::{
     testing,
 };
 
-fn plan(node: &str) -> Plan {
-    testing::plan(node).disk(testing::disk()).build()
+pub(super) fn plan(node: &str) -> Plan {
+    let tmp = "{\"name\":\"tmp\",\"size\":\"rest\",\"fs\":\"ext4\",\"mount\":\"/tmp\"}";
+    let mut disk = testing::disk();
+    disk.layout.partitions.push(serde_json::from_str(tmp).unwrap());
+    testing::plan(node).disk(disk).build()
 }
 
 fn changed(before: Option<Node>, after: Option<Node>) -> Changed {
     Changed { before, after }
 }
 
-fn kept(serial: &str, id: &str) -> DiskState {
+pub(super) fn kept(serial: &str, id: &str) -> DiskState {
     DiskState {
         status: DiskStatus::Kept {
             layout: "scratch v1".to_owned(),
@@ -44,6 +47,7 @@ fn kept(serial: &str, id: &str) -> DiskState {
             }),
             ..DiskFacts::default()
         },
+        layouts: Vec::new(),
     }
 }
 
@@ -72,7 +76,7 @@ async fn boot(boots: &Boots, at: u64, state: &DiskState) -> std::sync::Arc<Boot>
     boot
 }
 
-fn told(boot: &std::sync::Arc<Boot>) -> DiskPlan {
+pub(super) fn told(boot: &std::sync::Arc<Boot>) -> DiskPlan {
     boot.plan.disk.clone().unwrap()
 }
 
@@ -170,13 +174,19 @@ async fn an_order_for_a_partition_keeps_the_disk_and_is_for_one_boot() {
     let dir = tempfile::tempdir().unwrap();
     let boots = Boots::load(store(dir.path())).unwrap();
     boot(&boots, 1, &kept("A", "01")).await;
-    let (node, tmp) = (["r01n01".to_owned()], ["tmp".to_owned()]);
+    let (node, tmp) = (
+        ["r01n01".to_owned()],
+        Parts {
+            partitions: vec!["tmp".to_owned()],
+            ..Parts::default()
+        },
+    );
     let wish = DiskWish::Prepare { wipe_foreign: false };
     boots.disks().wish_of(&node, wish, &tmp, "root", Timestamp(2)).unwrap();
     let ordered = told(&boot(&boots, 3, &kept("A", "01")).await);
     assert_eq!(
         (ordered.again, ordered.remake.as_slice(), ordered.wipe),
-        (false, &tmp[..], Wipe::Ours)
+        (false, &tmp.partitions[..], Wipe::Ours)
     );
     let next = told(&boot(&boots, 4, &kept("A", "01")).await);
     assert_eq!((next.again, next.remake), (false, Vec::new()), "it is done");

@@ -17,7 +17,7 @@ use rackstrap_base::{
     sync::{read, write},
     text,
 };
-use rackstrap_model::orders::Once;
+use rackstrap_model::{disks::older_agent, orders::Once};
 use rackstrap_store::{Batch, Store, StoreError, Table};
 use rackstrap_wire::{CheckResult, DiskState, Hardware, OverlayRequest, Plan};
 use std::{
@@ -432,7 +432,8 @@ impl Boots {
             let boot = Arc::make_mut(slot);
             boot.redeemed = true;
             boot.secret = secret;
-            boot.disk = Some(request.disk.clone().bounded());
+            let reported = request.disk.clone().bounded();
+            boot.disk = Some(older_agent(boot.plan.disk.as_ref(), reported));
             boot.hardware = Some(request.hardware.clone().bounded());
             slot.clone()
         };
