@@ -306,6 +306,7 @@ mod tests {
             mount: Some(path.into()),
             options: String::new(),
             size: 0,
+            encrypted: false,
         };
         let one = |layout: &str, device: &str, status| LayoutDisk {
             layout: layout.to_owned(),
