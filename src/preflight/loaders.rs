@@ -27,7 +27,7 @@ pub(super) fn of(site: &Site, images: &Catalog, found: &io::Result<Arc<Loaders>>
         Ok(found) => {
             all.extend(of_rules(site, found));
             all.extend(of_layouts(site, images, found));
-            all.extend(left_out(found));
+            all.extend(left_out(site, found));
             all.extend(beside_dhcp(site, found));
             all.extend(nothing(site, found));
         }
@@ -88,9 +88,14 @@ fn of_layouts(site: &Site, images: &Catalog, found: &Loaders) -> Vec<Finding> {
     site.layouts.iter().flat_map(of_layout).collect()
 }
 
-/// Servers of subnets with another DHCP server that GRUB on disks does not ask by itself.
-fn left_out(found: &Loaders) -> Option<Finding> {
-    let servers: Vec<String> = found.layout_esps().left_out().iter().map(Ipv4Addr::to_string).collect();
+/// Servers of subnets with another DHCP server that GRUB on disks does not ask by itself, and that the other server does not name either.
+fn left_out(site: &Site, found: &Loaders) -> Option<Finding> {
+    let is_named = |server: &&Ipv4Addr| site.subnets.iter().any(|s| s.next_server && s.server == **server);
+    let left_out = found.layout_esps().left_out().iter();
+    let servers: Vec<String> = left_out
+        .filter(|server| !is_named(server))
+        .map(Ipv4Addr::to_string)
+        .collect();
     if servers.is_empty() {
         return None;
     }
@@ -98,7 +103,8 @@ fn left_out(found: &Loaders) -> Option<Finding> {
         "GRUB on disks with 'esp' asks the servers of four subnets with another DHCP server, and not {}",
         servers.join(", ")
     );
-    let help = "set next-server to rackstrap's address in the DHCP server of each of these subnets: GRUB asks that address first";
+    let help = "set next-server to rackstrap's address in the DHCP server of each of these subnets, which GRUB asks first; then write it as \
+                next-server in the [[subnet]], which ends this warning";
     Some(finding(false, "servers of disks", message, help.to_owned()).about(Reach::Machines))
 }
 
@@ -369,5 +375,9 @@ mod tests {
             five.len() == 1 && five[0].contains("and not 10.10.0.1\n") && five[0].contains("next-server"),
             "{five:?}"
         );
+        let (four, fifth): (String, String) =
+            ((6..10).map(|second| subnet(second, "off")).collect(), subnet(10, "off"));
+        let stated = found(&(four + &fifth + "next-server = \"10.10.0.1\"\n" + layout), |_| {});
+        assert!(!stated.iter().any(|text| text.contains("GRUB on disks")), "{stated:?}");
     }
 }
