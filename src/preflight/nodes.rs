@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 pub fn of_nodes<'a>(site: &Site, catalog: &Catalog, nodes: impl Iterator<Item = &'a Node> + Clone) -> Vec<Finding> {
     let mut found = of_each(site, catalog, nodes.clone());
     found.extend(lines::of_nodes(site, catalog, nodes.clone()));
+    found.extend(super::bmcs::of_nodes(site, nodes.clone()));
     found.extend(vars::of_nodes(site, nodes));
     found
 }

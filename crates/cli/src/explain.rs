@@ -121,6 +121,9 @@ fn decided(decision: &api::ExplainDecision) -> String {
         ("checks", output::list(&decision.checks)),
     ];
     facts.extend(crate::node::network_facts(&decision.networks));
+    if !decision.bmc.is_empty() {
+        facts.push(("bmc", decision.bmc.clone()));
+    }
     if !decision.boot_order.is_empty() {
         facts.push(("boot order", decision.boot_order.clone()));
     }
