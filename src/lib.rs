@@ -7,6 +7,7 @@ mod freebsd;
 mod http;
 mod netconsole;
 mod pinning;
+mod power;
 mod preflight;
 mod serve;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //!
 //! `rackstrap check` prints it; the daemon logs it and shows it in `status`.
 
+mod bmcs;
 mod disks;
 mod files;
 mod freebsd;
@@ -102,6 +103,7 @@ pub fn findings(site: &Site, images: &Catalog, found: &io::Result<Arc<Loaders>>)
     all.extend(images::of_profiles(site, images));
     all.extend(freebsd::of_profiles(site, images));
     all.extend(programs::of_profiles(site, images));
+    all.extend(bmcs::of(site));
     all.extend(keys(site));
     all.extend(files::of(site));
     all

@@ -19,6 +19,8 @@ mod image;
 mod image_list;
 #[path = "../fuzz/bodies/import.rs"]
 mod import;
+#[path = "../fuzz/bodies/ipmi.rs"]
+mod ipmi;
 #[path = "../fuzz/bodies/kernel.rs"]
 mod kernel;
 #[path = "../fuzz/bodies/modules.rs"]
@@ -104,6 +106,11 @@ fn image_list_corpus() {
 #[test]
 fn import_corpus() {
     replay("import", 6, import::run);
+}
+
+#[test]
+fn ipmi_corpus() {
+    replay("ipmi", 2, ipmi::run);
 }
 
 #[test]

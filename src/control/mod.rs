@@ -1,6 +1,6 @@
 //! The command line's access to the daemon: HTTP and JSON over a unix socket that only root may use.
 //!
-//! The package `rackstrap-control` defines requests and answers, and has the client. `routes.rs`, `nodes.rs`, `firmware.rs`, `overlays.rs`, `discover.rs`, `rollouts.rs`, `restarts.rs`, `disks.rs`, `orders.rs` and `backup.rs` have the
+//! The package `rackstrap-control` defines requests and answers, and has the client. `routes.rs`, `nodes.rs`, `firmware.rs`, `overlays.rs`, `discover.rs`, `rollouts.rs`, `restarts.rs`, `disks.rs`, `orders.rs`, `power.rs` and `backup.rs` have the
 //! routes, and `refusal.rs` their refusals. `watched.rs` sends an answer again whenever it changes. `socket.rs` listens.
 
 mod backup;
@@ -12,6 +12,7 @@ mod meant;
 mod nodes;
 mod orders;
 mod overlays;
+mod power;
 mod refusal;
 mod restarts;
 mod rollouts;
@@ -27,7 +28,7 @@ mod tests;
 
 pub use socket::{bind, serve};
 
-use crate::http::script::Scripts;
+use crate::{http::script::Scripts, power::Power};
 use arc_swap::ArcSwap;
 use rackstrap_base::{firmware::Firmwares, warnings::SiteWarnings};
 use rackstrap_control::api;
@@ -71,6 +72,8 @@ pub struct Context {
     pub rollouts: Rollouts,
     /// The registry of restarts.
     pub restarts: Restarts,
+    /// Power commands that run, and the results of the last ones.
+    pub power: Power,
     /// Renders the files of nodes.
     pub overlays: Arc<Renderer>,
     /// Warnings of the site as a whole.

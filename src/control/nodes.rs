@@ -22,6 +22,7 @@ use rackstrap_base::{
 use rackstrap_control::answers::{checks_of, describe_boot_order, describe_start, is_stale, status};
 use rackstrap_loaders::Loaders;
 use rackstrap_model::{
+    bmc::{bmc_name, bmc_of},
     decide::{Decision, Requester, World, decide, hosts_of, loaders_of},
     inventory::{Change, Changed, Node, Patch, Settings, differences, rack_of},
 };
@@ -183,6 +184,7 @@ fn export_row(
     let tmp = mounts.and_then(|mounts| mounts.iter().find(|m| m.mount.as_ref() == Some(&asked.tmp)));
     let settings = Settings::of_node(&world.site, node, |_| ());
     let vars = settings.plain_vars().into_iter();
+    let bmc = bmc_of(&world.site, node).map(|bmc| (bmc_name(&node.name), bmc.address));
     Ok(api::ExportRow {
         name: node.name.clone(),
         ipaddr: node.ipaddr,
@@ -192,7 +194,7 @@ fn export_row(
         groups: node.groups.iter().cloned().collect(),
         hardware: status.hardware().cloned(),
         scratch: tmp.map(|mount| mount.size).filter(|size| *size > 0),
-        networks: hosts_of(&world.site, node),
+        networks: hosts_of(&world.site, node).into_iter().chain(bmc).collect(),
         rack: rack_of(&cluster.naming, node).unwrap_or_default().to_owned(),
         state: Some(status.state),
         attributes: node.attributes.clone(),
@@ -259,6 +261,9 @@ pub(super) async fn show(
         warnings,
         checks,
         networks,
+        bmc: bmc_of(&world.site, &node)
+            .map(|bmc| bmc.to_string())
+            .unwrap_or_default(),
         settings: api::SettingRow::of(&world, &node),
         status: row,
         hardware,

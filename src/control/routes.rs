@@ -6,7 +6,7 @@ use super::{
     backup, discover, disks, firmware,
     leases::{self, all_leases, lease_of},
     meant::{Meant, meant},
-    nodes, orders, overlays,
+    nodes, orders, overlays, power,
     refusal::{Refusal, Shared, blocking},
     restarts, rollouts,
     signed::Asked,
@@ -25,6 +25,7 @@ use axum::{
 };
 use rackstrap_base::{clock::Timestamp, dhcp_option::merged, warnings::SiteWarning};
 use rackstrap_control::answers::{describe_boot_order, describe_start, status};
+use rackstrap_model::bmc::bmc_of;
 use rackstrap_model::decide::{Decision, Requester, decide};
 use rackstrap_registries::{
     discovery::Waiting,
@@ -55,6 +56,7 @@ const STATUS_SOURCES: Sources = Sources {
     ],
     machines: true,
     overdue: true,
+    power: false,
 };
 
 /// Sources of discovery: waiting machines, and racks that are being filled.
@@ -68,24 +70,35 @@ const DISCOVERY_SOURCES: Sources = Sources {
     ],
     machines: true,
     overdue: true,
+    power: false,
 };
 
 const ROLLOUT_SOURCES: Sources = Sources {
     tables: &[Table::Rollouts, Table::RolloutNodes, Table::Current, Table::Boots],
     machines: false,
     overdue: false,
+    power: false,
 };
 
 const RESTART_SOURCES: Sources = Sources {
     tables: &[Table::Restarts, Table::Rollouts],
     machines: false,
     overdue: false,
+    power: false,
 };
 
 const TIMELINE_SOURCES: Sources = Sources {
     tables: &[Table::Events, Table::Nodes, Table::Leases],
     machines: false,
     overdue: false,
+    power: false,
+};
+
+const POWER_SOURCES: Sources = Sources {
+    tables: &[],
+    machines: false,
+    overdue: false,
+    power: true,
 };
 
 /// All routes. The server must supply the peer of each connection. Watched answers end with `ending`.
@@ -120,6 +133,8 @@ pub fn router(context: Arc<Context>, ending: CancellationToken) -> Router {
         .route(paths::DISKS, get(disks::list))
         .route(paths::DISKS_WISH, post(disks::wish))
         .route(paths::ORDERS, get(orders::list).post(orders::give))
+        .route(paths::POWER, post(power::begin))
+        .route("/v1/power/{id}", watchable(power::show, POWER_SOURCES))
         .route(paths::TREES, get(overlays::trees))
         .route("/v1/overlays/{node}", get(overlays::preview))
         .route(paths::USERS, get(overlays::users))
@@ -380,6 +395,9 @@ async fn explain(
                 mtu: decided.mtu.or(decided.subnet.mtu),
                 vlan: decided.subnet.vlan,
                 networks: decided.networks,
+                bmc: bmc_of(&world.site, &decided.node)
+                    .map(|bmc| bmc.to_string())
+                    .unwrap_or_default(),
                 dhcp_options: merged(&decided.subnet.options, &decided.dhcp_options)
                     .iter()
                     .map(ToString::to_string)

@@ -59,6 +59,8 @@ pub(super) struct Sources {
     pub(super) machines: bool,
     /// Nodes that are lost or stalled.
     pub(super) overdue: bool,
+    /// Results of power commands.
+    pub(super) power: bool,
 }
 
 impl Sources {
@@ -68,6 +70,7 @@ impl Sources {
         all.push(watchers.asked.subscribe());
         all.extend(self.machines.then(|| context.discovery.watch()));
         all.extend(self.overdue.then(|| context.recorder.watch_overdue()));
+        all.extend(self.power.then(|| context.power.watch()));
         all
     }
 }

@@ -14,6 +14,7 @@ pub fn of_nodes<'a>(site: &Site, catalog: &Catalog, nodes: impl Iterator<Item = 
     let mut found = of_each(site, catalog, nodes.clone());
     found.extend(lines::of_nodes(site, catalog, nodes.clone()));
     found.extend(networks::of_nodes(site, catalog, nodes.clone()));
+    found.extend(super::bmcs::of_nodes(site, nodes.clone()));
     found.extend(vars::of_nodes(site, nodes));
     found
 }

@@ -22,6 +22,7 @@ use crate::{
     freebsd::{FreeBsd, Mounted},
     http,
     pinning::Pinning,
+    power::Power,
     preflight,
 };
 use anyhow::{Context, Result, bail};
@@ -184,6 +185,7 @@ impl Shared {
             discovery: self.discovery.clone(),
             rollouts: self.rollouts.clone(),
             restarts: self.restarts.clone(),
+            power: Power::new(self.world.clone(), self.recorder.clone()),
             overlays: self.overlays.clone(),
             warnings: self.warnings.clone(),
             firmware: self.firmware.clone(),

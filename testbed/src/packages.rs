@@ -75,6 +75,9 @@ const TESTS: &[&str] = &[
     "isc-dhcp-server",
     "kea-dhcp4-server",
     "systemd",
+    // BMCs, and another program that switches power by them.
+    "openipmi",
+    "ipmitool",
     // A registry of container images, and certificates for it.
     "docker-registry",
     "openssl",

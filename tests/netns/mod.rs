@@ -13,6 +13,7 @@ mod netconsole;
 mod nfs;
 mod orders;
 mod panics;
+mod power;
 mod promises;
 mod proxy;
 mod racking;

@@ -62,6 +62,7 @@ const MAY_USE: &Table = &[
     // The protocol engines.
     ("rackstrap-dhcp", OF_ENGINES),
     ("rackstrap-dns", OF_ENGINES),
+    ("rackstrap-ipmi", &[]),
     ("rackstrap-ndp", OF_ENGINES),
     ("rackstrap-nfs", OF_ENGINES),
     ("rackstrap-tftp", OF_ENGINES),
@@ -159,6 +160,7 @@ const MAY_USE: &Table = &[
             "rackstrap-exchange",
             "rackstrap-hostlist",
             "rackstrap-image",
+            "rackstrap-ipmi",
             "rackstrap-lifecycle",
             "rackstrap-loaders",
             "rackstrap-model",

@@ -127,6 +127,9 @@ fn decided(decision: &api::ExplainDecision) -> String {
     ];
     facts.extend(decision.vlan.map(|vlan| ("boot vlan", vlan.to_string())));
     facts.extend(crate::node::network_facts(&decision.networks));
+    if !decision.bmc.is_empty() {
+        facts.push(("bmc", decision.bmc.clone()));
+    }
     if !decision.boot_order.is_empty() {
         facts.push(("boot order", decision.boot_order.clone()));
     }

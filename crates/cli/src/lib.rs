@@ -25,6 +25,7 @@ mod node;
 mod output;
 mod overlay;
 mod owners;
+mod power;
 mod reload;
 mod restore;
 mod rollout;
@@ -96,6 +97,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Show what happened to a node, step by step
     Timeline(timeline::TimelineArgs),
+    /// Show whether nodes are on, and switch them on and off by their BMCs
+    Power(power::PowerArgs),
     /// Print the inventory for other programs: hosts, ethers, dnsmasq, slurm, genders, hostlist
     Export(export::ExportArgs),
     /// Print the inventory as /etc/hosts: short for `export hosts`
@@ -195,6 +198,7 @@ fn dispatch(config: &Path, command: Command, program: Program) -> Result<ExitCod
         Command::Status(args) => status::run(config, args),
         Command::Explain(args) => explain::run(config, args),
         Command::Timeline(args) => timeline::run(config, args),
+        Command::Power(args) => power::run(config, args),
         Command::Export(args) => export::run(config, args),
         Command::Hosts(args) => export::run_short(config, Format::Hosts, args),
         Command::Ethers(args) => export::run_short(config, Format::Ethers, args),

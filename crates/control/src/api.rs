@@ -36,6 +36,7 @@ mod leases;
 mod nodes;
 mod orders;
 pub mod paths;
+mod power;
 mod restarts;
 mod rollouts;
 mod status;
@@ -48,6 +49,7 @@ pub use firmware::*;
 pub use leases::*;
 pub use nodes::*;
 pub use orders::*;
+pub use power::*;
 pub use restarts::*;
 pub use rollouts::*;
 pub use status::*;
@@ -217,6 +219,9 @@ pub struct ExplainDecision {
     /// Its networks besides the boot network.
     #[serde(default)]
     pub networks: Vec<NetworkPlan>,
+    /// Its BMC, as `10.6.1.3 (ipmi, user admin)`; empty if it has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub bmc: String,
     /// Options of its DHCP answers, those of its subnet included, as the site file has them.
     #[serde(default)]
     pub dhcp_options: Vec<String>,

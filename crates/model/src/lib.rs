@@ -2,6 +2,7 @@
 //!
 //! Everything here is pure. Registries of the program store it, and protocols ask [`decide::decide`].
 
+pub mod bmc;
 pub mod decide;
 pub mod disks;
 pub mod inventory;

@@ -5,6 +5,7 @@
 //! checked for that only.
 
 mod backup;
+mod bmc;
 mod cluster;
 mod dhcp_options;
 mod diagnostic;
@@ -34,6 +35,7 @@ mod users;
 pub mod value;
 pub mod vars;
 
+pub use bmc::{ADDRESS as BMC_ADDRESS, PASSWORD_FILE as BMC_PASSWORD_FILE, SUFFIX as BMC_SUFFIX, USER as BMC_USER};
 pub use diagnostic::{ConfigError, Diagnostic, Warning};
 pub use diagnostic::{excerpt, harmless, one_line};
 pub use mount::expanded as expanded_mount;
@@ -44,8 +46,8 @@ pub use own::{
 pub use profile::{BOOT_LOCAL, Descriptor, Form, NETWORK_FIRST, SETTINGS};
 pub use server::SYSTEM_LOADER_DIRS;
 pub use site::{
-    Backup, Cluster, Dns, Hooks, LayoutPolicy, Limits, LoaderFile, LoaderRule, Mount, Network, Profile, Server, Site,
-    Users,
+    Backup, Bmc, BmcDriver, Cluster, Dns, Hooks, LayoutPolicy, Limits, LoaderFile, LoaderRule, Mount, Network, Profile,
+    Server, Site, Users,
 };
 
 use diagnostic::{Report, quote, shown};
@@ -176,9 +178,9 @@ fn syntax_help(message: &str) -> &'static str {
 
 /// Checks the whole document. Returns none only if a problem was reported.
 fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> Option<Site> {
-    const TOP: [&str; 13] = [
-        "cluster", "server", "subnet", "network", "profile", "layout", "mount", "loader", "users", "dns", "hooks",
-        "backup", "limits",
+    const TOP: [&str; 14] = [
+        "cluster", "server", "subnet", "network", "profile", "layout", "mount", "loader", "bmc", "users", "dns",
+        "hooks", "backup", "limits",
     ];
     for (key, _) in document
         .iter()
@@ -226,6 +228,15 @@ fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> O
     let dns = dns.map(|read| dns::settle(report, read, &cluster.value, &mut subnets));
     let subnets: Vec<Subnet> = subnets.into_iter().map(|s| s.value).collect();
     let networks = network::read_all(document, report, &cluster, &subnets, &profiles);
+    let bmc = single(document, "bmc", report).map(|section| {
+        let rest = bmc::Rest {
+            cluster: &cluster.value,
+            subnets: &subnets,
+            networks: &networks,
+            directory,
+        };
+        bmc::read(report, &section, &rest)
+    });
     let rest = mount::Rest {
         profiles: &profiles,
         layouts: &layouts,
@@ -244,6 +255,7 @@ fn check(document: &DeTable<'_>, directory: &Path, report: &mut Report<'_>) -> O
         mounts,
         networks,
         loaders,
+        bmc,
         users,
         hooks,
         backup,

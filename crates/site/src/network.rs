@@ -134,7 +134,7 @@ fn read(
     let range = if kind == "infiniband" { MTU_INFINIBAND } else { MTU };
     let mtu = section.integer(report, "mtu", range, 9000);
     let speed = section.parsed(report, "speed", "\"10G\"", read_speed);
-    let patterns = addresses(report, section, naming, name.get_ref());
+    let patterns = addresses(report, section, "node-address", naming, name.get_ref());
     let prefix = section.integer(report, "prefix", 8..=30, 16);
     if section.get("node-address").is_some() {
         section.require(report, "prefix", "16");
@@ -395,27 +395,31 @@ fn read_route(text: &str) -> Result<NetworkRoute, Problem> {
 
 /// The names `NODE-NETWORK` with their addresses, one pattern for each of the cluster's; empty without 'node-address'. None if
 /// there was a problem.
-fn addresses(report: &mut Report<'_>, section: &Section<'_>, naming: &Naming, network: &str) -> Option<Vec<Pattern>> {
-    let Some(value) = section.get("node-address") else {
+pub(super) fn addresses(
+    report: &mut Report<'_>,
+    section: &Section<'_>,
+    key: &str,
+    naming: &Naming,
+    network: &str,
+) -> Option<Vec<Pattern>> {
+    let Some(value) = section.get(key) else {
         return Some(Vec::new());
     };
     let patterns = naming.patterns();
     let one = patterns.len() == 1;
     let texts: Vec<Spanned<String>> = match value.get_ref() {
-        DeValue::Array(_) => section.list(report, "node-address", "[\"10.6.{rack}.{slot}\"]", |text| {
-            Ok(text.to_owned())
-        })?,
-        _ => vec![section.string(report, "node-address", "\"10.6.{rack}.{slot}\"")?],
+        DeValue::Array(_) => section.list(report, key, "[\"10.6.{rack}.{slot}\"]", |text| Ok(text.to_owned()))?,
+        _ => vec![section.string(report, key, "\"10.6.{rack}.{slot}\"")?],
     };
     if texts.len() != patterns.len() {
         let message = format!(
-            "'node-address' has {} patterns, and [cluster] has {} of names",
+            "'{key}' has {} patterns, and [cluster] has {} of names",
             texts.len(),
             patterns.len()
         );
         let names: Vec<String> = patterns.iter().map(|pattern| quote(pattern.name_pattern())).collect();
         let help = match one {
-            true => "write one pattern, such as node-address = \"10.6.{rack}.{slot}\"".to_owned(),
+            true => format!("write one pattern, such as {key} = \"10.6.{{rack}}.{{slot}}\""),
             false => format!(
                 "write one for each of {} in this order; \"\" for nodes that have no address in this network",
                 names.join(", ")
@@ -453,7 +457,7 @@ fn addresses(report: &mut Report<'_>, section: &Section<'_>, naming: &Naming, ne
     if complete && all.is_empty() {
         report.error(
             value.span(),
-            "'node-address' gives no node an address",
+            format!("'{key}' gives no node an address"),
             "write a pattern, or remove the key",
         );
         return None;

@@ -1,8 +1,8 @@
 //! `[profile.NAME]`: settings that many nodes share.
 
 use super::{
-    Profile, dhcp_options,
-    diagnostic::{Report, quote},
+    Profile, bmc, dhcp_options,
+    diagnostic::{Report, quote, shown},
     disk,
     kernel_args::{self, words},
     layouts::{self, Known},
@@ -52,7 +52,7 @@ pub enum Form {
 }
 
 /// All settings, in the order of the documentation.
-pub static SETTINGS: [Descriptor; 15] = [
+pub static SETTINGS: [Descriptor; 18] = [
     Descriptor {
         key: "image",
         form: Form::Text,
@@ -173,6 +173,29 @@ pub static SETTINGS: [Descriptor; 15] = [
             reader.profile.check_login = wanted.map(Spanned::into_inner);
         },
         shown: |profile| profile.check_login.map(|wanted| wanted.to_string()),
+        add: None,
+    },
+    Descriptor {
+        key: bmc::ADDRESS,
+        form: Form::Text,
+        read: |reader, key| reader.profile.bmc_address = reader.text(key, "\"10.6.200.3\"", &bmc::read_address),
+        shown: |profile| profile.bmc_address.clone(),
+        add: None,
+    },
+    Descriptor {
+        key: bmc::USER,
+        form: Form::Text,
+        read: |reader, key| reader.profile.bmc_user = reader.text(key, "\"admin\"", &bmc::read_user),
+        shown: |profile| profile.bmc_user.clone(),
+        add: None,
+    },
+    Descriptor {
+        key: bmc::PASSWORD_FILE,
+        form: Form::Text,
+        read: |reader, key| {
+            reader.profile.bmc_password_file = reader.text(key, "\"/etc/rackstrap/bmc.password\"", &bmc::read_file);
+        },
+        shown: |profile| profile.bmc_password_file.clone(),
         add: None,
     },
 ];

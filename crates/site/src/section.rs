@@ -12,7 +12,7 @@ use toml::{
 };
 
 /// All keys of all sections. Unknown keys are refused and suggestions are made by this list.
-pub(super) const KEYS: [(&str, &[&str]); 15] = [
+pub(super) const KEYS: [(&str, &[&str]); 16] = [
     (
         "[cluster]",
         &[
@@ -102,6 +102,7 @@ pub(super) const KEYS: [(&str, &[&str]); 15] = [
         ],
     ),
     ("[loader.NAME]", &["file", "arch", "vendor-class", "profiles"]),
+    ("[bmc]", &["address", "driver", "user", "password-file"]),
     ("[users]", &["uid", "gid", "exclude", "shadow", "from"]),
     ("[hooks]", &["on-change", "drain", "resume", "timeout"]),
     ("[backup]", &["keep", "dir", "at"]),

@@ -8,6 +8,7 @@ use rackstrap_wire::{ContentOf, Layout, NetworkKind, NetworkPlan, NetworkRoute, 
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{Ipv4Addr, SocketAddrV4},
     ops::RangeInclusive,
     path::PathBuf,
@@ -32,6 +33,8 @@ pub struct Site {
     pub networks: Vec<Network>,
     /// `[loader.NAME]`, in the order of the file; empty = all firmware gets the default loaders.
     pub loaders: Vec<LoaderRule>,
+    /// `[bmc]`; none = only nodes with a BMC address of their own have a BMC.
+    pub bmc: Option<Bmc>,
     /// `[users]`; none = nodes have only their image's own users.
     pub users: Option<Users>,
     /// `[hooks]`
@@ -124,6 +127,12 @@ pub struct Profile {
     pub checks: Option<Vec<String>>,
     /// Whether a node on which logins fail is `degraded`; true if it is left out.
     pub check_login: Option<bool>,
+    /// Address of the node's BMC, instead of that of `[bmc]`; an empty string = the node has no BMC.
+    pub bmc_address: Option<String>,
+    /// The user on the BMC.
+    pub bmc_user: Option<String>,
+    /// Absolute path of the file with that user's password.
+    pub bmc_password_file: Option<String>,
     /// `[profile.NAME.vars]` and `vars-secret`
     pub vars: Vars,
 }
@@ -299,6 +308,35 @@ impl LoaderRule {
     }
 }
 
+/// `[bmc]`: the controllers that switch the nodes' power. A profile or a node may have other values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bmc {
+    /// Names `NODE-bmc` with the addresses of the BMCs; none = nodes have a BMC only by their own `bmc-address`.
+    pub hosts: Option<Naming>,
+    /// How the BMCs are reached.
+    pub driver: BmcDriver,
+    /// The user; empty = a profile or the node names one.
+    pub user: String,
+    /// The file with the user's password; none = a profile or the node names one.
+    pub password_file: Option<PathBuf>,
+}
+
+/// How BMCs are reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BmcDriver {
+    /// IPMI 2.0 over LAN, UDP port 623.
+    #[default]
+    Ipmi,
+}
+
+impl fmt::Display for BmcDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BmcDriver::Ipmi => "ipmi",
+        })
+    }
+}
+
 /// `[users]`: which of the server's users and groups nodes get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Users {
@@ -406,6 +444,9 @@ impl Site {
             dhcp_options: own.dhcp_options.or(base.dhcp_options),
             checks: own.checks.or(base.checks),
             check_login: own.check_login.or(base.check_login),
+            bmc_address: own.bmc_address.or(base.bmc_address),
+            bmc_user: own.bmc_user.or(base.bmc_user),
+            bmc_password_file: own.bmc_password_file.or(base.bmc_password_file),
             vars: own.vars,
         })
     }

@@ -1,3 +1,4 @@
+mod bmc;
 mod dhcp_options;
 mod disk_rules;
 mod esp;

@@ -58,6 +58,9 @@ fn describe(answer: &api::NodeAnswer) -> String {
         ("disk", output::dash(&status.disk)),
     ];
     facts.extend(network_facts(&answer.networks));
+    if !answer.bmc.is_empty() {
+        facts.push(("bmc", answer.bmc.clone()));
+    }
     if !status.last_error.is_empty() {
         facts.push(("last error", status.last_error.clone()));
     }

@@ -99,6 +99,9 @@ pub struct NodeAnswer {
     /// Its networks besides the boot network, at its next boot.
     #[serde(default)]
     pub networks: Vec<NetworkPlan>,
+    /// Its BMC, as `10.6.1.3 (ipmi, user admin)`; empty if it has none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub bmc: String,
     /// The state of the node.
     pub status: StatusRow,
     /// Its hardware, as its agent last reported it; none before its first boot.

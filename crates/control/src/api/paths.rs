@@ -52,6 +52,8 @@ pub const DISKS: &str = "/v1/disks";
 pub const DISKS_WISH: &str = "/v1/disks/wish";
 /// `GET`: [`super::OrdersAnswer`]; `POST` [`super::GiveOrders`]: [`super::OrdersGiven`].
 pub const ORDERS: &str = "/v1/orders";
+/// `POST` [`super::SwitchPower`]: [`super::PowerBegun`]. `GET /v1/power/{id}`: [`super::PowerAnswer`].
+pub const POWER: &str = "/v1/power";
 /// `GET`: all [`super::TreeRow`]s.
 pub const TREES: &str = "/v1/overlays";
 /// `GET /v1/overlays/{node, hwaddr or address}?secrets=true`: [`super::Preview`].

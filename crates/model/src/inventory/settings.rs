@@ -2,7 +2,8 @@
 
 use super::Node;
 use rackstrap_site::{
-    Descriptor, HIDDEN, IPADDR, NETWORK_FIRST, NodeSettings, Profile, SETTINGS, Site, kernel_args,
+    BMC_ADDRESS, BMC_PASSWORD_FILE, BMC_USER, Descriptor, HIDDEN, IPADDR, NETWORK_FIRST, NodeSettings, Profile,
+    SETTINGS, Site, kernel_args,
     value::{Value, to_toml},
     vars::{Readable, Vars, expand, has_variables},
 };
@@ -266,7 +267,9 @@ impl<'a> Settings<'a> {
                 .update(&(text.len() as u64).to_le_bytes())
                 .update(text.as_bytes());
         };
-        for Setting { key, value, .. } in self.all() {
+        // How a node is switched on changes nothing of what it boots.
+        let boots = |setting: &Setting| ![BMC_ADDRESS, BMC_USER, BMC_PASSWORD_FILE].contains(&setting.key.as_str());
+        for Setting { key, value, .. } in self.all().into_iter().filter(boots) {
             add(&key);
             add(&value);
         }

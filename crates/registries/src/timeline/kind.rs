@@ -362,6 +362,10 @@ event_kinds! {
     Order = "order" {
         source: None, effect: Effect::Said, part: Part::Outside, stage: None
     }
+    /// An administrator switched the node's power.
+    Power = "power" {
+        source: None, effect: Effect::Said, part: Part::Outside, stage: None
+    }
     /// An administrator gave an order about the node's disk.
     Reprep = "reprep" {
         source: None, effect: Effect::Said, part: Part::Outside, stage: None

@@ -47,7 +47,7 @@ const BEFORE: &str = "dhcp discover|dhcp request|dhcp request (init-reboot)|dhcp
     kernel-client|initramfs|initramfs-client|plan|overlay|agent early-mounts|agent command-line|agent modules|agent network|\
     agent plan|agent root|agent disk|agent overlay|agent switch-root|agent-client|nfs mount|nfs unmount|nfs|nfs-client|refused|\
     retry script|retry kernel|retry initramfs|retry boot|no-agent|panic|console|\
-    checks|ready|heartbeat|running|users|rollout|restart|order|unmanaged|reprep|lease|server|lost|stalled";
+    checks|ready|heartbeat|running|users|rollout|restart|power|order|unmanaged|reprep|lease|server|lost|stalled";
 
 #[test]
 fn the_texts_are_those_of_the_release_before() {

@@ -1,0 +1,352 @@
+//! Tasks: one verb for many nodes. Each node has a deadline and a result; the tasks' results stay until the daemon ends or newer tasks displace
+//! them. Results of everything but `status` are also on the nodes' timelines.
+
+use super::{
+    driver::{self, Controller, Trouble},
+    verbs::{self, Details, Plan},
+};
+use rackstrap_base::{clock::Timestamp, sync::lock};
+use rackstrap_control::api::{PowerAnswer, PowerRow, PowerVerb, SwitchPower};
+use rackstrap_model::{
+    bmc::{BmcOf, bmc_collisions, bmc_of},
+    decide::SharedWorld,
+};
+use rackstrap_registries::timeline::{Event, EventKind, Level, Recorder, Subject};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    net::Ipv4Addr,
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{Instant, sleep, timeout, timeout_at},
+};
+
+/// At most this many BMCs at a time, of all tasks. Each takes a socket, and some packets a second.
+const AT_ONCE: usize = 128;
+/// This many tasks are kept, and at most this many run.
+const MOST_TASKS: usize = 32;
+/// The longest time that a node may take, in seconds.
+const LONGEST: u32 = 3600;
+/// Time between two looks at a machine that changes its state.
+const AGAIN: Duration = Duration::from_secs(1);
+/// Looks in a row that may fail: BMCs are busy while they switch.
+const FAILED_LOOKS: u32 = 5;
+/// Time for the end of a session, after the deadline too.
+const CLOSING: Duration = Duration::from_secs(3);
+
+/// All tasks of the daemon.
+#[derive(Clone)]
+pub struct Power {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    world: SharedWorld,
+    recorder: Recorder,
+    /// The oldest is first.
+    tasks: Mutex<VecDeque<PowerAnswer>>,
+    /// Changes with each result.
+    changed: watch::Sender<u64>,
+    seats: Semaphore,
+    /// One session at a time per BMC: a mutex for each BMC that is in use.
+    turns: Mutex<HashMap<Ipv4Addr, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+/// The part of one node in a task.
+struct Part {
+    id: u64,
+    node: String,
+    bmc: BmcOf,
+    verb: PowerVerb,
+    details: Details,
+    within: Duration,
+    by: String,
+}
+
+/// How a node's part ended.
+#[derive(Debug, Default)]
+struct Outcome {
+    before: Option<bool>,
+    after: Option<bool>,
+    detail: String,
+    failure: Option<Trouble>,
+}
+
+impl Power {
+    /// No tasks yet.
+    pub fn new(world: SharedWorld, recorder: Recorder) -> Power {
+        Power {
+            shared: Arc::new(Shared {
+                world,
+                recorder,
+                tasks: Mutex::default(),
+                changed: watch::Sender::new(0),
+                seats: Semaphore::new(AT_ONCE),
+                turns: Mutex::default(),
+            }),
+        }
+    }
+
+    /// A counter that changes with each result of a task.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.shared.changed.subscribe()
+    }
+
+    /// The task `id`; none if it does not exist, or was displaced by newer ones.
+    pub fn of(&self, id: u64) -> Option<PowerAnswer> {
+        let tasks = lock(&self.shared.tasks);
+        let task = tasks.iter().find(|task| task.id == id).cloned();
+        task.map(|task| PowerAnswer {
+            now: Timestamp::now(),
+            ..task
+        })
+    }
+
+    /// Begins a task, and returns its number. Must be called in the daemon's runtime.
+    ///
+    /// # Errors
+    /// The request names no node or an unknown one, or has no valid time, or too many tasks run.
+    pub fn begin(&self, asked: &SwitchPower, by: &str) -> Result<u64, String> {
+        if !(1..=LONGEST).contains(&asked.within_secs) {
+            return Err(format!("--within is from 1s to {LONGEST}s"));
+        }
+        let world = self.shared.world.load_full();
+        let collisions = bmc_collisions(&world.site, world.inventory.iter().map(|node| &**node));
+        let mut seen = HashSet::new();
+        let (mut rows, mut parts) = (Vec::new(), Vec::new());
+        let mut tasks = lock(&self.shared.tasks);
+        let id = tasks.back().map_or(1, |task| task.id + 1);
+        for name in asked.nodes.iter().filter(|name| seen.insert(name.as_str())) {
+            let Some(node) = world.inventory.get(name) else {
+                return Err(format!(
+                    "node {name} is not in the inventory\nhelp: `rackstrap node list` shows all nodes"
+                ));
+            };
+            let bmc = bmc_of(&world.site, node);
+            let mut row = PowerRow {
+                node: name.clone(),
+                bmc: bmc.as_ref().map(|bmc| bmc.address),
+                level: None,
+                before: None,
+                after: None,
+                detail: String::new(),
+                help: String::new(),
+            };
+            match (bmc, collisions.get(name)) {
+                (None, _) => {
+                    row.level = Some(Level::Error);
+                    row.detail = "the node has no BMC".to_owned();
+                    row.help = "write [bmc] in the site file, or give the node one by `rackstrap node set`".to_owned();
+                }
+                // It would switch another machine.
+                (Some(_), Some(why)) => {
+                    row.level = Some(Level::Error);
+                    row.detail.clone_from(why);
+                    row.help = "give the node another one by `rackstrap node set`, key bmc-address".to_owned();
+                }
+                (Some(bmc), None) => parts.push(Part {
+                    id,
+                    node: name.clone(),
+                    bmc,
+                    verb: asked.verb,
+                    details: Details {
+                        identify_secs: asked.identify_secs,
+                        boot_from: asked.boot_from,
+                        efi: asked.efi,
+                    },
+                    within: Duration::from_secs(asked.within_secs.into()),
+                    by: by.to_owned(),
+                }),
+            }
+            rows.push(row);
+        }
+        if rows.is_empty() {
+            return Err("no node is named".to_owned());
+        }
+        if tasks.len() >= MOST_TASKS {
+            let Some(done) = tasks.iter().position(|task| task.done) else {
+                return Err(format!(
+                    "{MOST_TASKS} power commands run already; wait until one has ended"
+                ));
+            };
+            tasks.remove(done);
+        }
+        let now = Timestamp::now();
+        tasks.push_back(PowerAnswer {
+            now,
+            id,
+            verb: asked.verb,
+            by: by.to_owned(),
+            began: now,
+            done: parts.is_empty(),
+            nodes: rows,
+        });
+        drop(tasks);
+        if asked.verb != PowerVerb::Status {
+            tracing::info!("power {} of {} by {by}", asked.verb, asked.nodes.join(", "));
+        }
+        for part in parts {
+            let shared = self.shared.clone();
+            tokio::spawn(async move {
+                let (id, node) = (part.id, part.node.clone());
+                // A panic of a driver ends the part of one node.
+                let ended = tokio::spawn(shared.clone().carry_out(part)).await;
+                let outcome = ended.unwrap_or_else(|panic| Outcome::failed(panic.to_string(), "see the daemon's log"));
+                shared.finish(id, &node, outcome);
+            });
+        }
+        Ok(id)
+    }
+}
+
+impl Outcome {
+    fn failed(message: String, help: &str) -> Outcome {
+        Outcome {
+            failure: Some(Trouble {
+                message,
+                help: help.to_owned(),
+            }),
+            ..Outcome::default()
+        }
+    }
+}
+
+impl Shared {
+    /// Waits for a seat and for the BMC, and does the part of one node.
+    async fn carry_out(self: Arc<Self>, part: Part) -> Outcome {
+        let Ok(_seat) = self.seats.acquire().await else {
+            return Outcome::failed("the daemon ends".to_owned(), "repeat the command");
+        };
+        let turn = self.turn(part.bmc.address);
+        let _turn = turn.lock().await;
+        let outcome = switch(&part).await;
+        if part.verb != PowerVerb::Status {
+            self.record(&part, &outcome);
+        }
+        outcome
+    }
+
+    /// The mutex of a BMC.
+    fn turn(&self, address: Ipv4Addr) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = lock(&self.turns);
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(turn) = turns.get(&address).and_then(Weak::upgrade) {
+            return turn;
+        }
+        let turn = Arc::default();
+        turns.insert(address, Arc::downgrade(&turn));
+        turn
+    }
+
+    /// Writes to the node's timeline who asked for what, and what came of it.
+    fn record(&self, part: &Part, outcome: &Outcome) {
+        let (before, after) = (verbs::word(outcome.before), verbs::word(outcome.after));
+        let (level, end) = match &outcome.failure {
+            None if outcome.before == outcome.after => (Level::Ok, outcome.detail.clone()),
+            None => (Level::Ok, format!("{before} -> {after}")),
+            Some(failure) => (Level::Error, failure.message.clone()),
+        };
+        let text = format!("{} by {}: {end}", part.verb, part.by);
+        match level {
+            Level::Ok => tracing::info!("power of {}: {text}", part.node),
+            _ => tracing::warn!("power of {}: {text}", part.node),
+        }
+        let event = Event::new(Timestamp::now(), EventKind::Power, level, text);
+        self.recorder.record(Subject::Node(part.node.clone()), event);
+    }
+
+    fn finish(&self, id: u64, node: &str, outcome: Outcome) {
+        let mut tasks = lock(&self.tasks);
+        let Some(task) = tasks.iter_mut().find(|task| task.id == id) else {
+            return;
+        };
+        if let Some(row) = task.nodes.iter_mut().find(|row| row.node == node) {
+            (row.before, row.after) = (outcome.before, outcome.after);
+            match outcome.failure {
+                None => (row.level, row.detail) = (Some(Level::Ok), outcome.detail),
+                Some(Trouble { message, help }) => {
+                    (row.level, row.detail, row.help) = (Some(Level::Error), message, help);
+                }
+            }
+        }
+        task.done = task.nodes.iter().all(|row| row.level.is_some());
+        drop(tasks);
+        self.changed.send_modify(|number| *number += 1);
+    }
+}
+
+/// Does the part of one node within its time.
+async fn switch(part: &Part) -> Outcome {
+    let deadline = Instant::now() + part.within;
+    let late = |what: &str| format!("BMC {}: {what} within {} s", part.bmc.address, part.within.as_secs());
+    let mut controller = match timeout_at(deadline, driver::open(&part.bmc)).await {
+        Ok(Ok(controller)) => controller,
+        Ok(Err(Trouble { message, help })) => return Outcome::failed(message, &help),
+        Err(_) => {
+            let help = "check the BMC's address, its cable, and that IPMI over LAN is on; --within gives it more time";
+            return Outcome::failed(late("no login"), help);
+        }
+    };
+    let mut outcome = Outcome::default();
+    match timeout_at(deadline, work(&mut *controller, part, &mut outcome)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(trouble)) => outcome.failure = Some(trouble),
+        Err(_) => {
+            let what = match outcome.after {
+                Some(on) => format!("the power is still {}, no change", verbs::word(Some(on))),
+                None => "no answer".to_owned(),
+            };
+            outcome.failure = Some(Trouble {
+                message: late(&what),
+                help: verbs::late_help(part.verb).to_owned(),
+            });
+        }
+    }
+    let _ = timeout(CLOSING, controller.close()).await;
+    outcome
+}
+
+/// Reads the state, does what it needs, and reads the state until it is the wanted one.
+async fn work(controller: &mut dyn Controller, part: &Part, outcome: &mut Outcome) -> Result<(), Trouble> {
+    let (on, faults) = controller.state().await?;
+    (outcome.before, outcome.after) = (Some(on), Some(on));
+    let (action, wanted) = match verbs::plan(part.verb, on, part.details) {
+        Plan::Nothing(why) => {
+            let said = [why, &faults].into_iter().filter(|text| !text.is_empty());
+            outcome.detail = said.collect::<Vec<_>>().join("; ");
+            return Ok(());
+        }
+        Plan::Refused(why, help) => {
+            return Err(Trouble {
+                message: why.to_owned(),
+                help: help.to_owned(),
+            });
+        }
+        Plan::Do(action, wanted) => (action, wanted),
+    };
+    controller.act(action).await?;
+    outcome.detail = "done".to_owned();
+    let Some(wanted) = wanted else { return Ok(()) };
+    outcome.after = None;
+    let mut failed = 0;
+    loop {
+        sleep(AGAIN).await;
+        match controller.state().await {
+            Ok((on, _)) => {
+                outcome.after = Some(on);
+                if on == wanted {
+                    return Ok(());
+                }
+                failed = 0;
+            }
+            Err(trouble) => {
+                failed += 1;
+                if failed >= FAILED_LOOKS {
+                    return Err(trouble);
+                }
+            }
+        }
+    }
+}
