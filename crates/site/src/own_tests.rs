@@ -88,7 +88,8 @@ fn every_setting_of_the_table_can_be_set_on_a_node() {
     let text = json!({
         "image": "debian@2", "layout": "scratch", "disk": "nvme0n1", "firmware": "network-first", "boot": "local", "kernel-args": "quiet",
         "templates": ["site"], "authorized-keys": [], "console": ["ttyS1,115200", "ttyS0"], "init": "/sbin/runit",
-        "ram-size": "2g", "mtu": 9000, "dhcp-options": ["150 address 10.5.0.1"], "checks": ["unit sshd.service"], "check-login": false
+        "ram-size": "2g", "mtu": 9000, "dhcp-options": ["150 address 10.5.0.1"], "checks": ["unit sshd.service"], "check-login": false,
+        "bmc-address": "10.6.200.3", "bmc-user": "admin", "bmc-password-file": "/etc/rackstrap/bmc.password"
     });
     let all = settings(text.clone());
     assert_eq!(all.problems(&site()), []);
