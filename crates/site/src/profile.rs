@@ -2,7 +2,7 @@
 
 use super::{
     Profile, bmc, dhcp_options,
-    diagnostic::{Report, quote, shown},
+    diagnostic::{Report, quote},
     disk,
     kernel_args::{self, words},
     layouts::{self, Known},
