@@ -46,7 +46,7 @@ impl Bmc {
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755))?;
         let any = "none md2 md5 straight";
         let conf = format!(
-            "name \"bmc\"\nset_working_mc 0x20\n  startlan 1\n    addr {address} 623\n    priv_limit admin\n\
+            "name \"bmc\"\nset_working_mc 0x20\n  startlan 1\n    addr {address} 623\n    priv_limit {privilege}\n\
              \x20   allowed_auths_callback {any}\n    allowed_auths_user {any}\n    allowed_auths_operator {any}\n    allowed_auths_admin {any}\n\
              \x20   guid a123456789abcdefa123456789abcdef\n  endlan\n  chassis_control \"{}\"\n\
              \x20 user 1 true \"\" \"\" user 10 {any}\n  user 2 true \"admin\" \"{password}\" {privilege} 10 {any}\n",

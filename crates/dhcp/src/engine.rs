@@ -5,6 +5,7 @@
 use super::{
     authority::{Answer, AnswerKind, Ask, Authority, DhcpEvent, Link, Network},
     belief::is_from_firmware,
+    place::{Place, UNTAGGED_SECS, of_untagged, starts_untagged},
     pool::{Heard, Lease, Pool, Refused},
     proxy::{self, Left},
     reply::{self, PXE_PORT, Reply, Terms},
@@ -25,10 +26,6 @@ use std::{
 /// A further card of a node keeps an address of the pool this long, in seconds: it loads a loader, asks again as iPXE, and gets a script that
 /// ends. A machine that is not a node yet may need the address.
 const FURTHER_CARD_SECS: u32 = 120;
-
-/// A node of a VLAN, whose firmware cannot set the tag, keeps an address of the pool at least this long, in seconds: it loads its loader, kernel and
-/// initramfs with it, and loaders do not extend leases.
-const UNTAGGED_SECS: u32 = 900;
 
 /// Where a request came in.
 #[derive(Clone, Copy, Debug)]
@@ -304,48 +301,6 @@ impl Engine {
             .filter_map(|pool| pool.forget(hwaddr, now));
         verdict.writes.extend(vacated.map(Write::Forget));
     }
-}
-
-/// Where a machine belongs, among the subnets of the link that it asks on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
-    /// In the subnet with that index.
-    Here(usize),
-    /// In that VLAN, whose tag its firmware cannot set: it starts in the subnet with that index.
-    Untagged { subnet: usize, vlan: u16 },
-    /// In none of them.
-    Nowhere,
-}
-
-impl Place {
-    /// The index of the subnet that it is served in.
-    fn subnet(self) -> Option<usize> {
-        match self {
-            Place::Here(index) | Place::Untagged { subnet: index, .. } => Some(index),
-            Place::Nowhere => None,
-        }
-    }
-}
-
-/// Where the firmware of the node with the address `ipaddr`, which is in none of the `candidates`, starts.
-fn starts_untagged(network: &Network, ipaddr: Ipv4Addr, candidates: &[usize]) -> Place {
-    let own = network.subnets.iter().find(|subnet| subnet.network.contains(&ipaddr));
-    let start = candidates.iter().find(|i| network.subnets[**i].starts_untagged());
-    match (own.and_then(|own| own.vlan), start) {
-        (Some(vlan), Some(index)) => Place::Untagged { subnet: *index, vlan },
-        _ => Place::Nowhere,
-    }
-}
-
-/// What a node of VLAN `id` gets of the pool, said as what it is.
-fn of_untagged(verdict: Verdict, name: &str, ipaddr: Ipv4Addr, id: u16) -> Verdict {
-    let reason = match verdict.answer {
-        AnswerKind::Offer | AnswerKind::Ack => {
-            format!("pool address to start {name} without a tag; in VLAN {id} it is {ipaddr}").into()
-        }
-        AnswerKind::Nak | AnswerKind::Silent => format!("{name}, without a tag: {}", verdict.reason).into(),
-    };
-    Verdict { reason, ..verdict }
 }
 
 fn pools(network: &Network) -> Vec<Option<Pool>> {

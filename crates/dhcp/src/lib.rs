@@ -13,6 +13,7 @@ mod infiniband;
 mod lease;
 mod leases;
 mod options;
+mod place;
 mod pool;
 mod proxy;
 mod reply;

@@ -542,10 +542,13 @@ mod tests {
             status: state.status.clone(),
             device: evil.clone(),
             size: 1,
-            facts: state.facts.clone(),
+            facts: DiskFacts {
+                unused: vec![state.facts.unused[0].clone(); 50],
+                ..state.facts.clone()
+            },
         };
         let state = DiskState {
-            layouts: vec![layout; 500],
+            layouts: vec![layout; 20],
             ..state
         };
         let hardware = Hardware {

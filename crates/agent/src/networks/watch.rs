@@ -95,13 +95,16 @@ fn problem_now(network: &WatchedNetwork, system: &impl System) -> Option<String>
 fn problem_of_bond(name: &str, read: &impl Fn(&str, &str) -> String) -> Option<String> {
     let members = read(name, "bonding/slaves");
     if let Some(down) = members.split_whitespace().find(|member| read(member, "carrier") != "1") {
-        return Some(format!("{name}: its member {down} has no link"));
+        return Some(format!("its member {down} has no link"));
     }
     // The address of the switch, which is all zeros if it sends no LACP.
     let alone = read(name, "bonding/ad_partner_mac") == "00:00:00:00:00:00";
     let mode = read(name, "bonding/mode");
-    (alone && mode.starts_with("802.3ad"))
-        .then(|| format!("{name}: the switch does not speak LACP, so that only one member is used; make a group of its ports on the switch"))
+    (alone && mode.starts_with("802.3ad")).then(|| {
+        format!(
+            "the switch does not speak LACP, so that only one member is used; make a group of its ports on the switch"
+        )
+    })
 }
 
 /// Whether the table of routes has the address as a local one: `|-- 10.6.1.3` and below it `/32 host LOCAL` (net/ipv4/fib_trie.c).
@@ -223,14 +226,20 @@ mod tests {
             files.0.insert(format!("/sys/class/net/{file}"), format!("{text}\n"));
         };
         set(&mut files, "eth0/carrier", "0");
-        assert_eq!(problem(&network, &files).unwrap(), "bond0: its member eth0 has no link");
+        assert_eq!(
+            problem(&network, &files).unwrap(),
+            "network bond0: its member eth0 has no link"
+        );
         set(&mut files, "eth0/carrier", "1");
         set(&mut files, "bond0/bonding/mode", "802.3ad 4");
         set(&mut files, "bond0/bonding/ad_partner_mac", "52:54:00:05:00:01");
         assert_eq!(problem(&network, &files), None);
         set(&mut files, "bond0/bonding/ad_partner_mac", "00:00:00:00:00:00");
         let said = problem(&network, &files).unwrap();
-        assert!(said.starts_with("bond0: the switch does not speak LACP"), "{said}");
+        assert!(
+            said.starts_with("network bond0: the switch does not speak LACP"),
+            "{said}"
+        );
     }
 
     #[test]

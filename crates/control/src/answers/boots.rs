@@ -2,13 +2,14 @@
 
 use crate::api::{CheckRow, CheckState, PinnedBoot};
 use rackstrap_registries::boots::Boot;
-use rackstrap_wire::LOGIN;
 
 /// The checks of a boot's plan.
 pub fn checks_of(boot: &Boot) -> Vec<CheckRow> {
-    // Older agents do not report the result of the login check, so it is shown only if it was made.
-    let own = (boot.checks.iter().map(|result| &result.check)).filter(|check| *check == LOGIN);
-    let checks = boot.plan.health.checks.iter().chain(own).map(|check| {
+    let health = &boot.plan.health;
+    // Older agents do not make the checks of logins and of networks, so these are shown only if they were made.
+    let own = boot.checks.iter().map(|result| &result.check);
+    let own = own.filter(|check| health.has(check) && !health.checks.contains(check));
+    let checks = health.checks.iter().chain(own).map(|check| {
         let result = boot.checks.iter().find(|result| result.check == *check);
         let state = match result {
             None => CheckState::Unknown,

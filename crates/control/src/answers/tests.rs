@@ -279,6 +279,7 @@ fn what_is_used_of_other_modules_is_what_the_list_says() {
         ("leases", include_str!("../api/leases.rs")),
         ("nodes", include_str!("../api/nodes.rs")),
         ("paths", include_str!("../api/paths.rs")),
+        ("power", include_str!("../api/power.rs")),
         ("restarts", include_str!("../api/restarts.rs")),
         ("rollouts", include_str!("../api/rollouts.rs")),
         ("status", include_str!("../api/status.rs")),

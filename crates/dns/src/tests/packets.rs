@@ -208,7 +208,7 @@ proptest! {
         sound(&packet, NODE, Transport::Udp);
     }
 
-    /// Every address of every subnet has its name in exactly one place, and no other address has a name.
+    /// Every address of every subnet and further network has its name in exactly one place, and no other address has a name.
     #[test]
     fn exactly_the_subnets_are_ours(address: u32, near: bool, which in 0usize..SUBNETS.len()) {
         let network: ipnet::Ipv4Net = SUBNETS[which].0.parse().unwrap();
@@ -217,7 +217,9 @@ proptest! {
         let address = Ipv4Addr::from(address);
         let [a, b, c, d] = address.octets();
         let name = Name::from_ascii(format!("{d}.{c}.{b}.{a}.in-addr.arpa.")).unwrap();
-        let ours = SUBNETS.iter().any(|(net, _)| net.parse::<ipnet::Ipv4Net>().unwrap().contains(&address));
+        let in_subnet = SUBNETS.iter().any(|(net, _)| net.parse::<ipnet::Ipv4Net>().unwrap().contains(&address));
+        let further = |(_, of, prefix): &(&str, Ipv4Addr, u8)| ipnet::Ipv4Net::new(*of, *prefix).unwrap().contains(&address);
+        let ours = in_subnet || FURTHER.iter().any(further);
         let found = find(&view(), NODE, &Query::query(name, RecordType::PTR)).unwrap();
         prop_assert_eq!(ours, found != Found::Elsewhere);
     }
