@@ -247,6 +247,7 @@ impl Shared {
 
     /// Writes to the node's timeline who asked for what, and what came of it.
     fn record(&self, part: &Part, outcome: &Outcome) {
+        let kind = kind(part.verb, outcome);
         let (before, after) = (verbs::word(outcome.before), verbs::word(outcome.after));
         let (level, end) = match &outcome.failure {
             None if outcome.before == outcome.after => (Level::Ok, outcome.detail.clone()),
@@ -258,7 +259,7 @@ impl Shared {
             Level::Ok => tracing::info!("power of {}: {text}", part.node),
             _ => tracing::warn!("power of {}: {text}", part.node),
         }
-        let event = Event::new(Timestamp::now(), EventKind::Power, level, text);
+        let event = Event::new(Timestamp::now(), kind, level, text);
         self.recorder.record(Subject::Node(part.node.clone()), event);
     }
 
@@ -279,6 +280,16 @@ impl Shared {
         task.done = task.nodes.iter().all(|row| row.level.is_some());
         drop(tasks);
         self.changed.send_modify(|number| *number += 1);
+    }
+}
+
+/// The kind of the event. A node that an administrator switched off is off, and not lost.
+fn kind(verb: PowerVerb, outcome: &Outcome) -> EventKind {
+    match (verb, outcome.after) {
+        _ if outcome.failure.is_some() => EventKind::Power,
+        (PowerVerb::On | PowerVerb::Cycle | PowerVerb::Reset, Some(true)) => EventKind::PowerOn,
+        (PowerVerb::Off | PowerVerb::Soft, Some(false)) => EventKind::PowerOff,
+        _ => EventKind::Power,
     }
 }
 
@@ -434,5 +445,29 @@ mod tests {
         let (result, outcome) = ended(PowerVerb::Identify, &[true], true).await;
         assert_eq!(result, Ok(()));
         assert_eq!((outcome.before, outcome.after), (Some(true), Some(true)));
+    }
+
+    #[test]
+    fn a_node_is_on_or_off_on_purpose_only_if_its_bmc_said_so() {
+        let after = |after, failure| Outcome {
+            after,
+            failure,
+            ..Outcome::default()
+        };
+        let off = |verb| kind(verb, &after(Some(false), None));
+        assert_eq!(off(PowerVerb::Off), EventKind::PowerOff);
+        assert_eq!(off(PowerVerb::Soft), EventKind::PowerOff);
+        // The light of a machine that is off for another reason.
+        assert_eq!(off(PowerVerb::Identify), EventKind::Power);
+        assert_eq!(kind(PowerVerb::Off, &after(None, None)), EventKind::Power);
+        assert_eq!(kind(PowerVerb::Cycle, &after(Some(true), None)), EventKind::PowerOn);
+        assert_eq!(
+            kind(PowerVerb::On, &after(Some(true), Some(silent()))),
+            EventKind::Power
+        );
+        assert_eq!(
+            kind(PowerVerb::Soft, &after(Some(true), Some(silent()))),
+            EventKind::Power
+        );
     }
 }
