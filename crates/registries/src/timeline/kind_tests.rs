@@ -164,11 +164,11 @@ fn an_order_of_an_administrator_is_no_sign_of_life() {
 /// Kinds that no packet of a user can cause in numbers.
 ///
 /// The daemon or an administrator records them, or only older releases did: `http`, `rollout`, `restart`, `order`, `power`, `power-on`,
-/// `power-off`, `reprep`, `lease`, `server`, `lost`, `stalled`. The sender proves itself by the boot token from a port below 1024, or by the node's secret: `plan`,
-/// `overlay`, `checks`, `ready`, `heartbeat`, `running`, `users`. Kernel and initramfs are recorded until the boot's files went out, and
-/// not if the boot is in doubt.
-const OF_NO_USER: &str = "http|rollout|restart|order|power|power-on|power-off|reprep|lease|server|lost|stalled|plan|overlay|checks|ready|heartbeat|running|users|\
-    kernel|initramfs";
+/// `power-off`, `reprep`, `lease`, `server`, `lost`, `stalled`. The sender proves itself by the boot token from a port below 1024, or by the
+/// node's secret: `plan`, `overlay`, `checks`, `ready`, `heartbeat`, `running`, `users`. Kernel and initramfs are recorded until the boot's
+/// files went out, and not if the boot is in doubt.
+const OF_NO_USER: &str = "http|rollout|restart|order|power|power-on|power-off|reprep|lease|server|lost|stalled|plan|\
+    overlay|checks|ready|heartbeat|running|users|kernel|initramfs";
 
 #[test]
 fn what_packets_cause_has_a_share_and_what_users_cause_proves_nothing() {
