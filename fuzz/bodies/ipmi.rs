@@ -2,8 +2,7 @@
 
 use rackstrap_ipmi::{
     Login, Next, Privilege, Session, Suite,
-    commands::{Command, GetChassisStatus, GetDeviceId, GetNextBoot, GetSystemGuid},
-    packet::read_pong,
+    commands::{Command, GetChassisStatus, GetNextBoot},
 };
 use std::time::{Duration, Instant};
 
@@ -12,15 +11,10 @@ pub fn run(input: &[u8]) -> bool {
     let Some((&first, mut rest)) = input.split_first() else {
         return false;
     };
-    let _ = read_pong(input);
     if let Some(status) = GetChassisStatus.read(input) {
         assert!(status.faults().len() < 100);
     }
-    let _ = (
-        GetDeviceId.read(input),
-        GetNextBoot.read(input),
-        GetSystemGuid.read(input),
-    );
+    let _ = GetNextBoot.read(input);
     let suite = if first & 1 == 0 { Suite::Sha1 } else { Suite::Sha256 };
     let Ok(login) = Login::new("admin", b"secret", Privilege::Operator) else {
         return false;

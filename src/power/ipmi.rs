@@ -6,9 +6,8 @@ use super::{
 };
 use rackstrap_control::api::BootFrom;
 use rackstrap_ipmi::{
-    Client, Failure, Login, Privilege,
+    Client, Failure, Login, PORT, Privilege,
     commands::{BootDevice, ChassisControl, ChassisIdentify, GetChassisStatus, GetNextBoot, SetNextBoot},
-    packet::PORT,
 };
 use std::net::Ipv4Addr;
 

@@ -1,6 +1,13 @@
 //! The passwords of BMCs: each is one line in a file that only the daemon may read. They are in no argument, log or listing.
 
-use std::{fs::File, io::Read, os::unix::fs::MetadataExt, path::Path};
+use rackstrap_ipmi::{Login, Privilege};
+use rustix::fs::OFlags;
+use std::{
+    fs::OpenOptions,
+    io::Read,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::Path,
+};
 
 /// A longer file is no password: those of IPMI have at most 20 bytes.
 const MOST_BYTES: u64 = 1024;
@@ -20,7 +27,10 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Fault> {
             format!("write the password into {shown}"),
         )
     };
-    let file = File::open(path).map_err(unreadable)?;
+    // A named pipe would wait for a writer.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = file.map_err(unreadable)?;
     let about = file.metadata().map_err(unreadable)?;
     if !about.is_file() {
         let help = "name a file whose only line is the password".to_owned();
@@ -53,7 +63,15 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Fault> {
 
 /// Why the file cannot be used; none if it can.
 pub fn fault(path: &Path) -> Option<(String, String)> {
-    read(path).err()
+    let password = match read(path) {
+        Ok(password) => password,
+        Err(fault) => return Some(fault),
+    };
+    let error = Login::new("", &password, Privilege::Operator).err()?;
+    Some((
+        format!("password file {}: {error}", path.display()),
+        "give the BMC's user a shorter password, and write it into the file".to_owned(),
+    ))
 }
 
 #[cfg(test)]
@@ -82,5 +100,11 @@ mod tests {
         let none = dir.path().join("none");
         assert!(fault(&none).unwrap().0.contains("No such file"));
         assert!(fault(dir.path()).unwrap().0.ends_with("it is not a regular file"));
+        // A pipe without a writer.
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        assert!(fault(&pipe).unwrap().0.ends_with("it is not a regular file"));
+        assert_eq!(with(&[b'x'; 21], 0o600), Ok(vec![b'x'; 21]));
+        assert!(fault(&path).unwrap().0.ends_with("more than 20 bytes"));
     }
 }

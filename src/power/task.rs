@@ -45,6 +45,9 @@ pub struct Power {
 struct Shared {
     world: SharedWorld,
     recorder: Recorder,
+    /// The number of the first task: the time of the daemon's start. A command that waits over a restart of the daemon must not take another
+    /// command's task for its own.
+    first: u64,
     /// The oldest is first.
     tasks: Mutex<VecDeque<PowerAnswer>>,
     /// Changes with each result.
@@ -81,6 +84,7 @@ impl Power {
             shared: Arc::new(Shared {
                 world,
                 recorder,
+                first: Timestamp::now().0,
                 tasks: Mutex::default(),
                 changed: watch::Sender::new(0),
                 seats: Semaphore::new(AT_ONCE),
@@ -117,7 +121,7 @@ impl Power {
         let mut seen = HashSet::new();
         let (mut rows, mut parts) = (Vec::new(), Vec::new());
         let mut tasks = lock(&self.shared.tasks);
-        let id = tasks.back().map_or(1, |task| task.id + 1);
+        let id = tasks.back().map_or(self.shared.first, |task| task.id + 1);
         for name in asked.nodes.iter().filter(|name| seen.insert(name.as_str())) {
             let Some(node) = world.inventory.get(name) else {
                 return Err(format!(
@@ -214,13 +218,14 @@ impl Outcome {
 }
 
 impl Shared {
-    /// Waits for a seat and for the BMC, and does the part of one node.
+    /// Waits for the BMC and for a seat, and does the part of one node.
     async fn carry_out(self: Arc<Self>, part: Part) -> Outcome {
+        // The BMC first: a part that waits for its turn takes no seat from other BMCs.
+        let turn = self.turn(part.bmc.address);
+        let _turn = turn.lock().await;
         let Ok(_seat) = self.seats.acquire().await else {
             return Outcome::failed("the daemon ends".to_owned(), "repeat the command");
         };
-        let turn = self.turn(part.bmc.address);
-        let _turn = turn.lock().await;
         let outcome = switch(&part).await;
         if part.verb != PowerVerb::Status {
             self.record(&part, &outcome);
@@ -242,6 +247,7 @@ impl Shared {
 
     /// Writes to the node's timeline who asked for what, and what came of it.
     fn record(&self, part: &Part, outcome: &Outcome) {
+        let kind = kind(part.verb, outcome);
         let (before, after) = (verbs::word(outcome.before), verbs::word(outcome.after));
         let (level, end) = match &outcome.failure {
             None if outcome.before == outcome.after => (Level::Ok, outcome.detail.clone()),
@@ -253,7 +259,7 @@ impl Shared {
             Level::Ok => tracing::info!("power of {}: {text}", part.node),
             _ => tracing::warn!("power of {}: {text}", part.node),
         }
-        let event = Event::new(Timestamp::now(), EventKind::Power, level, text);
+        let event = Event::new(Timestamp::now(), kind, level, text);
         self.recorder.record(Subject::Node(part.node.clone()), event);
     }
 
@@ -277,6 +283,16 @@ impl Shared {
     }
 }
 
+/// The kind of the event. A node that an administrator switched off is off, and not lost.
+fn kind(verb: PowerVerb, outcome: &Outcome) -> EventKind {
+    match (verb, outcome.after) {
+        _ if outcome.failure.is_some() => EventKind::Power,
+        (PowerVerb::On | PowerVerb::Cycle | PowerVerb::Reset, Some(true)) => EventKind::PowerOn,
+        (PowerVerb::Off | PowerVerb::Soft, Some(false)) => EventKind::PowerOff,
+        _ => EventKind::Power,
+    }
+}
+
 /// Does the part of one node within its time.
 async fn switch(part: &Part) -> Outcome {
     let deadline = Instant::now() + part.within;
@@ -294,12 +310,16 @@ async fn switch(part: &Part) -> Outcome {
         Ok(Ok(())) => {}
         Ok(Err(trouble)) => outcome.failure = Some(trouble),
         Err(_) => {
-            let what = match outcome.after {
-                Some(on) => format!("the power is still {}, no change", verbs::word(Some(on))),
-                None => "no answer".to_owned(),
+            let (address, secs) = (part.bmc.address, part.within.as_secs());
+            let message = match outcome.after {
+                Some(_) => format!(
+                    "BMC {address}: the power is still {} after {secs} s",
+                    verbs::word(outcome.after)
+                ),
+                None => late("no answer"),
             };
             outcome.failure = Some(Trouble {
-                message: late(&what),
+                message,
                 help: verbs::late_help(part.verb).to_owned(),
             });
         }
@@ -326,10 +346,14 @@ async fn work(controller: &mut dyn Controller, part: &Part, outcome: &mut Outcom
         }
         Plan::Do(action, wanted) => (action, wanted),
     };
+    // An answer may be lost after the BMC has done it: from here on, only what is read again counts.
+    outcome.after = None;
     controller.act(action).await?;
     outcome.detail = "done".to_owned();
-    let Some(wanted) = wanted else { return Ok(()) };
-    outcome.after = None;
+    let Some(wanted) = wanted else {
+        outcome.after = outcome.before;
+        return Ok(());
+    };
     let mut failed = 0;
     loop {
         sleep(AGAIN).await;
@@ -348,5 +372,102 @@ async fn work(controller: &mut dyn Controller, part: &Part, outcome: &mut Outcom
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{driver::Doing, verbs::Action},
+        *,
+    };
+    use rackstrap_site::BmcDriver;
+
+    /// A controller that answers these states, one after the other and then none, and `acts` or does not.
+    struct Fake {
+        states: VecDeque<bool>,
+        acts: bool,
+    }
+
+    fn silent() -> Trouble {
+        Trouble {
+            message: "no answer".to_owned(),
+            help: String::new(),
+        }
+    }
+
+    impl Controller for Fake {
+        fn state(&mut self) -> Doing<'_, Result<(bool, String), Trouble>> {
+            let state = self.states.pop_front().map(|on| (on, String::new()));
+            Box::pin(async move { state.ok_or_else(silent) })
+        }
+
+        fn act(&mut self, _: Action) -> Doing<'_, Result<(), Trouble>> {
+            let acted = if self.acts { Ok(()) } else { Err(silent()) };
+            Box::pin(async move { acted })
+        }
+
+        fn close(self: Box<Self>) -> Doing<'static, ()> {
+            Box::pin(async {})
+        }
+    }
+
+    async fn ended(verb: PowerVerb, states: &[bool], acts: bool) -> (Result<(), Trouble>, Outcome) {
+        let part = Part {
+            id: 1,
+            node: "r01n01".to_owned(),
+            bmc: BmcOf {
+                address: Ipv4Addr::LOCALHOST,
+                driver: BmcDriver::Ipmi,
+                user: String::new(),
+                password_file: None,
+            },
+            verb,
+            details: Details::default(),
+            within: Duration::from_secs(60),
+            by: "root".to_owned(),
+        };
+        let states = states.iter().copied().collect();
+        let (mut fake, mut outcome) = (Fake { states, acts }, Outcome::default());
+        let ended = work(&mut fake, &part, &mut outcome).await;
+        (ended, outcome)
+    }
+
+    #[tokio::test]
+    async fn only_a_state_that_was_read_after_an_action_is_said_to_be_the_present_one() {
+        let (result, outcome) = ended(PowerVerb::Off, &[true], false).await;
+        assert_eq!(result, Err(silent()));
+        assert_eq!((outcome.before, outcome.after), (Some(true), None));
+        let (result, outcome) = ended(PowerVerb::Off, &[true, false], true).await;
+        assert_eq!(result, Ok(()));
+        assert_eq!((outcome.before, outcome.after), (Some(true), Some(false)));
+        // Nothing reads the state after a blink.
+        let (result, outcome) = ended(PowerVerb::Identify, &[true], true).await;
+        assert_eq!(result, Ok(()));
+        assert_eq!((outcome.before, outcome.after), (Some(true), Some(true)));
+    }
+
+    #[test]
+    fn a_node_is_on_or_off_on_purpose_only_if_its_bmc_said_so() {
+        let after = |after, failure| Outcome {
+            after,
+            failure,
+            ..Outcome::default()
+        };
+        let off = |verb| kind(verb, &after(Some(false), None));
+        assert_eq!(off(PowerVerb::Off), EventKind::PowerOff);
+        assert_eq!(off(PowerVerb::Soft), EventKind::PowerOff);
+        // The light of a machine that is off for another reason.
+        assert_eq!(off(PowerVerb::Identify), EventKind::Power);
+        assert_eq!(kind(PowerVerb::Off, &after(None, None)), EventKind::Power);
+        assert_eq!(kind(PowerVerb::Cycle, &after(Some(true), None)), EventKind::PowerOn);
+        assert_eq!(
+            kind(PowerVerb::On, &after(Some(true), Some(silent()))),
+            EventKind::Power
+        );
+        assert_eq!(
+            kind(PowerVerb::Soft, &after(Some(true), Some(silent()))),
+            EventKind::Power
+        );
     }
 }

@@ -170,7 +170,7 @@ fn power_commands_switch_the_machine_of_the_nodes_bmc_and_each_is_on_its_timelin
     let events = timeline["events"].as_array().cloned().unwrap_or_default();
     let lines: Vec<String> = events
         .iter()
-        .filter(|event| event["step"] == "power")
+        .filter(|event| event["step"].as_str().is_some_and(|step| step.starts_with("power")))
         .filter_map(|event| Some(event["detail"].as_str()?.to_owned()))
         .collect();
     assert_eq!(lines.len(), 8, "{lines:?}");
@@ -182,6 +182,10 @@ fn power_commands_switch_the_machine_of_the_nodes_bmc_and_each_is_on_its_timelin
         lines[6].starts_with("soft by root") && lines[6].ends_with(": on -> off"),
         "{lines:?}"
     );
+
+    // It is off because somebody wanted it.
+    let off = cluster.daemon.cli(&["node", "list", "@state:off", "--names"])?;
+    assert_eq!(off.trim(), "r01n01");
 
     // Who shows the BMC, and who shows its password.
     let shown = cluster.daemon.cli(&["node", "show", "r01n01"])?;

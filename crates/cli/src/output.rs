@@ -234,7 +234,7 @@ pub fn state_cell(state: NodeState) -> Cell {
         NodeState::Degraded | NodeState::Waiting => cell.fg(Color::Yellow),
         NodeState::Lost | NodeState::Stalled => cell.fg(Color::Red),
         NodeState::Loading | NodeState::Agent | NodeState::Starting => cell.fg(Color::Cyan),
-        NodeState::Absent | NodeState::Unmanaged => cell.add_attribute(Attribute::Dim),
+        NodeState::Absent | NodeState::Unmanaged | NodeState::Off => cell.add_attribute(Attribute::Dim),
     }
 }
 

@@ -193,13 +193,20 @@ fn carry_out(client: &Client, asked: &SwitchPower, format: Format) -> Result<Exi
 fn wait(client: &Client, id: u64) -> Result<PowerAnswer> {
     let mut watch = client.watch::<PowerAnswer>(&format!("{}/{id}", api::paths::POWER))?;
     let shows = stderr().is_terminal();
+    let mut gone = false;
     while let Some(answer) = watch.blocking_next() {
         let answer = match answer {
             Ok(answer) => answer,
             // The daemon is being restarted. The task ends with it, which the next answer says.
-            Err(error) if error.passes() => continue,
+            Err(error) if error.passes() => {
+                if !std::mem::replace(&mut gone, true) {
+                    eprintln!("{error}");
+                }
+                continue;
+            }
             Err(error) => return Err(error.into()),
         };
+        gone = false;
         if shows {
             let ended = answer.nodes.iter().filter(|row| row.level.is_some()).count();
             // Back to the beginning of the line, which is then deleted (ECMA-48, CR and EL).

@@ -27,7 +27,7 @@ mod rows;
 #[command(after_help = "\
 States: absent (never seen), loading (firmware or loader asks), agent (disk and root are being prepared), starting
 (the operating system boots), ready, degraded (up, with less than asked for: see the last column), unmanaged (its own disk
-or memtest: it reports nothing), stalled (the next step of the boot is overdue), lost (no heartbeat any more), waiting (an unknown machine: give it a name with rackstrap discover accept).
+or memtest: it reports nothing), off (switched off by rackstrap power off or soft), stalled (the next step of the boot is overdue), lost (no heartbeat any more), waiting (an unknown machine: give it a name with rackstrap discover accept).
 
 Lines fit the terminal; a text that is cut ends in three dots. With more than 40 nodes, nodes with equal values share a line,
 which shows the shortest time with a plus sign.

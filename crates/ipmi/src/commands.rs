@@ -2,8 +2,6 @@
 //!
 //! A new command is a type here that implements [`Command`]. Section numbers are those of "IPMI Specification, v2.0, rev. 1.1".
 
-use crate::packet::u16_at;
-
 /// Network functions (5.1, table 5-1).
 const CHASSIS: u8 = 0x00;
 const APP: u8 = 0x06;
@@ -215,12 +213,8 @@ pub struct GetNextBoot;
 /// The boot flags that a BMC has now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NextBoot {
-    /// Whether the flags have an effect.
-    pub valid: bool,
-    /// Whether they have an effect on all boots, and not on the next one alone.
+    /// Whether the flags have an effect on all boots, and not on the next one alone.
     pub persistent: bool,
-    /// Whether they are for firmware that boots as UEFI does.
-    pub efi: bool,
     /// Where the machine boots from; none if it is a device that rackstrap does not set.
     pub device: Option<BootDevice>,
 }
@@ -245,77 +239,12 @@ impl Command for GetNextBoot {
         }
         let number = (device >> 2) & 0x0f;
         Some(NextBoot {
-            valid: flags & VALID != 0,
             persistent: flags & PERSISTENT != 0,
-            efi: flags & EFI != 0,
             device: BootDevice::ALL
                 .iter()
                 .find(|(_, known)| *known == number)
                 .map(|(device, _)| *device),
         })
-    }
-}
-
-/// Get Device ID (20.1).
-#[derive(Clone, Copy, Debug)]
-pub struct GetDeviceId;
-
-/// What a BMC is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct DeviceId {
-    /// Major and minor version of its firmware.
-    pub firmware: (u8, u8),
-    /// Major and minor version of IPMI.
-    pub ipmi: (u8, u8),
-    /// The enterprise number of its manufacturer.
-    pub manufacturer: u32,
-    /// The manufacturer's number of the product.
-    pub product: u16,
-}
-
-impl Command for GetDeviceId {
-    type Answer = DeviceId;
-    const NAME: &'static str = "Get Device ID";
-    const NETFN: u8 = APP;
-    const NUMBER: u8 = 0x01;
-
-    fn data(&self) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn read(&self, data: &[u8]) -> Option<DeviceId> {
-        let [_, _, major, minor, ipmi, _, low, middle, high, ..] = data else {
-            return None;
-        };
-        // The minor version of the firmware has two decimal digits, and the version of IPMI one in each half (BCD).
-        let minor = (minor >> 4).checked_mul(10)?.checked_add(minor & 0x0f)?;
-        Some(DeviceId {
-            firmware: (major & 0x7f, minor),
-            ipmi: (ipmi & 0x0f, ipmi >> 4),
-            // The upper four bits are reserved.
-            manufacturer: u32::from_le_bytes([*low, *middle, high & 0x0f, 0]),
-            product: u16_at(data, 9)?,
-        })
-    }
-}
-
-/// Get System GUID (22.14): what the firmware of the machine gives as its UUID, too.
-#[derive(Clone, Copy, Debug)]
-pub struct GetSystemGuid;
-
-impl Command for GetSystemGuid {
-    /// As received: manufacturers differ in the order of the bytes.
-    type Answer = [u8; 16];
-    const NAME: &'static str = "Get System GUID";
-    const NETFN: u8 = APP;
-    const NUMBER: u8 = 0x37;
-
-    fn data(&self) -> Vec<u8> {
-        Vec::new()
-    }
-
-    fn read(&self, data: &[u8]) -> Option<[u8; 16]> {
-        data.first_chunk().copied()
     }
 }
 
@@ -386,27 +315,12 @@ mod tests {
         assert_eq!(data(BootDevice::Setup, true), [5, 0xa0, 0x18, 0, 0, 0]);
         let read = |data: &[u8]| GetNextBoot.read(data);
         let next = read(&[1, 5, 0xe0, 0x08, 0, 0, 0]).unwrap();
-        assert_eq!((next.valid, next.persistent, next.efi), (true, true, true));
+        assert!(next.persistent);
+        assert!(!read(&[1, 5, 0xa0, 0x08, 0, 0, 0]).unwrap().persistent);
         assert_eq!(next.device, Some(BootDevice::Disk));
         assert_eq!(read(&[1, 0x85, 0x80, 0x3c]).unwrap().device, None);
         for bad in [&[][..], &[1, 5, 0x80], &[1, 4, 0x80, 0x04, 0, 0, 0]] {
             assert_eq!(read(bad), None);
         }
-    }
-
-    #[test]
-    fn device_ids_are_read() {
-        let read = |data: &[u8]| GetDeviceId.read(data);
-        // IPMI 2.0, firmware 3.88, manufacturer 10876 (Supermicro).
-        let data = [0x20, 0x01, 0x03, 0x88, 0x02, 0xbf, 0x7c, 0x2a, 0x00, 0x34, 0x12];
-        let device = read(&data).unwrap();
-        assert_eq!((device.firmware, device.ipmi), ((3, 88), (2, 0)));
-        assert_eq!((device.manufacturer, device.product), (10876, 0x1234));
-        for length in 0..data.len() {
-            assert_eq!(read(&data[..length]), None, "{length} bytes");
-        }
-        assert!(read(&[0xff; 15]).is_some());
-        assert_eq!(GetSystemGuid.read(&[1; 15]), None);
-        assert_eq!(GetSystemGuid.read(&[1; 16]), Some([1; 16]));
     }
 }

@@ -24,14 +24,6 @@ pub enum Suite {
 }
 
 impl Suite {
-    /// The number of the cipher suite.
-    pub fn number(self) -> u8 {
-        match self {
-            Suite::Sha1 => 3,
-            Suite::Sha256 => 17,
-        }
-    }
-
     /// The numbers of its algorithms: authentication, integrity, confidentiality (13.28, tables 13-17 to 13-19).
     pub(crate) fn algorithms(self) -> [u8; 3] {
         match self {

@@ -21,6 +21,8 @@ pub(crate) struct Fake {
     pub(crate) completion: u8,
     /// Data of the answers to all commands but Set Session Privilege Level.
     pub(crate) data: Vec<u8>,
+    /// Numbers of the commands that it got.
+    pub(crate) commands: Vec<u8>,
     console: u32,
     console_random: Vec<u8>,
     role_and_name: Vec<u8>,
@@ -37,6 +39,7 @@ impl Fake {
             user_status: 0,
             completion: 0,
             data: vec![0x01, 0, 0],
+            commands: Vec::new(),
             console: 0,
             console_random: Vec::new(),
             role_and_name: Vec::new(),
@@ -55,6 +58,7 @@ impl Fake {
         assert_eq!(packet.session, ID);
         let request = packet.payload;
         let (number, command) = (request[4], request[5]);
+        self.commands.push(command);
         let data = match command {
             0x3b => vec![request[6]],
             _ => self.data.clone(),

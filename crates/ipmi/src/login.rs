@@ -4,15 +4,13 @@ use std::fmt;
 use thiserror::Error;
 
 /// Most bytes of a user's name (22.28 of "IPMI Specification, v2.0, rev. 1.1").
-pub const MOST_NAME: usize = 16;
+const MOST_NAME: usize = 16;
 /// Most bytes of a password (22.30).
-pub const MOST_PASSWORD: usize = 20;
+const MOST_PASSWORD: usize = 20;
 
 /// The most that a session may do (6.8). A session gets exactly this privilege, or fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Privilege {
-    /// Read only.
-    User,
     /// Also switch the power.
     Operator,
     /// Everything.
@@ -23,7 +21,6 @@ impl Privilege {
     /// The specification's number (table 13-9).
     pub(crate) fn number(self) -> u8 {
         match self {
-            Privilege::User => 2,
             Privilege::Operator => 3,
             Privilege::Administrator => 4,
         }

@@ -8,17 +8,10 @@ use crate::crypto::{BLOCK, Keys, equal};
 pub const PORT: u16 = 623;
 
 /// Largest packet that is read, in bytes. BMCs answer with 300 bytes at most.
-pub const MOST_BYTES: usize = 1024;
+pub(crate) const MOST_BYTES: usize = 1024;
 
 /// RMCP version 1.0, no sequence number and so no acknowledgement, class IPMI (13.1.3).
 const RMCP_IPMI: [u8; 4] = [0x06, 0x00, 0xff, 0x07];
-/// The same of class ASF.
-const RMCP_ASF: [u8; 4] = [0x06, 0x00, 0xff, 0x06];
-/// The enterprise number of ASF, before its messages (13.2.3).
-const ASF: [u8; 4] = [0x00, 0x00, 0x11, 0xbe];
-/// Messages of ASF (13.2.3, 13.2.4).
-const PING: u8 = 0x80;
-const PONG: u8 = 0x40;
 /// Format of sessions: RMCP+ (13.6).
 const RMCP_PLUS: u8 = 0x06;
 /// Flags of the payload's type (13.6).
@@ -34,7 +27,7 @@ const CONSOLE: u8 = 0x81;
 
 /// The type of a payload (13.27.3, table 13-16).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Payload {
+pub(crate) enum Payload {
     /// An IPMI message.
     Ipmi,
     /// Open Session Response.
@@ -79,15 +72,15 @@ impl Payload {
 
 /// A packet that was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Packet {
+pub(crate) struct Packet {
     /// The type of its payload.
-    pub kind: Payload,
+    pub(crate) kind: Payload,
     /// The session that it belongs to, by the receiver's number; 0 before a session.
-    pub session: u32,
+    pub(crate) session: u32,
     /// Its number in the session; 0 before a session.
-    pub sequence: u32,
+    pub(crate) sequence: u32,
     /// The payload, decrypted.
-    pub payload: Vec<u8>,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// Four bytes from `at` on, least significant byte first.
@@ -97,7 +90,7 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 }
 
 /// Two bytes from `at` on, least significant byte first.
-pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     let (two, _) = bytes.get(at..)?.split_first_chunk()?;
     Some(u16::from_le_bytes(*two))
 }
@@ -184,20 +177,6 @@ pub(crate) fn read(bytes: &[u8], keys: Option<&Keys>) -> Option<Packet> {
     })
 }
 
-/// A presence ping with this tag (13.2.3).
-pub fn ping(tag: u8) -> Vec<u8> {
-    [&RMCP_ASF[..], &ASF, &[PING, tag, 0, 0]].concat()
-}
-
-/// Reads a presence pong (13.2.4): its tag, and whether the device supports IPMI. None for everything else.
-pub fn read_pong(bytes: &[u8]) -> Option<(u8, bool)> {
-    let (rmcp, rest) = bytes.split_first_chunk::<4>()?;
-    let body = rest.strip_prefix(&ASF)?;
-    let is_pong = rmcp[0] == RMCP_ASF[0] && rmcp[3] == RMCP_ASF[3] && body.first() == Some(&PONG);
-    let entities = *body.get(4 + 8)?;
-    is_pong.then_some((*body.get(1)?, entities & 0x80 != 0))
-}
-
 /// The byte that makes the sum of all bytes 0 (13.8).
 fn checksum(bytes: &[u8]) -> u8 {
     bytes
@@ -259,17 +238,6 @@ mod tests {
         assert_eq!(hex::encode(request(0x00, 7, 0x01, &[])), "2000e0811c0162");
     }
 
-    #[test]
-    fn pings_and_pongs() {
-        assert_eq!(hex::encode(ping(0x2a)), "0600ff06000011be802a0000");
-        let pong = hex::decode("0600ff06000011be402a0010000011be00000000810000000000 0000".replace(' ', "")).unwrap();
-        assert_eq!(read_pong(&pong), Some((0x2a, true)));
-        for length in 0..21 {
-            assert_eq!(read_pong(&pong[..length]), None, "{length} bytes");
-        }
-        assert_eq!(read_pong(&ping(1)), None);
-    }
-
     fn keys(suite: Suite) -> Keys {
         Keys::new(suite, vec![0x55; suite.code_length()])
     }
@@ -300,7 +268,7 @@ mod tests {
             let keys = keys(Suite::Sha1);
             let framed = [&RMCP_IPMI[..], &bytes].concat();
             for bytes in [&bytes, &framed] {
-                let _ = (read(bytes, None), read_pong(bytes), read_response(bytes));
+                let _ = (read(bytes, None), read_response(bytes));
                 prop_assert_eq!(read(bytes, Some(&keys)), None);
             }
         }

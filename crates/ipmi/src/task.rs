@@ -1,6 +1,10 @@
 //! The client: one UDP socket to one BMC, and the clock for its [`Session`].
 
-use crate::{Ended, Failure, Login, Next, Reason, Session, Step, Suite, commands::Command, packet::MOST_BYTES};
+use crate::{
+    Ended, Failure, Login, Next, Reason, Session, Step, Suite,
+    commands::{CloseSession, Command},
+    packet::MOST_BYTES,
+};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     time::Instant,
@@ -35,10 +39,7 @@ impl Client {
     }
 
     /// The same with this cipher suite only.
-    ///
-    /// # Errors
-    /// As [`Client::log_in`].
-    pub async fn log_in_with(address: SocketAddr, login: &Login, suite: Suite) -> Result<Client, Failure> {
+    async fn log_in_with(address: SocketAddr, login: &Login, suite: Suite) -> Result<Client, Failure> {
         let mut logins = 1;
         loop {
             let ended = Client::log_in_once(address, login, suite).await;
@@ -58,8 +59,19 @@ impl Client {
         let random = |bytes: &mut [u8]| rand::fill(bytes);
         let session = Session::new(login.clone(), suite, Box::new(random));
         let mut client = Client { socket, session };
-        client.end(Step::OpenSession).await?;
-        Ok(client)
+        match client.end(Step::OpenSession).await {
+            Ok(_) => Ok(client),
+            Err(failure) => {
+                // The session exists without its privilege: the BMC would keep it for 60 s, and a few such logins would use up all sessions.
+                if matches!(
+                    (failure.step, &failure.reason),
+                    (Step::Privilege, Reason::Completion(_))
+                ) {
+                    let _ = client.close().await;
+                }
+                Err(failure)
+            }
+        }
     }
 
     /// Has the BMC carry out a command.
@@ -81,7 +93,7 @@ impl Client {
     /// The BMC does not answer. It ends the session after 60 s.
     pub async fn close(mut self) -> Result<(), Failure> {
         self.session.close();
-        self.end(Step::Command("Close Session")).await.map(drop)
+        self.end(Step::Command(CloseSession::NAME)).await.map(drop)
     }
 
     /// Sends, waits and receives until the session's step has ended.
@@ -104,5 +116,54 @@ impl Client {
                 Next::Idle => return Err(Failure::new(step, Reason::Malformed)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Privilege,
+        commands::{GetChassisStatus, SetPrivilege},
+        fake::Fake,
+    };
+
+    /// A BMC with this completion code on a port of its own: its address, and the commands that it gets.
+    async fn bmc(completion: u8) -> (SocketAddr, tokio::task::JoinHandle<Vec<u8>>) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let mut bmc = Fake::new(Suite::Sha256, b"secret");
+        bmc.completion = completion;
+        let served = tokio::spawn(async move {
+            let mut buffer = [0; MOST_BYTES];
+            while bmc.commands.last() != Some(&CloseSession::NUMBER) {
+                let (length, from) = socket.recv_from(&mut buffer).await.unwrap();
+                socket.send_to(&bmc.answer(&buffer[..length]), from).await.unwrap();
+            }
+            bmc.commands
+        });
+        (address, served)
+    }
+
+    fn login() -> Login {
+        Login::new("admin", b"secret", Privilege::Operator).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_client_logs_in_runs_a_command_and_closes_its_session() {
+        let (address, served) = bmc(0).await;
+        let mut client = Client::log_in(address, &login()).await.unwrap();
+        assert!(client.run(&GetChassisStatus).await.unwrap().on);
+        client.close().await.unwrap();
+        let wanted = [SetPrivilege::NUMBER, GetChassisStatus::NUMBER, CloseSession::NUMBER];
+        assert_eq!(served.await.unwrap(), wanted);
+    }
+
+    #[tokio::test]
+    async fn a_session_that_does_not_get_its_privilege_is_closed() {
+        let (address, served) = bmc(0x81).await;
+        let failure = Client::log_in(address, &login()).await.err().unwrap();
+        assert_eq!(failure, Failure::new(Step::Privilege, Reason::Completion(0x81)));
+        assert_eq!(served.await.unwrap(), [SetPrivilege::NUMBER, CloseSession::NUMBER]);
     }
 }

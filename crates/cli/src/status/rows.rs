@@ -44,7 +44,7 @@ pub(super) fn urgency(state: NodeState) -> u8 {
         NodeState::Degraded => 2,
         NodeState::Waiting => 3,
         NodeState::Loading | NodeState::Agent | NodeState::Starting => 4,
-        NodeState::Absent | NodeState::Unmanaged => 5,
+        NodeState::Absent | NodeState::Unmanaged | NodeState::Off => 5,
         NodeState::Ready => 6,
     }
 }

@@ -150,6 +150,7 @@ fn the_json_of_states_and_status_keeps_its_fields() {
         "lost",
         "waiting",
         "unmanaged",
+        "off",
     ] {
         is::<api::NodeState>(state.into());
     }

@@ -186,6 +186,7 @@ impl NodeState {
             NodeState::Ready => "ready",
             NodeState::Degraded => "degraded",
             NodeState::Unmanaged => "unmanaged",
+            NodeState::Off => "off",
             NodeState::Stalled => "stalled",
             NodeState::Lost => "lost",
             NodeState::Waiting => "waiting",
@@ -218,6 +219,8 @@ pub enum NodeState {
     Degraded,
     /// Its loader started something that reports nothing: the system on its own disk, or a test of its memory.
     Unmanaged,
+    /// An administrator switched it off.
+    Off,
     /// The node began to boot, and its next step is overdue.
     Stalled,
     /// The system was up, and its heartbeats stopped.
@@ -228,13 +231,14 @@ pub enum NodeState {
 
 impl NodeState {
     /// All states of nodes, the best first. The only other state is that of an unknown machine.
-    pub const OF_NODES: [NodeState; 9] = [
+    pub const OF_NODES: [NodeState; 10] = [
         NodeState::Ready,
         NodeState::Degraded,
         NodeState::Starting,
         NodeState::Agent,
         NodeState::Loading,
         NodeState::Unmanaged,
+        NodeState::Off,
         NodeState::Stalled,
         NodeState::Lost,
         NodeState::Absent,

@@ -69,6 +69,10 @@ pub(super) enum Effect {
     Refused,
     /// The daemon or an administrator recorded it: not a sign of life.
     Said,
+    /// The node is on: its firmware begins.
+    SwitchedOn,
+    /// The node is off because an administrator wants it.
+    SwitchedOff,
     /// The node is lost since the silence began.
     Lost,
     /// The node is stalled since its last step.
@@ -362,9 +366,17 @@ event_kinds! {
     Order = "order" {
         source: None, effect: Effect::Said, part: Part::Outside, stage: None
     }
-    /// An administrator switched the node's power.
+    /// An administrator switched the node's power, or tried to. A BMC that fails is no fault of the system on its node.
     Power = "power" {
-        source: None, effect: Effect::Said, part: Part::Outside, stage: None
+        source: None, effect: Effect::Nothing, part: Part::Outside, stage: None
+    }
+    /// An administrator switched the node on, or on again, and its BMC said that it is on.
+    PowerOn = "power-on" {
+        source: None, effect: Effect::SwitchedOn, part: Part::Outside, stage: None
+    }
+    /// An administrator switched the node off, and its BMC said that it is off.
+    PowerOff = "power-off" {
+        source: None, effect: Effect::SwitchedOff, part: Part::Outside, stage: None
     }
     /// An administrator gave an order about the node's disk.
     Reprep = "reprep" {

@@ -47,7 +47,7 @@ const BEFORE: &str = "dhcp discover|dhcp request|dhcp request (init-reboot)|dhcp
     kernel-client|initramfs|initramfs-client|plan|overlay|agent early-mounts|agent command-line|agent modules|agent network|\
     agent plan|agent root|agent disk|agent overlay|agent switch-root|agent-client|nfs mount|nfs unmount|nfs|nfs-client|refused|\
     retry script|retry kernel|retry initramfs|retry boot|no-agent|panic|console|\
-    checks|ready|heartbeat|running|users|rollout|restart|power|order|unmanaged|reprep|lease|server|lost|stalled";
+    checks|ready|heartbeat|running|users|rollout|restart|power|power-on|power-off|order|unmanaged|reprep|lease|server|lost|stalled";
 
 #[test]
 fn the_texts_are_those_of_the_release_before() {
@@ -147,6 +147,9 @@ fn an_order_of_an_administrator_is_no_sign_of_life() {
         EventKind::Reprep,
         EventKind::Lease,
         EventKind::Rollout,
+        EventKind::Power,
+        EventKind::PowerOn,
+        EventKind::PowerOff,
     ] {
         let ordered = Event::new(Timestamp(90_000), kind, Level::Ok, "x");
         assert_eq!(
@@ -160,12 +163,12 @@ fn an_order_of_an_administrator_is_no_sign_of_life() {
 
 /// Kinds that no packet of a user can cause in numbers.
 ///
-/// The daemon or an administrator records them, or only older releases did: `http`, `rollout`, `restart`, `order`, `power`, `reprep`, `lease`,
-/// `server`, `lost`, `stalled`. The sender proves itself by the boot token from a port below 1024, or by the node's secret: `plan`,
-/// `overlay`, `checks`, `ready`, `heartbeat`, `running`, `users`. Kernel and initramfs are recorded until the boot's files went out, and
-/// not if the boot is in doubt.
-const OF_NO_USER: &str = "http|rollout|restart|order|power|reprep|lease|server|lost|stalled|plan|overlay|checks|ready|heartbeat|running|users|\
-    kernel|initramfs";
+/// The daemon or an administrator records them, or only older releases did: `http`, `rollout`, `restart`, `order`, `power`, `power-on`,
+/// `power-off`, `reprep`, `lease`, `server`, `lost`, `stalled`. The sender proves itself by the boot token from a port below 1024, or by the
+/// node's secret: `plan`, `overlay`, `checks`, `ready`, `heartbeat`, `running`, `users`. Kernel and initramfs are recorded until the boot's
+/// files went out, and not if the boot is in doubt.
+const OF_NO_USER: &str = "http|rollout|restart|order|power|power-on|power-off|reprep|lease|server|lost|stalled|plan|\
+    overlay|checks|ready|heartbeat|running|users|kernel|initramfs";
 
 #[test]
 fn what_packets_cause_has_a_share_and_what_users_cause_proves_nothing() {

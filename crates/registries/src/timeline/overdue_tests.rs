@@ -182,3 +182,44 @@ fn a_node_that_starts_a_system_of_its_own_disk_before_it_is_lost_is_lost_with_th
         "{error}"
     );
 }
+
+#[test]
+fn a_node_that_was_switched_off_is_off_and_not_lost_until_it_boots() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, recorder) = open(dir.path(), at(1));
+    say(&recorder, 10, "ready", "a", "");
+    // The BMC refused, which is no fault of the node.
+    let failed = Event::new(at(15), EventKind::Power, Level::Error, "off by root: no answer");
+    recorder.record(node(), failed);
+    assert_eq!(state(&recorder), (NodeState::Ready, 10));
+    assert_eq!(recorder.standing(&node()).unwrap().last_error, "");
+    say(&recorder, 20, "power-off", "", "off by root: on -> off");
+    assert_eq!(state(&recorder), (NodeState::Off, 20));
+    recorder.record_overdue(at(1_000), |_| 30);
+    assert_eq!(state(&recorder), (NodeState::Off, 20));
+    // The daemon restarts in between.
+    store.flush().unwrap();
+    drop((store, recorder));
+    let (store, recorder) = open(dir.path(), at(1_100));
+    recorder.record_overdue(at(2_000), |_| 30);
+    assert_eq!(state(&recorder), (NodeState::Off, 20));
+    say(&recorder, 2_050, "power-on", "", "on by root: off -> on");
+    assert_eq!(state(&recorder), (NodeState::Loading, 2_050));
+    say(&recorder, 2_100, "dhcp discover", "", "offer 10.5.1.1 (x64 UEFI)");
+    assert_eq!(state(&recorder), (NodeState::Loading, 2_050));
+    say(&recorder, 2_200, "ready", "b", "");
+    assert_eq!(state(&recorder), (NodeState::Ready, 2_200));
+    // A node that was lost may be off, too, and is no fault then.
+    recorder.record_overdue(at(3_000), |_| 30);
+    assert_eq!(state(&recorder).0, NodeState::Lost);
+    say(&recorder, 3_100, "power-off", "", "off by root: already off");
+    assert_eq!(state(&recorder), (NodeState::Off, 3_100));
+    // Switched on by its button.
+    say(&recorder, 3_200, "dhcp discover", "", "offer 10.5.1.1 (x64 UEFI)");
+    assert_eq!(state(&recorder), (NodeState::Loading, 3_200));
+    // A node that is up is not set back by a reset: its firmware asks soon.
+    say(&recorder, 3_300, "ready", "c", "");
+    say(&recorder, 3_400, "power-on", "", "reset by root: done");
+    assert_eq!(state(&recorder), (NodeState::Ready, 3_300));
+    drop(store);
+}

@@ -135,6 +135,21 @@ impl Standing {
                 self.complain(event);
                 return None;
             }
+            Effect::SwitchedOn => {
+                if self.state == NodeState::Off {
+                    self.go(NodeState::Loading, at);
+                }
+                return None;
+            }
+            Effect::SwitchedOff => {
+                self.progress = None;
+                self.below = None;
+                self.loaded.clear();
+                self.last_error.clear();
+                self.blamed = None;
+                self.go(NodeState::Off, at);
+                return None;
+            }
             Effect::Lost => {
                 if self.state.is_up() {
                     self.overdue_since(NodeState::Lost, event);
@@ -233,9 +248,12 @@ impl Standing {
                 }
                 Some(Event::new(now, EventKind::Stalled, Level::Error, detail).took(silent))
             }
-            NodeState::Absent | NodeState::Unmanaged | NodeState::Stalled | NodeState::Lost | NodeState::Waiting => {
-                None
-            }
+            NodeState::Absent
+            | NodeState::Unmanaged
+            | NodeState::Off
+            | NodeState::Stalled
+            | NodeState::Lost
+            | NodeState::Waiting => None,
         }
     }
 
@@ -244,7 +262,7 @@ impl Standing {
         let state = self.below.unwrap_or(self.state);
         let stage = self.progress.as_ref().map(|progress| progress.stage);
         match state {
-            NodeState::Absent | NodeState::Lost => self.loaded.is_empty(),
+            NodeState::Absent | NodeState::Off | NodeState::Lost => self.loaded.is_empty(),
             NodeState::Loading => self.loaded.is_empty() && stage.is_none_or(|stage| stage < BootStage::Kernel),
             NodeState::Unmanaged
             | NodeState::Stalled
@@ -329,7 +347,7 @@ impl Standing {
                 }
             }
             Effect::MayLoad => {
-                if matches!(self.state, NodeState::Absent | NodeState::Lost) {
+                if matches!(self.state, NodeState::Absent | NodeState::Off | NodeState::Lost) {
                     self.go(NodeState::Loading, at);
                 }
             }
@@ -370,6 +388,8 @@ impl Standing {
             | Effect::AliveWhileBooting
             | Effect::Refused
             | Effect::Said
+            | Effect::SwitchedOn
+            | Effect::SwitchedOff
             | Effect::Lost
             | Effect::Stalled
             | Effect::Nothing => {}
@@ -519,7 +539,12 @@ impl Standing {
 /// The position of a state in a boot; 0 if the boot has not begun or its progress is unknown.
 fn rank(state: NodeState) -> u8 {
     match state {
-        NodeState::Absent | NodeState::Unmanaged | NodeState::Waiting | NodeState::Lost | NodeState::Stalled => 0,
+        NodeState::Absent
+        | NodeState::Unmanaged
+        | NodeState::Off
+        | NodeState::Waiting
+        | NodeState::Lost
+        | NodeState::Stalled => 0,
         NodeState::Loading => 1,
         NodeState::Agent => 2,
         NodeState::Starting => 3,
