@@ -43,6 +43,7 @@ fn one(site: &Site, layout: &str, device: &str, id: &str) -> LayoutDisk {
         },
         device: device.to_owned(),
         size: 1 << 40,
+        partitions: vec![layout.to_owned()],
         facts: DiskFacts {
             serial: format!("S-{id}"),
             marker: Some(marker(site, layout, id)),
