@@ -14,22 +14,23 @@ pub(super) fn of_profiles(site: &Site, images: &Catalog) -> Vec<Finding> {
     let mut lacking: BTreeMap<(String, &str, &str), (Vec<String>, Vec<String>)> = BTreeMap::new();
     for profile in site.profiles.keys() {
         let settings = Settings::of(site, std::slice::from_ref(profile), |_| ());
-        let layout = settings.text(|p| &p.layout).and_then(|name| site.layouts.get(name));
-        let version = settings.text(|p| &p.image).and_then(|name| version_of(name, images));
-        let (Some(policy), Some(version)) = (layout, version) else {
+        let Some(version) = settings.text(|p| &p.image).and_then(|name| version_of(name, images)) else {
             continue;
         };
-        let wanted = policy.layout.partitions.iter();
-        let wanted = wanted.filter(|partition| matches!(partition.fs, FileSystem::Btrfs | FileSystem::Vfat));
-        for partition in wanted {
+        let layouts = site.layouts_of(settings.text(|p| &p.layout).unwrap_or_default());
+        let partitions = layouts.flat_map(|policy| policy.layout.partitions.iter().map(|p| (&policy.layout.name, p)));
+        let wanted = partitions.filter(|(_, partition)| matches!(partition.fs, FileSystem::Btrfs | FileSystem::Vfat));
+        for (layout, partition) in wanted {
             let Some((program, package)) = partition.fs.maker() else {
                 continue;
             };
             if !version.is_freebsd() && has(version, program) == Some(false) {
                 let key = (version.manifest.image.to_string(), program, package);
                 let (profiles, partitions) = lacking.entry(key).or_default();
-                profiles.push(profile.clone());
-                let name = format!("{} of layout {}", partition.name, policy.layout.name);
+                if !profiles.contains(profile) {
+                    profiles.push(profile.clone());
+                }
+                let name = format!("{} of layout {layout}", partition.name);
                 if !partitions.contains(&name) {
                     partitions.push(name);
                 }
@@ -83,8 +84,9 @@ mod tests {
         )]);
         let text = "[cluster]\nnode-name = \"n{n:02}\"\nnode-address = \"10.5.1.{n}\"\nreserved = [\"10.5.1.250\"]\n\
                     [[subnet]]\nnetwork = \"10.5.1.0/24\"\ninterface = \"eth1\"\nserver = \"10.5.1.250\"\n\
-                    [layout.s]\nversion = 1\n[[layout.s.partition]]\nname = \"data\"\nsize = \"rest\"\nfs = \"btrfs\"\nmount = \"/data\"\n\
-                    [profile.default]\nimage = \"debian\"\nlayout = \"s\"\n";
+                    [layout.s]\nversion = 1\ndisk = \"vdb\"\n[[layout.s.partition]]\nname = \"data\"\nsize = \"rest\"\nfs = \"btrfs\"\nmount = \"/data\"\n\
+                    [layout.first]\nversion = 1\n[[layout.first.partition]]\nname = \"tmp\"\nsize = \"rest\"\nfs = \"ext4\"\nmount = \"/tmp\"\n\
+                    [profile.default]\nimage = \"debian\"\nlayout = [\"first\", \"s\"]\n";
         let (site, _) = rackstrap_site::parse(text, Path::new("/site.toml")).unwrap_or_else(|e| panic!("{e}"));
         let all = of_profiles(&site, &images);
         let [found] = &all[..] else { panic!("{all:?}") };

@@ -7,7 +7,8 @@ use rackstrap_model::{
 };
 use rackstrap_site::{Site, value::Value};
 use rackstrap_wire::{
-    ContentOf, DiskState, DiskStatus, FileSystem, ImageRef, Layout, MountedPartition, NetPlan, Plan, Root, label_of,
+    ContentOf, DiskState, DiskStatus, FileSystem, ImageRef, Layout, MountedPartition, NetPlan, Plan, Root, content_of,
+    label_of,
 };
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
@@ -155,15 +156,21 @@ pub(super) fn expected_disk<'a>(layouts: impl Iterator<Item = (Layout, &'a [Cont
         .iter()
         .flat_map(|(layout, contents)| layout.partitions.iter().map(move |partition| (partition, *contents)));
     let used = used.filter(|(partition, _)| partition.fs != FileSystem::Raw);
-    let mounts = used.map(|(partition, contents)| MountedPartition {
-        name: partition.name.clone(),
-        device: format!("LABEL={}", label_of(contents, partition)),
-        fs: partition.fs,
-        uuid: String::new(),
-        mount: partition.mount.clone(),
-        options: partition.options.clone(),
-        size: 0,
-        encrypted: false,
+    let mounts = used.map(|(partition, contents)| {
+        let encrypted = content_of(contents, &partition.name).is_some_and(|content| content.encrypt.is_some());
+        MountedPartition {
+            name: partition.name.clone(),
+            device: match encrypted {
+                true => format!("/dev/mapper/rackstrap-{}", partition.name),
+                false => format!("LABEL={}", label_of(contents, partition)),
+            },
+            fs: partition.fs,
+            uuid: String::new(),
+            mount: partition.mount.clone(),
+            options: partition.options.clone(),
+            size: 0,
+            encrypted,
+        }
     });
     DiskState {
         status: DiskStatus::Kept {

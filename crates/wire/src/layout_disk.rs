@@ -16,6 +16,9 @@ pub struct LayoutDisk {
     /// Size of the disk in bytes; 0 without one.
     #[serde(default)]
     pub size: u64,
+    /// Names of its partitions in [`DiskState::mounts`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partitions: Vec<String>,
     /// Further facts. Unused disks are in those of [`DiskState::facts`] only.
     #[serde(default)]
     pub facts: DiskFacts,
@@ -27,6 +30,8 @@ impl LayoutDisk {
         cut_name(&mut self.layout);
         self.status.cut();
         cut_name(&mut self.device);
+        self.partitions.truncate(DiskState::MOST_MOUNTS);
+        self.partitions.iter_mut().for_each(cut_name);
         self.facts = self.facts.bounded();
         self.facts.unused.clear();
         self

@@ -249,7 +249,7 @@ pub struct DiskState {
 
 impl DiskState {
     /// Most partitions in use.
-    const MOST_MOUNTS: usize = 64;
+    pub(crate) const MOST_MOUNTS: usize = 64;
 
     /// The same state with limits on the length of texts and on the number of partitions and disks. Root on a node can report anything, and
     /// all of this is shown to administrators.
@@ -542,6 +542,7 @@ mod tests {
             status: state.status.clone(),
             device: evil.clone(),
             size: 1,
+            partitions: vec![evil.clone(); 50],
             facts: DiskFacts {
                 unused: vec![state.facts.unused[0].clone(); 50],
                 ..state.facts.clone()

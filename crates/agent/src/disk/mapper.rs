@@ -50,13 +50,13 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Makes the device `rackstrap-LABEL` over the block device `below`, of `sectors` sectors of 512 bytes, with a new random key.
-    pub fn with_new_key(label: &str, below: &Path, sectors: u64) -> Res<Mapping> {
+    /// Makes the device `rackstrap-PARTITION` over the block device `below`, of `sectors` sectors of 512 bytes, with a new random key.
+    pub fn with_new_key(partition: &str, below: &Path, sectors: u64) -> Res<Mapping> {
         let control = wait_for(WAIT, || {
             File::options().read(true).write(true).open("/dev/mapper/control").ok()
         })
         .ok_or_else(|| Failure::new("the kernel has no device mapper (/dev/mapper/control)"))?;
-        let name = format!("rackstrap-{label}");
+        let name = format!("rackstrap-{partition}");
         let mapping = Mapping {
             node: Path::new("/dev/mapper").join(&name),
             name,
@@ -64,7 +64,7 @@ impl Mapping {
         };
         // An attempt of this boot that failed later may have left it.
         let _ = mapping.ask(Request::Remove, None);
-        let description = format!("rackstrap:{label}");
+        let description = format!("rackstrap:{partition}");
         let key = Key::new(&description)?;
         let numbers = fs::metadata(below).doing(|| format!("looking at {}", below.display()))?;
         let numbers = std::os::unix::fs::MetadataExt::rdev(&numbers);

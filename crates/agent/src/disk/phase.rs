@@ -35,7 +35,7 @@ const AUTO_WAIT: Duration = Duration::from_secs(5);
 
 /// The surroundings of the phase.
 pub struct Context<'a> {
-    /// The node's name, for commands in messages.
+    /// The node's name, for commands in messages; with the option for the layout if the node has several.
     pub node: &'a str,
     /// The image's root, mounted read-only.
     pub image: &'a Path,

@@ -37,8 +37,10 @@ pub(super) fn run_all(first: &DiskPlan, present: &dyn Fn() -> Vec<Candidate>, co
             disks
         };
         let reserved = |disk: &InspectedDisk| is_of_another(disk, plan, &others);
+        // An order for a node with several layouts says which one it means.
+        let named = format!("{node} --layout {}", plan.layout.name);
         let context = Context {
-            node,
+            node: &named,
             image,
             list,
             mounts,
@@ -131,12 +133,14 @@ fn together(all: Vec<(&DiskPlan, Outcome)>) -> Outcome {
             reasons.push(format!("layout {layout}: {reason}"));
         }
         texts.push(text);
+        let partitions = one.mounts.iter().map(|mounted| mounted.name.clone()).collect();
         state.mounts.append(&mut one.mounts);
         state.layouts.push(LayoutDisk {
             layout: layout.clone(),
             status: one.status.clone(),
             device: one.device.clone(),
             size: one.size,
+            partitions,
             facts: one.facts.clone(),
         });
         if index == 0 {

@@ -102,6 +102,16 @@ fn outcome(device: &str, status: DiskStatus, unused: &[&str]) -> Outcome {
     let state = DiskState {
         status,
         device: device.to_owned(),
+        mounts: vec![rackstrap_wire::MountedPartition {
+            name: format!("on-{device}"),
+            device: format!("/dev/mapper/rackstrap-{device}"),
+            fs: rackstrap_wire::FileSystem::Ext4,
+            uuid: String::new(),
+            mount: None,
+            options: String::new(),
+            size: 1,
+            encrypted: true,
+        }],
         facts: DiskFacts {
             unused: unused.collect(),
             ..DiskFacts::default()
@@ -129,6 +139,9 @@ fn the_node_is_degraded_if_any_of_its_layouts_is() {
     assert_eq!(state.facts.unused.len(), 1, "the disk of no layout");
     let devices: Vec<&str> = state.layouts.iter().map(|one| one.device.as_str()).collect();
     assert_eq!(devices, ["sda", "sdb"]);
+    let partitions: Vec<&[String]> = state.layouts.iter().map(|one| &one.partitions[..]).collect();
+    assert_eq!(partitions, [["on-sda"], ["on-sdb"]]);
+    assert_eq!(state.mounts.len(), 2);
     let degraded = DiskStatus::Degraded {
         reason: "no disk fits".to_owned(),
     };

@@ -43,6 +43,7 @@ fn few() -> api::StatusAnswer {
         problem: rackstrap_wire::DiskProblem::Foreign,
         device: "vda".to_owned(),
         layout: String::new(),
+        further: false,
     });
     nodes[1].last_error = format!("agent disk: {reason}");
     nodes[2].state = NodeState::Stalled;

@@ -165,16 +165,7 @@ fn describe_disk(disk: &DiskState) -> String {
 
 /// The disk of one of several layouts: `/data on vdb (kept: data v2)`.
 fn describe_layout(one: &LayoutDisk, mounts: &[MountedPartition]) -> String {
-    // A partition of the disk is called vdb1 or nvme0n1p1.
-    let is_its = |mounted: &&MountedPartition| {
-        let rest = mounted.device.strip_prefix("/dev/");
-        let rest = rest.and_then(|device| device.strip_prefix(one.device.as_str()));
-        let rest = match one.device.ends_with(|c: char| c.is_ascii_digit()) {
-            true => rest.and_then(|rest| rest.strip_prefix('p')),
-            false => rest,
-        };
-        !one.device.is_empty() && rest.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
-    };
+    let is_its = |mounted: &&MountedPartition| one.partitions.contains(&mounted.name);
     let own = describe_own(&DiskState {
         status: one.status.clone(),
         device: one.device.clone(),
@@ -298,48 +289,54 @@ mod tests {
 
     #[test]
     fn each_of_several_layouts_is_named_with_its_disk() {
-        let mount = |device: &str, path: &str| MountedPartition {
-            name: "p".into(),
+        let mount = |device: &str, name: &str| MountedPartition {
+            name: name.into(),
             device: device.into(),
             fs: FileSystem::Ext4,
             uuid: String::new(),
-            mount: Some(path.into()),
+            mount: Some(format!("/{name}")),
             options: String::new(),
             size: 0,
-            encrypted: false,
+            encrypted: device.contains("mapper"),
         };
-        let one = |layout: &str, device: &str, status| LayoutDisk {
+        let one = |layout: &str, device: &str, partition: &str, status| LayoutDisk {
             layout: layout.to_owned(),
             status,
             device: device.to_owned(),
+            partitions: vec![partition.to_owned()],
             ..LayoutDisk::default()
         };
         let kept = |layout: &str| DiskStatus::Kept {
             layout: layout.to_owned(),
         };
         let mut disk = DiskState {
-            mounts: vec![mount("/dev/nvme0n1p2", "/tmp"), mount("/dev/nvme0n10p1", "/data")],
+            // The device of an encrypted partition does not tell which disk it is on.
+            mounts: vec![
+                mount("/dev/mapper/rackstrap-tmp", "tmp"),
+                mount("/dev/nvme0n10p1", "data"),
+            ],
             layouts: vec![
-                one("scratch", "nvme0n1", kept("scratch v1")),
-                one("data", "nvme0n10", kept("data v3")),
+                one("scratch", "nvme0n1", "tmp", kept("scratch v1")),
+                one("data", "nvme0n10", "data", kept("data v3")),
             ],
             ..DiskState::default()
         };
         assert_eq!(
             describe_disk(&disk),
-            "/tmp on nvme0n1 (kept: scratch v1); /data on nvme0n10 (kept: data v3)"
+            "/tmp (encrypted) on nvme0n1 (kept: scratch v1); /data on nvme0n10 (kept: data v3)"
         );
         disk.mounts.truncate(1);
         disk.layouts[1] = one(
             "data",
             "",
+            "data",
             DiskStatus::Degraded {
                 reason: "no disk fits".to_owned(),
             },
         );
         assert_eq!(
             describe_disk(&disk),
-            "/tmp on nvme0n1 (kept: scratch v1); layout data: degraded: no disk fits"
+            "/tmp (encrypted) on nvme0n1 (kept: scratch v1); layout data: degraded: no disk fits"
         );
     }
 

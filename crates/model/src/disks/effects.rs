@@ -289,12 +289,18 @@ fn now(disk: &NodeDisk) -> String {
     }
 }
 
-/// `scratch v1`, foreign data, or `no known data`.
+/// `scratch v1 and data v2`, foreign data, or `no known data`.
 pub(super) fn what(disk: &NodeDisk) -> String {
-    match &disk.marker {
-        Some(marker) => format!("{} v{}", marker.layout, marker.version),
-        None if !disk.state.facts.foreign.is_empty() => disk.state.facts.foreign.clone(),
-        None => "no known data".to_owned(),
+    let foreign = &disk.state.facts.foreign;
+    let mut all = Vec::new();
+    if disk.marker.is_none() && !foreign.is_empty() {
+        all.push(foreign.clone());
+    }
+    let markers = (disk.marker.iter()).chain(disk.more.values().map(|other| &other.marker));
+    all.extend(markers.map(|marker| format!("{} v{}", marker.layout, marker.version)));
+    match all.is_empty() {
+        true => "no known data".to_owned(),
+        false => all.join(" and "),
     }
 }
 
@@ -335,6 +341,9 @@ pub struct DiskTrouble {
     /// Name of the layout; empty if the node has one layout only.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub layout: String,
+    /// Whether that layout is not the node's first one, so that its own section says which disk it is for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub further: bool,
 }
 
 impl DiskTrouble {
@@ -350,6 +359,7 @@ impl DiskTrouble {
                 let trouble = DiskTrouble::in_state(&state_of(one), order)?;
                 Some(DiskTrouble {
                     layout: one.layout.clone(),
+                    further: index > 0,
                     ..trouble
                 })
             }),
@@ -363,6 +373,7 @@ impl DiskTrouble {
             problem,
             device: state.device.clone(),
             layout: String::new(),
+            further: false,
         })
     }
 
@@ -385,16 +396,37 @@ impl DiskTrouble {
             DiskProblem::SeveralMarkers => "take one of the disks out, or make one of them blank (it loses its data): `wipefs -a \
                                             /dev/DISK` on the node; then restart the node"
                 .to_owned(),
+            DiskProblem::OtherName if self.further => format!(
+                "change `disk` in [layout.{}] to the disk with the marker, or make that disk blank (it loses its data): `wipefs -a /dev/DISK` on \
+                 the node; then restart the node",
+                self.layout
+            ),
             DiskProblem::OtherName => "write `disk = \"auto\"` into the profile to use the disk with the marker, or make that disk \
                                        blank (it loses its data): `wipefs -a /dev/DISK` on the node; then restart the node"
                 .to_owned(),
+            DiskProblem::NoFit | DiskProblem::SeveralFit if self.further => format!(
+                "`rackstrap explain NODE` lists the disks with their properties; change `disk` in [layout.{}], or add the disk that is missing; \
+                 then restart the node",
+                self.layout
+            ),
             DiskProblem::NoFit | DiskProblem::SeveralFit => format!(
                 "`rackstrap explain NODE` lists the disks with their properties; change `disk` of the profile, or of the node: \
                  `rackstrap node set {nodes} disk=serial=SERIAL`; then restart the node"
             ),
-            DiskProblem::OtherRule => format!(
-                "change `disk` of the profile so that it fits the disk that the node has; or, to leave that disk and use another one: \
-                 `rackstrap node reprep {nodes}{of} --new-disk`, then restart the node"
+            DiskProblem::OtherRule => {
+                let place = match self.further {
+                    true => format!("in [layout.{}]", self.layout),
+                    false => "of the profile".to_owned(),
+                };
+                format!(
+                    "change `disk` {place} so that it fits the disk that the node has; or, to leave that disk and use another one: \
+                     `rackstrap node reprep {nodes}{of} --new-disk`, then restart the node"
+                )
+            }
+            DiskProblem::OneSerial if self.further => format!(
+                "take one of the disks out, or name the place of the right one by `disk` in [layout.{}], and \
+                 `rackstrap node reprep {nodes}{of} --new-disk`; then restart the node",
+                self.layout
             ),
             DiskProblem::OneSerial => format!(
                 "take one of the disks out, or name the place of the right one: `rackstrap node set {nodes} disk=by-path=NAME` and \

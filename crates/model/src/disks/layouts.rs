@@ -24,6 +24,17 @@ pub struct OtherDisk {
     pub marker: DiskMarker,
 }
 
+impl OtherDisk {
+    /// A disk of which only the marker matters, by the name of the marker's layout.
+    fn marked(marker: &DiskMarker) -> (String, OtherDisk) {
+        let disk = OtherDisk {
+            seen: SeenDisk::default(),
+            marker: marker.clone(),
+        };
+        (marker.layout.clone(), disk)
+    }
+}
+
 impl DiskOrder {
     /// Whether the order is for the layout with that name. An order without names was given while the node had one layout, whose record is the
     /// `first` one: layouts that the node got since then have no part in it. Partitions are named by the order itself.
@@ -61,7 +72,16 @@ impl NodeDisk {
         }
     }
 
-    /// The record of the disk of layout `index` of `policies`, the node's layouts.
+    /// The markers of disks that the node's boots prepared for layouts that are not in `names`, the names of its present layouts.
+    fn former(&self, names: &[&str]) -> Vec<&DiskMarker> {
+        let is_layouts = (0..names.len()).any(|index| self.is_first(names, index));
+        let first = self.marker.iter().filter(|_| !is_layouts);
+        let more = self.more.iter().filter(|(name, _)| !names.contains(&name.as_str()));
+        first.chain(more.map(|(_, other)| &other.marker)).collect()
+    }
+
+    /// The record of the disk of layout `index` of `policies`, the node's layouts. If that layout has no disk yet, the markers are those of
+    /// disks that its rule may choose.
     pub(super) fn of_layout(&self, policies: &[&LayoutPolicy], index: usize) -> NodeDisk {
         let names: Vec<&str> = policies.iter().map(|policy| policy.layout.name.as_str()).collect();
         let Some(policy) = policies.get(index) else {
@@ -76,6 +96,16 @@ impl NodeDisk {
             (None, false) => DiskState::default(),
         };
         let other = self.more.get(name).filter(|_| !first);
+        let own = match first {
+            true => self.marker.clone(),
+            false => other.map(|other| other.marker.clone()),
+        };
+        // A disk with the marker of a layout that the node no longer has may be chosen for a layout without a disk, and is then prepared.
+        let mut former = match own {
+            Some(_) => Vec::new(),
+            None => self.former(&names),
+        }
+        .into_iter();
         let is_mounted = |policy: &LayoutPolicy, mount: &str| {
             let mut all = policy.layout.partitions.iter();
             all.any(|partition| partition.mount.as_deref() == Some(mount))
@@ -88,11 +118,8 @@ impl NodeDisk {
         NodeDisk {
             state,
             seen: self.seen_of(&names, index),
-            marker: match first {
-                true => self.marker.clone(),
-                false => other.map(|other| other.marker.clone()),
-            },
-            more: Default::default(),
+            marker: own.or_else(|| former.next().cloned()),
+            more: former.map(OtherDisk::marked).collect(),
             used: self.used.iter().filter(|space| is_its(&space.mount)).cloned().collect(),
             order: self.order_for(&names, index).cloned(),
             health: Vec::new(),
@@ -124,6 +151,10 @@ impl NodeDisk {
         }
         for one in state.layouts.iter().skip(1) {
             let Some(marker) = &one.facts.marker else { continue };
+            // The disk of a layout that was the first one. The present first one has no disk yet.
+            if state.facts.marker.is_none() && self.marker.as_ref().is_some_and(|first| first.layout == one.layout) {
+                (self.seen, self.marker) = (None, None);
+            }
             self.more
                 .retain(|_, other| other.marker.id.is_empty() || other.marker.id != marker.id);
             let found = OtherDisk {
@@ -132,8 +163,15 @@ impl NodeDisk {
             };
             self.more.insert(one.layout.clone(), found);
         }
+        let is_present = |name: &String| state.layouts.iter().any(|one| one.layout == *name);
+        // A disk that was prepared for another layout since then has another marker and the same serial number. Without this, its former
+        // layout would seem to be on it when it comes back.
+        let facts = std::iter::once(&state.facts).chain(state.layouts.iter().map(|one| &one.facts));
+        let marked = facts.filter(|facts| facts.marker.is_some() && !facts.serial.is_empty());
+        let serials: Vec<&str> = marked.map(|facts| facts.serial.as_str()).collect();
+        self.more
+            .retain(|name, other| is_present(name) || !serials.contains(&other.seen.serial.as_str()));
         while self.more.len() > MOST_KEPT {
-            let is_present = |name: &String| state.layouts.iter().any(|one| one.layout == *name);
             let old = self.more.keys().find(|name| !is_present(name)).cloned();
             let Some(old) = old else { break };
             self.more.remove(&old);
@@ -206,31 +244,51 @@ pub(super) fn together(effects: Vec<DiskEffect>) -> Option<DiskEffect> {
 
 /// What is on a node's disks, as far as is known: `scratch v1 and data v2: /tmp 38 GB used, /data 1 GB used`.
 pub fn content(disk: &NodeDisk) -> String {
-    let further = disk.more.values().map(|other| &other.marker);
-    let further = further.map(|marker| format!(" and {} v{}", marker.layout, marker.version));
     let (what, used) = (what(disk), used(disk));
     match used.is_empty() {
-        true => format!("{what}{}", further.collect::<String>()),
-        false => format!("{what}{}: {used}", further.collect::<String>()),
+        true => what,
+        false => format!("{what}: {used}"),
     }
 }
 
 /// The state that an agent reported for a boot with this plan. An agent that does not know several layouts left the disks of the further ones
-/// alone: the node is degraded, and the reason says so.
+/// alone, and one that does not know [`DiskPlan::contents`] left partitions raw: the node is degraded, and the reason says so.
 pub fn older_agent(plan: Option<&DiskPlan>, mut state: DiskState) -> DiskState {
-    let more = plan.map(|plan| plan.more.as_slice()).unwrap_or_default();
-    if more.is_empty() || !state.layouts.is_empty() {
+    // A boot without the disk phase, such as that of a shell in RAM, says nothing about its agent.
+    let Some(plan) = plan.filter(|_| state.layouts.is_empty() && state.status != DiskStatus::NotWanted) else {
         return state;
+    };
+    let mut reasons = Vec::new();
+    if let DiskStatus::Degraded { reason } = &state.status {
+        reasons.push(reason.clone());
+    } else {
+        // Newer agents use each of these partitions, or their nodes are degraded.
+        let is_used = |name: &str| state.mounts.iter().any(|mounted| mounted.name == name);
+        let made = plan.contents.iter().filter(|content| content.fs.is_some());
+        let raw: Vec<&str> = (made.map(|content| content.partition.as_str()))
+            .filter(|name| !is_used(name))
+            .collect();
+        if !raw.is_empty() {
+            reasons.push(format!(
+                "the image's agent does not know btrfs, vfat and encrypted partitions, so {} is not used",
+                raw.join(" and ")
+            ));
+        }
     }
-    let names: Vec<&str> = more.iter().map(|plan| plan.layout.name.as_str()).collect();
-    let mut reason = format!(
-        "the image's agent does not know several layouts, so there is no disk for {}; clone and seal the image again for a newer agent",
-        names.join(" and ")
-    );
-    if let DiskStatus::Degraded { reason: first } = &state.status {
-        reason = format!("{first}; {reason}");
+    if !plan.more.is_empty() {
+        let names: Vec<&str> = plan.more.iter().map(|plan| plan.layout.name.as_str()).collect();
+        reasons.push(format!(
+            "the image's agent does not know several layouts, so there is no disk for {}",
+            names.join(" and ")
+        ));
     }
-    state.status = DiskStatus::Degraded { reason };
+    let reported = usize::from(matches!(state.status, DiskStatus::Degraded { .. }));
+    if reasons.len() > reported {
+        let reasons = reasons.join("; ");
+        state.status = DiskStatus::Degraded {
+            reason: format!("{reasons}; clone and seal the image again for a newer agent"),
+        };
+    }
     state
 }
 

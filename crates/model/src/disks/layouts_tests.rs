@@ -1,11 +1,11 @@
 use super::*;
 use crate::{
-    disks::{DiskTrouble, DiskWish, disk_effects},
+    disks::{DiskRules, DiskTrouble, DiskWish, disk_effects, next_effect},
     testing::{example, node},
 };
 use rackstrap_base::clock::Timestamp;
 use rackstrap_site::Site;
-use rackstrap_wire::{UsedSpace, testing};
+use rackstrap_wire::{ContentOf, FileSystem, UsedSpace, testing};
 
 const DATA: &str = "
 [layout.data]
@@ -43,6 +43,7 @@ fn one(site: &Site, layout: &str, device: &str, id: &str) -> LayoutDisk {
         },
         device: device.to_owned(),
         size: 1 << 40,
+        partitions: vec![layout.to_owned()],
         facts: DiskFacts {
             serial: format!("S-{id}"),
             marker: Some(marker(site, layout, id)),
@@ -174,6 +175,88 @@ fn only_the_data_of_the_layout_that_changed_is_named_as_lost() {
 }
 
 #[test]
+fn the_disk_of_a_layout_that_was_renamed_is_named_as_lost_and_held() {
+    let old = site(|text| text);
+    let new = site(|text| {
+        text.replace("\"data\"]", "\"store\"]")
+            .replace("layout.data", "layout.store")
+    });
+    // The agent finds a marker of rackstrap on the disk that the rule of `store` chooses, and prepares it.
+    let disk = booted(&old);
+    let said = effect(&new, &disk).unwrap();
+    assert!(said.needs_consent());
+    assert_eq!(
+        said.to_string(),
+        "the next boot prepares the disk for layout store v3 and loses data v3: /data 7 GB used"
+    );
+    let rules = DiskRules {
+        site: &new,
+        confirmed: Some(&old),
+    };
+    let (held, instead) = next_effect(rules, &node("r01n01"), Some(&disk));
+    assert_eq!((held.unwrap().kind, instead), (EffectKind::Held, true));
+    // Also where the first layout is gone, and another one took its place.
+    let former = |names: &[&str]| -> Vec<String> {
+        let all = disk.former(names).into_iter();
+        all.map(|marker| marker.layout.clone()).collect()
+    };
+    assert_eq!(former(&["data", "store"]), ["scratch"]);
+    // A first layout with another name takes the disk of the first one, which is then its own.
+    assert_eq!(former(&["big", "data"]), [""; 0]);
+    assert_eq!(former(&["scratch", "data"]), [""; 0]);
+    // It was confirmed, and the disk has another marker. The former layout is on no disk any more.
+    let mut store = one(&old, "data", "sdb", "02");
+    store.layout = "store".to_owned();
+    store.facts.marker = Some(marker(&new, "store", "03"));
+    let state = reported(vec![one(&old, "scratch", "sda", "01"), store]);
+    let disk = disk.after(None, None, Timestamp(2), &state);
+    assert_eq!(effect(&new, &disk), None);
+    assert_eq!(
+        content(&disk),
+        "scratch v1 and store v3: /tmp 5 GB used, /data 7 GB used"
+    );
+    let said = effect(&old, &disk).unwrap().to_string();
+    assert!(
+        said.contains("prepares the disk for layout data v3 and loses store v3"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_first_layout_that_was_renamed_and_named_as_before_loses_its_disk_only_with_consent() {
+    let old = site(|text| text);
+    let new = site(|text| {
+        text.replace("[\"scratch\", ", "[\"big\", ")
+            .replace("layout.scratch", "layout.big")
+    });
+    let mut big = one(&old, "scratch", "sda", "01");
+    big.layout = "big".to_owned();
+    big.facts.marker = Some(marker(&new, "big", "04"));
+    let state = reported(vec![big, one(&old, "data", "sdb", "02")]);
+    let disk = booted(&old).after(None, None, Timestamp(2), &state);
+    assert_eq!(effect(&new, &disk), None);
+    let said = effect(&old, &disk).unwrap();
+    assert!(said.needs_consent());
+    assert!(said.to_string().contains("loses big v1"), "{said}");
+}
+
+#[test]
+fn a_layout_that_is_no_longer_the_first_one_has_one_record() {
+    let site = site(|text| text);
+    let alone = state_of(&one(&site, "data", "sdb", "02"));
+    let disk = NodeDisk::default().after(None, None, Timestamp(1), &alone);
+    // The new first layout finds no disk, and the other one is prepared again.
+    let mut missing = one(&site, "scratch", "", "");
+    missing.facts.marker = None;
+    let state = reported(vec![missing, one(&site, "data", "sdb", "03")]);
+    let disk = disk.after(None, None, Timestamp(2), &state);
+    let names = ["scratch", "data"];
+    assert_eq!(disk.seen_of(&names, 1).unwrap().marker, "03");
+    assert_eq!(disk.seen_of(&names, 0), None);
+    assert_eq!(content(&disk), "data v3");
+}
+
+#[test]
 fn an_order_is_for_the_layouts_that_it_names() {
     let same = site(|text| text);
     let mut disk = booted(&same);
@@ -217,22 +300,75 @@ fn a_missing_disk_of_a_further_layout_has_its_command() {
         remedy.contains("`rackstrap node reprep r01n01 --layout data --new-disk`"),
         "{remedy}"
     );
+    // The setting `disk` of the node is for its first layout.
+    for problem in [
+        DiskProblem::NoFit,
+        DiskProblem::SeveralFit,
+        DiskProblem::OtherRule,
+        DiskProblem::OneSerial,
+        DiskProblem::OtherName,
+    ] {
+        let mut disk = disk.clone();
+        disk.state.layouts[1].facts.problem = Some(problem);
+        let remedy = DiskTrouble::of(&disk).unwrap().remedy("r01n01");
+        assert!(
+            remedy.contains("[layout.data]") && !remedy.contains("node set") && !remedy.contains("profile"),
+            "{remedy}"
+        );
+    }
 }
 
 #[test]
-fn an_agent_without_several_layouts_leaves_its_node_degraded() {
+fn an_agent_that_cannot_use_all_of_the_plan_leaves_its_node_degraded() {
     let mut plan = testing::disk();
-    let state = DiskState::default();
+    let state = DiskState {
+        status: DiskStatus::Kept {
+            layout: "scratch v1".to_owned(),
+        },
+        ..DiskState::default()
+    };
+    let reason = |plan: &DiskPlan, state: &DiskState| match older_agent(Some(plan), state.clone()).status {
+        DiskStatus::Degraded { reason } => reason,
+        status => format!("{status:?}"),
+    };
     assert_eq!(older_agent(Some(&plan), state.clone()), state);
+    plan.contents.push(ContentOf {
+        label: Some("SCRATCH".to_owned()),
+        ..ContentOf::new("tmp")
+    });
+    assert_eq!(older_agent(Some(&plan), state.clone()), state, "only its label differs");
+    plan.contents.push(ContentOf {
+        fs: Some(FileSystem::Btrfs),
+        ..ContentOf::new("store")
+    });
+    let said = reason(&plan, &state);
+    assert!(
+        said.contains("so store is not used; ") && said.contains("seal"),
+        "{said}"
+    );
     plan.more.push(testing::disk());
     plan.more[0].layout.name = "data".to_owned();
-    let DiskStatus::Degraded { reason } = older_agent(Some(&plan), state).status else {
-        panic!()
-    };
+    let said = reason(&plan, &state);
     assert!(
-        reason.contains("no disk for data") && reason.contains("seal"),
-        "{reason}"
+        said.contains("store is not used") && said.contains("no disk for data"),
+        "{said}"
     );
+    let degraded = DiskState {
+        status: DiskStatus::Degraded {
+            reason: "vda is missing".to_owned(),
+        },
+        ..DiskState::default()
+    };
+    let said = reason(&plan, &degraded);
+    assert!(
+        said.starts_with("vda is missing; ") && said.contains("no disk for data"),
+        "{said}"
+    );
+    plan.more.clear();
+    assert_eq!(older_agent(Some(&plan), degraded.clone()), degraded);
+    plan.more.push(testing::disk());
+    // A shell in RAM, and FreeBSD, report no disk phase.
+    assert_eq!(older_agent(Some(&plan), DiskState::default()), DiskState::default());
     let site = site(|text| text);
     let newer = reported(vec![one(&site, "scratch", "sda", "01")]);
     assert_eq!(older_agent(Some(&plan), newer.clone()), newer);

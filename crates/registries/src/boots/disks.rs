@@ -72,7 +72,8 @@ fn carry_out(order: &DiskOrder, shown: Option<(&String, &DiskFacts)>, plan: &mut
         all.any(|partition| partition.name == **name)
     };
     plan.remake = order.partitions.iter().filter(is_its).cloned().collect();
-    if !order.wipe_foreign {
+    // An order for partitions is none for a disk, and least of all for that of another layout.
+    if !(order.wipe_foreign && plan.again) {
         return;
     }
     plan.wipe = Wipe::Always;

@@ -98,4 +98,15 @@ async fn each_layout_has_its_own_disk_to_find_and_its_own_orders() {
     let new = DiskWish::NewDisk { wipe_foreign: false };
     boots.disks().wish_of(&node, new, &data, "root", Timestamp(9)).unwrap();
     assert_eq!(both(&boot(&boots, 10, &state(Some("03"))).await), (first, None));
+    // An order for a partition is none for a disk, whatever came with it.
+    let tmp = Parts {
+        partitions: vec!["tmp".to_owned()],
+        ..Parts::default()
+    };
+    boots.disks().wish_of(&node, wish, &tmp, "root", Timestamp(11)).unwrap();
+    let ordered = boot(&boots, 12, &state(Some("03"))).await;
+    assert_eq!(
+        (ordered.again, ordered.wipe, ordered.more[0].again),
+        (false, Wipe::Ours, false)
+    );
 }
