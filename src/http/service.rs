@@ -118,7 +118,7 @@ impl Service {
     }
 
     /// The node that sends from the peer's address: its own, or the one from which a node of a VLAN loads without its tag.
-    pub(super) fn node_at(&self, world: &World, peer: Peer) -> Option<Arc<Node>> {
+    pub fn node_at(&self, world: &World, peer: Peer) -> Option<Arc<Node>> {
         let address = peer.ipv4();
         let untagged = || {
             world
@@ -171,7 +171,7 @@ impl Service {
         base_url(&world.site, asks_in.unwrap_or(own).server)
     }
 
-    /// The same for a machine that waits: its lease is extended.
+    /// What the lease of a waiting machine says of the sender, as [`Service::is_own_address`] does. The lease is extended.
     pub(super) fn holding(&self, hwaddr: HwAddr, peer: Peer) -> Holding {
         match (self.waits)(hwaddr, peer.ipv4()) {
             Holding::Free => match self.seen_at(peer) {

@@ -62,10 +62,14 @@ pub(super) fn of_nodes<'a>(site: &Site, catalog: &Catalog, nodes: impl Iterator<
         .collect()
 }
 
-/// The names of the networks of nodes with these profiles.
+/// The names of the networks that the image of nodes with these profiles has to set up: the agent itself makes those on the boot card.
 fn networks_of<'s>(site: &'s Site, profiles: &[String]) -> Vec<&'s str> {
     let own = site.networks.iter().filter(|network| network.applies_to(profiles));
-    own.map(|network| network.name.as_str()).collect()
+    let boot_bond = own.clone().find(|network| network.kind.is_boot_bond());
+    let boot_bond = boot_bond.map(|bond| (bond.name.as_str(), &bond.kind));
+    own.filter(|network| !network.kind.is_made_by_agent(&network.name, boot_bond))
+        .map(|network| network.name.as_str())
+        .collect()
 }
 
 /// FreeBSD sets no networks up whatever it has: see the profiles with FreeBSD.
@@ -152,6 +156,21 @@ mod tests {
         assert_eq!(found(&site, true, &nodes), [""; 0]);
         assert_eq!(found(PROFILES, false, &nodes), [""; 0]);
         assert_eq!(found(&site, false, &nodes[2..]), [""; 0], "r01n04 is FreeBSD");
+    }
+
+    #[test]
+    fn what_the_agent_makes_on_the_boot_card_needs_no_service() {
+        let of_boot = "[[network]]\nname = \"second\"\ntype = \"ethernet\"\nmatch = { driver = \"igb\" }\n\
+                       [[network]]\nname = \"bond0\"\ntype = \"bond\"\nmembers = [\"boot\", \"second\"]\nmode = \"active-backup\"\n\
+                       [[network]]\nname = \"v6\"\ntype = \"vlan\"\nparent = \"bond0\"\nid = 6\n\
+                       node-address = \"10.8.{rack}.{slot}\"\nprefix = 16\n";
+        let site = format!("{PROFILES}{of_boot}");
+        assert_eq!(found(&site, false, &[("r01n01", &[])]), [""; 0]);
+        let all = found(&(site + NETWORK), false, &[("r01n01", &["gpu"])]);
+        assert!(
+            all[0].contains("r01n01 will be degraded without the networks ib;"),
+            "{all:?}"
+        );
     }
 
     #[test]

@@ -26,10 +26,9 @@ pub struct BootFiles {
 
 impl Files for BootFiles {
     fn is_node(&self, peer: IpAddr) -> bool {
-        match peer.to_canonical() {
-            IpAddr::V4(address) => self.shared.world.load().inventory.by_ipaddr(address).is_some(),
-            IpAddr::V6(_) => false,
-        }
+        self.web
+            .node_at(&self.shared.world.load(), Peer((peer, 0).into()))
+            .is_some()
     }
 
     fn open(&self, peer: SocketAddr, _local: IpAddr, name: &str) -> Result<Bytes, Refusal> {
@@ -144,19 +143,10 @@ impl BootFiles {
             IpAddr::V4(address) => address,
             IpAddr::V6(_) => return None,
         };
-        let world = self.shared.world.load();
-        if let Some(node) = world.inventory.by_ipaddr(address) {
+        if let Some(node) = self.web.node_at(&self.shared.world.load(), Peer((address, 0).into())) {
             return Some(Subject::Node(node.name.clone()));
         }
-        let hwaddr = self.leases.holder(address)?.hwaddr;
-        // A node of a VLAN loads without its tag.
-        let node = world.inventory.by_hwaddr(hwaddr);
-        let node = node.filter(|node| {
-            world
-                .site
-                .subnet_of(node.ipaddr)
-                .is_some_and(|subnet| subnet.vlan.is_some())
-        });
-        Some(node.map_or(Subject::Machine(hwaddr), |node| Subject::Node(node.name.clone())))
+        let lease = self.leases.holder(address)?;
+        Some(Subject::Machine(lease.hwaddr))
     }
 }

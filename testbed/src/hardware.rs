@@ -65,17 +65,12 @@ impl FurtherCard {
     pub(crate) fn qemu_arguments(&self, nic: Nic, first: bool) -> [String; 4] {
         let place = if first { ",bootindex=0" } else { "" };
         let model = nic.model();
-        // Other cards have a speed of their own, and virtio-net has none by default.
-        let speed = match nic {
-            Nic::Virtio => ",speed=10000,duplex=full",
-            _ => "",
-        };
         let FurtherCard { id, hwaddr, tap } = self;
         [
             "-netdev".to_owned(),
             format!("tap,id={id},ifname={tap},script=no,downscript=no"),
             "-device".to_owned(),
-            format!("{model},netdev={id},mac={hwaddr}{speed}{place}"),
+            format!("{model},netdev={id},mac={hwaddr}{place}"),
         ]
     }
 }

@@ -41,7 +41,7 @@ pub struct Node<'c> {
     cluster: &'c Cluster,
     name: String,
     hwaddr: String,
-    pub(crate) dir: PathBuf,
+    dir: PathBuf,
     tap: RefCell<Option<String>>,
     disks: RefCell<Vec<(Bus, Disk)>>,
     firmware: Firmware,

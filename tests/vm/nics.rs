@@ -1,6 +1,6 @@
 //! Nodes with three network cards: they boot from the first one; the others are a bond, which carries a VLAN.
 
-use testbed::{Cluster, Node, Profile, Result, Site, binaries::Binaries, image::Image, networks};
+use testbed::{Cluster, Nic, Node, Profile, Result, Site, binaries::Binaries, image::Image, networks};
 
 /// The second and the third card in a bond of jumbo frames, and a VLAN on it. Members come after the bond that they belong to.
 const NETWORKS: &str = r#"
@@ -69,7 +69,8 @@ fn a_bond_of_jumbo_frames_and_a_vlan_come_up_by_networkd_networkmanager_and_ifup
     cluster.start_daemon()?;
     let mut nodes = Vec::new();
     for (name, service) in SERVICES {
-        let node = cluster.node(name).further_card(SWITCH)?.further_card(SWITCH)?;
+        let node = cluster.node(name).nic(Nic::VirtioWithSpeed);
+        let node = node.further_card(SWITCH)?.further_card(SWITCH)?;
         node.add()?;
         cluster.daemon.cli(&["node", "set", name, "--profile", service])?;
         nodes.push((node, service));

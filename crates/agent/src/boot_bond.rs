@@ -27,10 +27,7 @@ pub struct BootBond {
 
 /// The bond of a plan that the boot card is a member of (pure).
 pub fn of(plans: &[NetworkPlan]) -> Option<&NetworkPlan> {
-    plans.iter().find(|plan| match &plan.kind {
-        NetworkKind::Bond { members, .. } => members.iter().any(|member| member == BOOT_NETWORK),
-        _ => false,
-    })
+    plans.iter().find(|plan| plan.kind.is_boot_bond())
 }
 
 /// The number of a mode (linux/if_bonding.h); none if this agent does not know it (pure).

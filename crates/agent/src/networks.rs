@@ -172,7 +172,9 @@ pub fn resolve<'p>(plans: &'p [NetworkPlan], cards: &'p [Card], boot: HwAddr) ->
             members: Vec::new(),
             joined_by,
             mtu: joined_by.and_then(|other| other.mtu).or(plan.mtu),
-            of_boot: is_of_boot(plan, boot_bond),
+            of_boot: plan
+                .kind
+                .is_made_by_agent(&plan.name, boot_bond.map(|bond| (bond.name.as_str(), &bond.kind))),
         };
         let mut problem = None;
         match &plan.kind {
@@ -225,16 +227,6 @@ pub fn resolve<'p>(plans: &'p [NetworkPlan], cards: &'p [Card], boot: HwAddr) ->
         }
     }
     resolved
-}
-
-/// Whether the agent itself makes the network (pure): the bond of the boot card, its other members, and VLANs on the boot card or its bond.
-fn is_of_boot(plan: &NetworkPlan, boot_bond: Option<&NetworkPlan>) -> bool {
-    match &plan.kind {
-        NetworkKind::Vlan { parent, .. } => {
-            parent == BOOT_NETWORK || boot_bond.is_some_and(|bond| bond.name == *parent)
-        }
-        _ => boot_bond.is_some_and(|bond| bond.name == plan.name || bond.kind.below().contains(&plan.name)),
-    }
 }
 
 /// What the checks of the running node expect (pure).

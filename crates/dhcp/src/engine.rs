@@ -264,7 +264,12 @@ impl Engine {
                         let terms = (subnet, subnet.pool_lease_secs.max(UNTAGGED_SECS));
                         let on_link = |address| subnet.network.contains(&address);
                         let verdict = unknown(request, pool, terms, now, authority, ours, on_link);
-                        of_untagged(verdict, hostname, *ipaddr, vlan)
+                        let verdict = of_untagged(verdict, hostname, *ipaddr, vlan);
+                        match request.kind {
+                            // As for any other node: two servers on one network break clusters at random.
+                            Kind::Selecting { server, .. } if !ours(server) => verdict.alarm(),
+                            _ => verdict,
+                        }
                     }
                     None => node_elsewhere(request, *ipaddr, hostname, link_subnet),
                 },

@@ -256,8 +256,7 @@ fn beside_boot_network(report: &mut Report<'_>, all: &[Read], this: &Read, subne
 
 /// Whether it is the bond with the boot card.
 fn is_on_boot_card(read: &Read) -> bool {
-    let kind = &read.value.kind;
-    matches!(kind, NetworkKind::Bond { .. }) && kind.below().iter().any(|name| name == BOOT_NETWORK)
+    read.value.kind.is_boot_bond()
 }
 
 /// Whether each node that has `this` also has `below`.

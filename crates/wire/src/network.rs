@@ -113,6 +113,22 @@ impl NetworkKind {
         }
     }
 
+    /// Whether it is a bond that the boot card is a member of.
+    pub fn is_boot_bond(&self) -> bool {
+        matches!(self, NetworkKind::Bond { members, .. } if members.iter().any(|member| member == BOOT_NETWORK))
+    }
+
+    /// Whether the agent itself makes the network `name` of this kind, and not the network service of the image: the bond of the boot card, its
+    /// other members, and VLANs on the boot card or on that bond. `boot_bond` is that bond of the same node, with its name.
+    pub fn is_made_by_agent(&self, name: &str, boot_bond: Option<(&str, &NetworkKind)>) -> bool {
+        match self {
+            NetworkKind::Vlan { parent, .. } => {
+                parent == BOOT_NETWORK || boot_bond.is_some_and(|(bond, _)| bond == parent)
+            }
+            _ => boot_bond.is_some_and(|(bond, kind)| bond == name || kind.below().iter().any(|member| member == name)),
+        }
+    }
+
     /// The card; none for interfaces without one.
     pub fn card(&self) -> Option<&CardMatch> {
         match self {

@@ -180,6 +180,13 @@ fn a_node_of_a_vlan_starts_without_its_tag_from_the_pool() {
     assert_eq!(ack.writes.len(), 1, "the lease stays");
     assert_eq!(option(&ack, 51).unwrap(), 900u32.to_be_bytes(), "long enough to load");
     assert_eq!(engine.holder(first, NOW).unwrap().hwaddr, NODE.parse().unwrap());
+    let rival = Packet::new(3, NODE).server("10.5.0.9").requested("10.5.255.1");
+    let rival = rival.to(&mut engine, &world);
+    assert!(rival.reply.is_none() && rival.event.alarm, "{:?}", rival.event);
+    assert_eq!(
+        rival.event.reason,
+        "r01n03, without a tag: took the offer of another DHCP server, 10.5.0.9"
+    );
     // The address of the VLAN is not usable there.
     let again = Packet::new(3, NODE).requested("10.7.1.3").to(&mut engine, &world);
     assert_eq!(again.event.answer, AnswerKind::Nak);

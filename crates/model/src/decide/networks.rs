@@ -79,7 +79,7 @@ fn kind_of(network: &Network, settings: &Settings<'_>) -> Result<NetworkKind, St
 pub fn describe_network(plan: &NetworkPlan) -> String {
     let mut parts = vec![match plan.address {
         Some((address, prefix)) => format!("{address}/{prefix}"),
-        None if has_boot_card(plan) => "address of the boot network".to_owned(),
+        None if plan.kind.is_boot_bond() => "address of the boot network".to_owned(),
         None => "no address".to_owned(),
     }];
     parts.push(match &plan.kind {
@@ -92,11 +92,6 @@ pub fn describe_network(plan: &NetworkPlan) -> String {
     });
     parts.extend(plan.mtu.map(|mtu| format!("MTU {mtu}")));
     parts.join(", ")
-}
-
-/// Whether it is the bond of the boot card, so that it carries the boot network.
-fn has_boot_card(plan: &NetworkPlan) -> bool {
-    matches!(plan.kind, NetworkKind::Bond { .. }) && plan.kind.below().iter().any(|name| name == BOOT_NETWORK)
 }
 
 #[cfg(test)]

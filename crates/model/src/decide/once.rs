@@ -1,6 +1,6 @@
 //! A decision for one boot that carries out an order, instead of the usual one.
 
-use super::{NodeDecision, Requester, World, choose_variant};
+use super::{NodeDecision, Requester, World, choose_variant, vlan};
 use crate::orders::{Once, OnceBoot, RESCUE_INIT};
 use rackstrap_base::arch::Architecture;
 
@@ -43,6 +43,10 @@ impl NodeDecision {
                     .get(image)
                     .ok_or_else(|| format!("{what}: image {image} does not exist; see: rackstrap image list"))?;
                 let variant = choose_variant(&self.node.name, version, requester.architecture(), &mut self.why);
+                let variant = variant.and_then(|variant| match vlan::problem(&self.subnet, &variant) {
+                    Some(problem) => Err(problem),
+                    None => Ok(variant),
+                });
                 Some(variant.map_err(|problem| format!("{what}: {problem}"))?)
             }
         };

@@ -311,3 +311,30 @@ fn firmware_is_named_by_whatever_it_says() {
     assert_eq!(said(None, "U-Boot.x86").unwrap(), "U-Boot (vendor class U-Boot.x86)");
     assert_eq!(said(None, "PXEClient").unwrap(), "BIOS (vendor class PXEClient)");
 }
+
+#[test]
+fn an_order_for_an_image_that_cannot_tag_is_refused_in_a_vlan() {
+    use crate::orders::OnceBoot;
+
+    let requester = Requester {
+        hwaddr: Some(hwaddr()),
+        ..Requester::default()
+    };
+    let order = OnceBoot::Image("debian@1".parse().unwrap());
+    let refusal = |wire: u32, vlan: Option<u16>| {
+        let mut version = version("x86_64");
+        version.manifest.wire = Some(wire);
+        let mut world = world(version);
+        Arc::get_mut(&mut world.site).unwrap().subnets[0].vlan = vlan;
+        match decide(&world, &requester) {
+            Decision::Node(decision) => decision.cannot(&world, &requester, &order),
+            Decision::Unknown { why, .. } => panic!("{why:?}"),
+        }
+    };
+    let older = rackstrap_wire::BOOT_VLAN - 1;
+    let why = refusal(older, Some(5)).unwrap();
+    let wanted = "image=debian@1: image debian@1 has the agent of an older release, which cannot set the tag of VLAN 5";
+    assert!(why.starts_with(wanted), "{why}");
+    assert_eq!(refusal(older, None), None);
+    assert_eq!(refusal(rackstrap_wire::BOOT_VLAN, Some(5)), None);
+}
