@@ -276,6 +276,13 @@ impl ImageVersion {
     pub fn tags_boot_network(&self) -> bool {
         self.manifest.wire.is_some_and(|wire| wire >= rackstrap_wire::BOOT_VLAN)
     }
+
+    /// True if its agent has a disk for each of several layouts.
+    pub fn has_several_layouts(&self) -> bool {
+        self.manifest
+            .wire
+            .is_some_and(|wire| wire >= rackstrap_wire::SEVERAL_LAYOUTS)
+    }
 }
 
 /// The name of a variant: `debian@3` for the one with which the version was made, else `debian@3/arm64`.

@@ -6,6 +6,7 @@
 mod assignments;
 mod freebsd;
 mod holds;
+mod layouts;
 mod loaders;
 mod networks;
 mod once;
@@ -241,10 +242,12 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
             Some(problem) => Err(problem),
             None => Ok(version),
         })
-        .and_then(|version| match vlan::problem(subnet, &version) {
-            Some(problem) => Err(problem),
-            None => Ok(version),
-        })
+        .and_then(
+            |version| match vlan::problem(subnet, &version).or_else(|| layouts::problem(&settings, &version)) {
+                Some(problem) => Err(problem),
+                None => Ok(version),
+            },
+        )
         .and_then(|version| match freebsd::refused_by(requester, &loader, &version) {
             Some(problem) => Err(problem),
             None => Ok(version),

@@ -59,11 +59,14 @@ pub use uefi::{MOST_BOOT_ENTRIES, MOST_FOREIGN_ESPS, StartedBy, Uefi};
 /// | 2 | [`OverlayContent::Directory`], [`Overlay::secret`] and [`Overlay::users`]; the agent mounts [`Health::mounts`] and reports for what it waits ([`Waiting`]) |
 /// | 3 | after the overlay, the agent authenticates with [`Overlay::secret`] instead of the token: see [`SECRET_AUTHENTICATES`] |
 /// | 4 | the agent sends requests from a port below 1024: see [`PRIVILEGED_PORTS`] |
-/// | 5 | the agent can be in a VLAN: see [`BOOT_VLAN`] |
+/// | 5 | the agent can be in a VLAN, see [`BOOT_VLAN`], and knows several layouts, see [`SEVERAL_LAYOUTS`] |
 pub const WIRE_VERSION: u32 = 5;
 /// From this version on, the agent sets the tag of the boot network's VLAN ([`cmdline::VLAN`]). An older one would ask without it, and not reach
 /// the server.
 pub const BOOT_VLAN: u32 = 5;
+/// From this version on, the agent has a disk for each of several layouts ([`DiskPlan::more`]). An older one knows the first layout only, and if
+/// the rule of that one fits any disk, it could prepare the disk of another layout.
+pub const SEVERAL_LAYOUTS: u32 = 5;
 /// From this version on, the agent sends its requests from a port below 1024, which only root of the node can use. If the image of a
 /// boot has such an agent, the server refuses the boot's token from other ports.
 pub const PRIVILEGED_PORTS: u32 = 4;

@@ -342,6 +342,13 @@ fn remake_some(
         on_step: &mut *context.on_step,
         on_line: &mut *context.on_line,
     };
+    // Below an intact marker the table may have been changed by hand, so that something else is where the partition was.
+    for (index, (partition, range)) in plan.layout.partitions.iter().zip(&geometry.partitions).enumerate() {
+        if plan.remake.contains(&partition.name) {
+            let number = partition_number(plan.layout.table, index);
+            machine::partition_node(name, number, Some(*range)).map_err(|failure| failed(failure.to_string()))?;
+        }
+    }
     let made = remake(&mut device, &plan.layout, &plan.remake, geometry, &mut machine);
     made.map_err(|failure| failed(failure.to_string()))
 }

@@ -101,9 +101,8 @@ fn problem_of_bond(name: &str, read: &impl Fn(&str, &str) -> String) -> Option<S
     let alone = read(name, "bonding/ad_partner_mac") == "00:00:00:00:00:00";
     let mode = read(name, "bonding/mode");
     (alone && mode.starts_with("802.3ad")).then(|| {
-        format!(
-            "the switch does not speak LACP, so that only one member is used; make a group of its ports on the switch"
-        )
+        "the switch does not speak LACP, so that only one member is used; make a group of its ports on the switch"
+            .to_owned()
     })
 }
 

@@ -1,7 +1,10 @@
 //! A decision for one boot that carries out an order, instead of the usual one.
 
-use super::{NodeDecision, Requester, World, choose_variant, vlan};
-use crate::orders::{Once, OnceBoot, RESCUE_INIT};
+use super::{NodeDecision, Requester, World, choose_variant, layouts, vlan};
+use crate::{
+    inventory::Settings,
+    orders::{Once, OnceBoot, RESCUE_INIT},
+};
 use rackstrap_base::arch::Architecture;
 
 impl NodeDecision {
@@ -43,9 +46,11 @@ impl NodeDecision {
                     .get(image)
                     .ok_or_else(|| format!("{what}: image {image} does not exist; see: rackstrap image list"))?;
                 let variant = choose_variant(&self.node.name, version, requester.architecture(), &mut self.why);
-                let variant = variant.and_then(|variant| match vlan::problem(&self.subnet, &variant) {
-                    Some(problem) => Err(problem),
-                    None => Ok(variant),
+                let settings = Settings::of_node(&world.site, &self.node, |_| ());
+                let variant = variant.and_then(|variant| {
+                    let problem = vlan::problem(&self.subnet, &variant);
+                    let problem = problem.or_else(|| layouts::problem(&settings, &variant));
+                    problem.map_or(Ok(variant), Err)
                 });
                 Some(variant.map_err(|problem| format!("{what}: {problem}"))?)
             }

@@ -331,6 +331,27 @@ fn an_order_for_an_image_that_cannot_tag_is_refused_in_a_vlan() {
             Decision::Unknown { why, .. } => panic!("{why:?}"),
         }
     };
+    let several = |wire: u32| {
+        let mut version = version("x86_64");
+        version.manifest.wire = Some(wire);
+        let mut world = world(version);
+        let site = Arc::get_mut(&mut world.site).unwrap();
+        site.profiles.get_mut("default").unwrap().layout = Some("scratch data".to_owned());
+        match decide(&world, &requester) {
+            Decision::Node(decision) => (
+                decision.image.clone().err(),
+                decision.cannot(&world, &requester, &order),
+            ),
+            Decision::Unknown { why, .. } => panic!("{why:?}"),
+        }
+    };
+    let (usual, once) = several(rackstrap_wire::SEVERAL_LAYOUTS - 1);
+    assert!(
+        usual.as_ref().is_some_and(|why| why.contains("knows one layout only")),
+        "{usual:?}"
+    );
+    assert!(once.is_some_and(|why| why.contains("seal it again")));
+    assert_eq!(several(rackstrap_wire::SEVERAL_LAYOUTS), (None, None));
     let older = rackstrap_wire::BOOT_VLAN - 1;
     let why = refusal(older, Some(5)).unwrap();
     let wanted = "image=debian@1: image debian@1 has the agent of an older release, which cannot set the tag of VLAN 5";
