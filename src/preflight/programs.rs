@@ -8,10 +8,18 @@ use rackstrap_site::Site;
 use rackstrap_wire::FileSystem;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
+/// Who needs a program that an image lacks.
+#[derive(Default)]
+struct Lacking {
+    profiles: Vec<String>,
+    /// `data of layout scratch`
+    partitions: Vec<String>,
+}
+
 /// One finding for each image and program, with the profiles. Only for file systems for which an import does not name it: every distribution
 /// has the other programs.
 pub(super) fn of_profiles(site: &Site, images: &Catalog) -> Vec<Finding> {
-    let mut lacking: BTreeMap<(String, &str, &str), (Vec<String>, Vec<String>)> = BTreeMap::new();
+    let mut lacking: BTreeMap<(String, &str, &str), Lacking> = BTreeMap::new();
     for profile in site.profiles.keys() {
         let settings = Settings::of(site, std::slice::from_ref(profile), |_| ());
         let Some(version) = settings.text(|p| &p.image).and_then(|name| version_of(name, images)) else {
@@ -26,7 +34,7 @@ pub(super) fn of_profiles(site: &Site, images: &Catalog) -> Vec<Finding> {
             };
             if !version.is_freebsd() && has(version, program) == Some(false) {
                 let key = (version.manifest.image.to_string(), program, package);
-                let (profiles, partitions) = lacking.entry(key).or_default();
+                let Lacking { profiles, partitions } = lacking.entry(key).or_default();
                 if !profiles.contains(profile) {
                     profiles.push(profile.clone());
                 }
@@ -39,7 +47,7 @@ pub(super) fn of_profiles(site: &Site, images: &Catalog) -> Vec<Finding> {
     }
     let all = lacking
         .into_iter()
-        .map(|((image, program, package), (profiles, partitions))| {
+        .map(|((image, program, package), Lacking { profiles, partitions })| {
             let message = format!(
                 "image {image} has no {program} for the partition {}; nodes that have to make it do not prepare their disk",
                 partitions.join(", ")
