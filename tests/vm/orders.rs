@@ -168,7 +168,8 @@ fn the_own_system_memtest_and_a_shell_run_for_one_boot() -> Result {
         let now = node.console().shell("echo $$", Duration::from_secs(20))?;
         Ok((now != first).then_some(()))
     })?;
-    uefi.wait_console("Memtest86")?;
+    // memtest86+ for UEFI needs a display. This machine has none, and memtest86+ says so.
+    uefi.wait_console("efi_setup() failed")?;
     uefi.pull_plug();
 
     node.pull_plug();
