@@ -86,6 +86,8 @@ pub struct WaitScript<'a> {
     pub base: &'a str,
     /// The machine's hardware address.
     pub hwaddr: HwAddr,
+    /// The serial consoles of the profile `default`, as in [`NodeScript::console`].
+    pub console: &'a str,
     /// Lines for its screen.
     pub message: &'a [String],
     /// Whether the machine has to ask DHCP again, because it does not have its own address.
@@ -242,6 +244,7 @@ impl Scripts {
             context! {
                 hwaddr => script.hwaddr.to_string(),
                 card => card(script.hwaddr),
+                serial => serial(script.console),
                 message => lines(language, script.message),
                 new_address => script.new_address,
                 limit => LIMIT_MS,
@@ -254,12 +257,22 @@ impl Scripts {
     }
 
     /// The script of a card that the machine must not boot from: it shows the message and exits, so that the firmware tries
-    /// the next card.
+    /// the next card. `console` is as in [`WaitScript`].
     ///
     /// # Errors
     /// A template of the site is wrong.
-    pub fn leave(&self, language: ScriptLanguage, hwaddr: HwAddr, message: &[String]) -> Result<String, String> {
-        let context = context! { hwaddr => hwaddr.to_string(), message => lines(language, message) };
+    pub fn leave(
+        &self,
+        language: ScriptLanguage,
+        hwaddr: HwAddr,
+        message: &[String],
+        console: &str,
+    ) -> Result<String, String> {
+        let context = context! {
+            hwaddr => hwaddr.to_string(),
+            serial => serial(console),
+            message => lines(language, message),
+        };
         self.render(&format!("leave.{}.j2", language.suffix()), context)
     }
 
@@ -269,6 +282,11 @@ impl Scripts {
             .and_then(|t| t.render(context))
             .map_err(|e| format!("boot script: {e:#}"))
     }
+}
+
+/// The arguments of PXELINUX's `SERIAL` for the last one of these consoles, which is the main one.
+fn serial(console: &str) -> Option<String> {
+    pxelinux::serial(console.split_whitespace().last().unwrap_or_default())
 }
 
 /// The values of `again.ipxe.j2`. `delay` and `longest_delay` are for a site's own scripts from before there was a list: they double
@@ -556,6 +574,7 @@ mod tests {
         let script = WaitScript {
             base: "http://10.5.0.1:80",
             hwaddr,
+            console: "ttyS1,57600 ttyS0,115200",
             message: &message,
             new_address: true,
             pauses: Pauses::eager(7),
@@ -569,11 +588,11 @@ mod tests {
         );
         insta::assert_snapshot!(
             "a_card_that_is_left_by_pxelinux",
-            scripts.leave(Pxelinux, hwaddr, &message).unwrap()
+            scripts.leave(Pxelinux, hwaddr, &message, "ttyS0,115200").unwrap()
         );
         insta::assert_snapshot!(
             "a_card_that_is_left_by_grub",
-            scripts.leave(Grub, hwaddr, &message).unwrap()
+            scripts.leave(Grub, hwaddr, &message, "").unwrap()
         );
     }
 }

@@ -13,7 +13,10 @@ use rackstrap_base::{
     pauses::Pauses,
     subnet::{DhcpPart, wrong_address},
 };
-use rackstrap_model::decide::{NodeDecision, World};
+use rackstrap_model::{
+    decide::{NodeDecision, World},
+    inventory::Settings,
+};
 use rackstrap_registries::{
     discovery::{Observation, Owner},
     timeline::{Event, EventKind, Level, Subject},
@@ -172,8 +175,15 @@ impl Service {
         }
         self.scripts
             .load()
-            .leave(asks.language, hwaddr, &message)
+            .leave(asks.language, hwaddr, &message, &self.console())
             .map_err(Problem::unavailable)
+    }
+
+    /// The serial consoles of the profile `default`, for machines that boot nothing.
+    fn console(&self) -> String {
+        let world = self.snapshot();
+        let settings = Settings::of(&world.site, &[], |_| ());
+        settings.text(|p| &p.console).unwrap_or_default().to_owned()
     }
 
     pub(super) fn wait(
@@ -194,6 +204,7 @@ impl Service {
         let script = WaitScript {
             base,
             hwaddr: asks.hwaddr,
+            console: &self.console(),
             message,
             new_address,
             pauses,

@@ -1,6 +1,6 @@
 //! Scripts of boots that no image starts: from the node's own disk, memtest86+, and the site's own scripts.
 
-use super::{BUILT_IN, LIMIT_MS, Scripts, card, grub, pauses, pxelinux, script_url};
+use super::{BUILT_IN, LIMIT_MS, Scripts, card, grub, pauses, script_url, serial};
 use minijinja::{Environment, context};
 use rackstrap_base::{bootname::ScriptLanguage, pauses::Pauses, words::closest};
 use rackstrap_loaders::MEMTEST;
@@ -118,7 +118,7 @@ impl Scripts {
                 efi,
                 arguments => memtest_console(script.console).unwrap_or_default(),
                 card => card(script.hwaddr),
-                serial => pxelinux::serial(script.console.split_whitespace().last().unwrap_or_default()),
+                serial => serial(script.console),
                 limit => LIMIT_MS,
                 again_url => script_url(script.base, script.hwaddr) + "&failed=${failed}&error=${error}&asked=${asked}",
                 ..pauses(&script.pauses)

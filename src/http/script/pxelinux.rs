@@ -22,7 +22,7 @@ impl Scripts {
                 image => plan.image.to_string(),
                 boot => plan.id.as_str(),
                 card => card(plan.net.hwaddr),
-                serial => serial(script.console.split_whitespace().last().unwrap_or_default()),
+                serial => super::serial(script.console),
                 device_trees => script.device_trees,
                 kernel_args => arguments(line)?,
                 delay => script.pauses.first(),
