@@ -20,7 +20,7 @@
 use super::{
     error::{Doing, Result},
     progress::{Progress, Step},
-    tree::{Entry, Id, Target, Walk, changing, may_be_lost, reading},
+    tree::{Entry, Id, Target, Walk, changing, may_be_lost, other_names, reading},
 };
 use rackstrap_wire::image_list::letter;
 use rustix::fs::{FileType, major, minor, readlinkat};
@@ -48,7 +48,7 @@ pub(crate) struct Digested {
 pub(crate) struct Contents {
     buffer: Vec<u8>,
     /// Hashes of files with more names, and the number of names that are still to come.
-    several: HashMap<Id, ([u8; 32], u64)>,
+    several: HashMap<Id, ([u8; 32], usize)>,
 }
 
 impl Default for Contents {
@@ -91,8 +91,9 @@ impl Contents {
             return Err(changing(entry.path));
         }
         let hash = *hasher.finalize().as_bytes();
-        if entry.stat.st_nlink > 1 {
-            self.several.insert(id, (hash, entry.stat.st_nlink - 1));
+        let others = other_names(&entry.stat);
+        if others > 0 {
+            self.several.insert(id, (hash, others));
         }
         Ok((hash, true))
     }

@@ -1,6 +1,6 @@
 //! Copies a directory with everything in it.
 
-use super::{DataCopier, Id, Meta, Remarks, SpaceGuard, Target, meta::make_node, open_parent};
+use super::{DataCopier, Id, Meta, Remarks, SpaceGuard, Target, meta::make_node, open_parent, other_names};
 use crate::{
     error::{Doing, ImportError, Result, show_name},
     progress::Progress,
@@ -49,7 +49,7 @@ struct Copier<'a> {
     progress: &'a mut dyn Progress,
     data: DataCopier,
     /// The first path of a file with several names, and the number of names that are still to come.
-    links: HashMap<Id, (Vec<u8>, u64)>,
+    links: HashMap<Id, (Vec<u8>, usize)>,
     copied: Copied,
     path: Vec<u8>,
 }
@@ -274,7 +274,7 @@ impl Copier<'_> {
             }
         }
         if several {
-            self.links.insert(Id::of(&stat), (path, stat.st_nlink - 1));
+            self.links.insert(Id::of(&stat), (path, other_names(&stat)));
         }
         Ok(None)
     }

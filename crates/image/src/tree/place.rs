@@ -23,6 +23,11 @@ impl Id {
     }
 }
 
+/// How many names the file has besides one. The kernel's field has 64 bits on x86-64, and 32 on arm64.
+pub(crate) fn other_names(stat: &rustix::fs::Stat) -> usize {
+    usize::try_from(stat.st_nlink).unwrap_or(usize::MAX).saturating_sub(1)
+}
+
 /// A path for the kernel has at most 4,095 bytes (PATH_MAX); longer ones are opened in pieces.
 const PIECE: usize = 3072;
 
