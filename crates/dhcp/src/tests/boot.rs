@@ -85,11 +85,12 @@ fn http_boot() {
     golden("http boot", &replay("uefi-http-boot", &world, [10, 5, 255, 1]));
 }
 
-/// Captured against this engine, too: iPXE's ROM under OVMF, and under SeaBIOS a ROM that only loads a file, then `undionly.kpxe`.
+/// Captured against this engine, too: iPXE's ROM under OVMF, under SeaBIOS a ROM that only loads a file, then `undionly.kpxe`, AAVMF by PXE,
+/// and Debian's U-Boot for x86, which sends no option 93.
 #[test]
-fn captures_of_other_roms() {
+fn captures_of_other_firmware() {
     let world = World::with(&[("52:54:00:00:01:01", "r01n01", "10.5.1.1")]);
-    for name in ["uefi-ipxe-rom", "bios-plain-rom"] {
+    for name in ["uefi-ipxe-rom", "bios-plain-rom", "arm64-uefi", "u-boot-x86"] {
         golden(&format!("node {name}"), &replay(name, &world, [10, 5, 1, 1]));
     }
 }
