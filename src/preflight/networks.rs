@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn what_the_agent_makes_on_the_boot_card_needs_no_service() {
-        let of_boot = "[[network]]\nname = \"second\"\ntype = \"ethernet\"\nmatch = { driver = \"igb\" }\n\
+        let of_boot = "[[network]]\nname = \"second\"\ntype = \"ethernet\"\nmatch = { driver = \"ixgbe\" }\n\
                        [[network]]\nname = \"bond0\"\ntype = \"bond\"\nmembers = [\"boot\", \"second\"]\nmode = \"active-backup\"\n\
                        [[network]]\nname = \"v6\"\ntype = \"vlan\"\nparent = \"bond0\"\nid = 6\n\
                        node-address = \"10.8.{rack}.{slot}\"\nprefix = 16\n";
