@@ -181,7 +181,7 @@ fn the_disk_of_a_layout_that_was_renamed_is_named_as_lost_and_held() {
         text.replace("\"data\"]", "\"store\"]")
             .replace("layout.data", "layout.store")
     });
-    // The agent finds a marker of rackstrap on the disk that the rule of `store` chooses, and prepares it.
+    // The agent finds on the disk that the rule of `store` chooses a marker of ours, and prepares it.
     let disk = booted(&old);
     let said = effect(&new, &disk).unwrap();
     assert!(said.needs_consent());
