@@ -6,7 +6,7 @@ use super::{
     verbs::{self, Details, Plan},
 };
 use rackstrap_base::{clock::Timestamp, sync::lock};
-use rackstrap_control::api::{PowerAnswer, PowerRow, PowerVerb, SwitchPower};
+use rackstrap_control::api::{PowerAnswer, PowerRow, PowerVerb, SwitchPower, on_or_off};
 use rackstrap_model::{
     bmc::{BmcOf, bmc_collisions, bmc_of},
     decide::SharedWorld,
@@ -248,7 +248,7 @@ impl Shared {
     /// Writes to the node's timeline who asked for what, and what came of it.
     fn record(&self, part: &Part, outcome: &Outcome) {
         let kind = kind(part.verb, outcome);
-        let (before, after) = (verbs::word(outcome.before), verbs::word(outcome.after));
+        let (before, after) = (on_or_off(outcome.before), on_or_off(outcome.after));
         let (level, end) = match &outcome.failure {
             None if outcome.before == outcome.after => (Level::Ok, outcome.detail.clone()),
             None => (Level::Ok, format!("{before} -> {after}")),
@@ -314,7 +314,7 @@ async fn switch(part: &Part) -> Outcome {
             let message = match outcome.after {
                 Some(_) => format!(
                     "BMC {address}: the power is still {} after {secs} s",
-                    verbs::word(outcome.after)
+                    on_or_off(outcome.after)
                 ),
                 None => late("no answer"),
             };

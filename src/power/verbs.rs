@@ -70,15 +70,6 @@ pub(super) fn late_help(verb: PowerVerb) -> &'static str {
     }
 }
 
-/// `on`, `off`, or `-` if it is not known.
-pub(super) fn word(on: Option<bool>) -> &'static str {
-    match on {
-        Some(true) => "on",
-        Some(false) => "off",
-        None => "-",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

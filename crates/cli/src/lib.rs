@@ -35,6 +35,7 @@ mod status;
 mod store;
 mod timeline;
 mod users;
+mod watching;
 
 pub use check::CheckArgs;
 pub use output::count;

@@ -5,6 +5,7 @@ use super::{
     connection::connect,
     hostlist::{HELP, Wanted},
     output::{self, Format},
+    watching::next_answer,
 };
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
@@ -193,20 +194,9 @@ fn carry_out(client: &Client, asked: &SwitchPower, format: Format) -> Result<Exi
 fn wait(client: &Client, id: u64) -> Result<PowerAnswer> {
     let mut watch = client.watch::<PowerAnswer>(&format!("{}/{id}", api::paths::POWER))?;
     let shows = stderr().is_terminal();
-    let mut gone = false;
-    while let Some(answer) = watch.blocking_next() {
-        let answer = match answer {
-            Ok(answer) => answer,
-            // The daemon is being restarted. The task ends with it, which the next answer says.
-            Err(error) if error.passes() => {
-                if !std::mem::replace(&mut gone, true) {
-                    eprintln!("{error}");
-                }
-                continue;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        gone = false;
+    // A task ends with the daemon. After a restart the next answer says so.
+    while let Some(answer) = next_answer(&mut watch) {
+        let answer = answer?;
         if shows {
             let ended = answer.nodes.iter().filter(|row| row.level.is_some()).count();
             // Back to the beginning of the line, which is then deleted (ECMA-48, CR and EL).
@@ -224,14 +214,6 @@ fn wait(client: &Client, id: u64) -> Result<PowerAnswer> {
     bail!("the daemon ended the answer early; `rackstrap timeline` shows what was done to a node")
 }
 
-fn word(on: Option<bool>) -> &'static str {
-    match on {
-        Some(true) => "on",
-        Some(false) => "off",
-        None => "-",
-    }
-}
-
 fn describe(answer: &PowerAnswer) -> String {
     let mut table = output::table(["node", "bmc", "before", "now", "result"]);
     let mut helps: BTreeMap<&str, NodeSet> = BTreeMap::new();
@@ -240,8 +222,8 @@ fn describe(answer: &PowerAnswer) -> String {
         table.add_row([
             row.node.as_str(),
             output::dash(&bmc).as_str(),
-            word(row.before),
-            word(row.after),
+            api::on_or_off(row.before),
+            api::on_or_off(row.after),
             output::dash(&row.detail).as_str(),
         ]);
         if !row.help.is_empty() {

@@ -5,6 +5,7 @@ use super::{
     hostlist::Wanted,
     node::boots_table,
     output::{self, Format},
+    watching::next_answer,
 };
 use anyhow::{Result, bail};
 use clap::Args;
@@ -73,19 +74,8 @@ pub fn run(config: &Path, args: TimelineArgs) -> Result<ExitCode> {
 fn follow(client: &Client, subject: &str, format: Format) -> Result<()> {
     let mut watch = client.watch::<api::TimelineAnswer>(&format!("{}{}", api::paths::TIMELINE, segment(subject)))?;
     let mut before: Option<api::TimelineAnswer> = None;
-    let mut gone = false;
-    while let Some(answer) = watch.blocking_next() {
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(error) if error.passes() => {
-                if !std::mem::replace(&mut gone, true) {
-                    eprintln!("{error}");
-                }
-                continue;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        gone = false;
+    while let Some(answer) = next_answer(&mut watch) {
+        let answer = answer?;
         match (&before, format.json) {
             (None, false) => output::print(&format!("{}\n{}", answer.subject, describe(&answer)))?,
             (before, _) => {

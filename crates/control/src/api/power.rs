@@ -127,3 +127,12 @@ impl Watchable for PowerAnswer {
         Some(&mut self.now)
     }
 }
+
+/// Whether the power is on: `on`, `off`, or `-` if it is not known.
+pub fn on_or_off(on: Option<bool>) -> &'static str {
+    match on {
+        Some(true) => "on",
+        Some(false) => "off",
+        None => "-",
+    }
+}
