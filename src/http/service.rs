@@ -17,6 +17,7 @@ use rackstrap_base::{
     subnet::{DhcpPart, Subnet},
     text::quoted,
 };
+use rackstrap_catalog::seal_commands;
 use rackstrap_loaders::Loaders;
 use rackstrap_model::decide::{NodeDecision, SharedWorld, World};
 use rackstrap_model::inventory::Node;
@@ -101,10 +102,7 @@ pub fn base_url(site: &Site, server: Ipv4Addr) -> String {
 
 /// The command that gives an image a newer agent.
 pub(super) fn seal_anew(image: &ImageRef) -> String {
-    format!(
-        "seal it again with this release: rackstrap image clone {image} && rackstrap image seal {}-work",
-        image.name
-    )
+    format!("seal it again with this release: {}", seal_commands(image))
 }
 
 impl Service {

@@ -267,22 +267,31 @@ impl ImageVersion {
 
     /// True if its agent sends requests from ports that only root can use.
     pub fn asks_from_privileged_ports(&self) -> bool {
-        self.manifest
-            .wire
-            .is_some_and(|wire| wire >= rackstrap_wire::PRIVILEGED_PORTS)
+        self.speaks(rackstrap_wire::PRIVILEGED_PORTS)
     }
 
     /// True if its agent can be in a VLAN.
     pub fn tags_boot_network(&self) -> bool {
-        self.manifest.wire.is_some_and(|wire| wire >= rackstrap_wire::BOOT_VLAN)
+        self.speaks(rackstrap_wire::BOOT_VLAN)
     }
 
     /// True if its agent has a disk for each of several layouts.
     pub fn has_several_layouts(&self) -> bool {
-        self.manifest
-            .wire
-            .is_some_and(|wire| wire >= rackstrap_wire::SEVERAL_LAYOUTS)
+        self.speaks(rackstrap_wire::SEVERAL_LAYOUTS)
     }
+
+    /// True if its agent speaks this version of the protocol or a later one.
+    fn speaks(&self, wire: u32) -> bool {
+        self.manifest.wire.is_some_and(|own| own >= wire)
+    }
+}
+
+/// The commands that seal an image again, with the agent of this release.
+pub fn seal_commands(image: &ImageRef) -> String {
+    format!(
+        "rackstrap image clone {image} && rackstrap image seal {}-work",
+        image.name
+    )
 }
 
 /// The name of a variant: `debian@3` for the one with which the version was made, else `debian@3/arm64`.

@@ -238,19 +238,11 @@ pub fn decide(world: &World, requester: &Requester) -> Decision {
     }
     let image = choose_image(world, &node.name, settings.text(|p| &p.image), &mut why)
         .and_then(|version| choose_variant(&node.name, &version, requester.architecture(), &mut why))
-        .and_then(|version| match freebsd_problem(&world.site, subnet, &version) {
-            Some(problem) => Err(problem),
-            None => Ok(version),
-        })
-        .and_then(
-            |version| match vlan::problem(subnet, &version).or_else(|| layouts::problem(&settings, &version)) {
-                Some(problem) => Err(problem),
-                None => Ok(version),
-            },
-        )
-        .and_then(|version| match freebsd::refused_by(requester, &loader, &version) {
-            Some(problem) => Err(problem),
-            None => Ok(version),
+        .and_then(|version| {
+            let problem = freebsd_problem(&world.site, subnet, &version)
+                .or_else(|| agent_problem(subnet, &settings, &version))
+                .or_else(|| freebsd::refused_by(requester, &loader, &version));
+            problem.map_or(Ok(version), Err)
         })
         .inspect_err(|problem| why.push(problem.clone()));
     // Without its arguments the node could come up as another machine than it should be.
@@ -474,6 +466,11 @@ fn choose_variant(
          rackstrap image import {image} --arch {machine} --from TREE",
         version.architectures(),
     ))
+}
+
+/// Why the image's agent cannot do what the node needs; none if it can.
+fn agent_problem(subnet: &Subnet, settings: &Settings<'_>, version: &ImageVersion) -> Option<String> {
+    vlan::problem(subnet, version).or_else(|| layouts::problem(settings, version))
 }
 
 fn choose_disk(site: &Site, settings: &Settings<'_>, why: &mut Vec<String>) -> Option<DiskPlan> {

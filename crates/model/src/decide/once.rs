@@ -1,6 +1,6 @@
 //! A decision for one boot that carries out an order, instead of the usual one.
 
-use super::{NodeDecision, Requester, World, choose_variant, layouts, vlan};
+use super::{NodeDecision, Requester, World, agent_problem, choose_variant};
 use crate::{
     inventory::Settings,
     orders::{Once, OnceBoot, RESCUE_INIT},
@@ -48,8 +48,7 @@ impl NodeDecision {
                 let variant = choose_variant(&self.node.name, version, requester.architecture(), &mut self.why);
                 let settings = Settings::of_node(&world.site, &self.node, |_| ());
                 let variant = variant.and_then(|variant| {
-                    let problem = vlan::problem(&self.subnet, &variant);
-                    let problem = problem.or_else(|| layouts::problem(&settings, &variant));
+                    let problem = agent_problem(&self.subnet, &settings, &variant);
                     problem.map_or(Ok(variant), Err)
                 });
                 Some(variant.map_err(|problem| format!("{what}: {problem}"))?)

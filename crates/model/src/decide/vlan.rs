@@ -1,7 +1,7 @@
 //! Nodes whose boot network is a VLAN: loaders load without its tag, and the agent sets it.
 
 use rackstrap_base::subnet::Subnet;
-use rackstrap_catalog::ImageVersion;
+use rackstrap_catalog::{ImageVersion, seal_commands};
 use rackstrap_site::Site;
 
 /// Why the image cannot boot in its node's VLAN; none if it can.
@@ -16,9 +16,9 @@ pub(super) fn problem(subnet: &Subnet, version: &ImageVersion) -> Option<String>
     }
     (!version.tags_boot_network()).then(|| {
         format!(
-            "image {image} has the agent of an older release, which cannot set the tag of VLAN {id}, the boot network {}; seal it again: \
-             rackstrap image clone {image} && rackstrap image seal {}-work",
-            subnet.network, image.name
+            "image {image} has the agent of an older release, which cannot set the tag of VLAN {id}, the boot network {}; seal it again: {}",
+            subnet.network,
+            seal_commands(image)
         )
     })
 }
