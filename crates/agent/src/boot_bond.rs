@@ -10,7 +10,7 @@ use crate::{
     network::{self, Netlink},
     networks, rtnl,
 };
-use rackstrap_wire::{BOOT_NETWORK, NetworkKind, NetworkPlan, Plan};
+use rackstrap_wire::{BOND_MODES, BOOT_NETWORK, NetworkKind, NetworkPlan, Plan};
 use std::path::Path;
 
 /// Milliseconds between two looks at the links of the members; the kernel's default is not to look at all.
@@ -32,16 +32,7 @@ pub fn of(plans: &[NetworkPlan]) -> Option<&NetworkPlan> {
 
 /// The number of a mode (linux/if_bonding.h); none if this agent does not know it (pure).
 fn number_of(mode: &str) -> Option<u8> {
-    let modes = [
-        "balance-rr",
-        "active-backup",
-        "balance-xor",
-        "broadcast",
-        "802.3ad",
-        "balance-tlb",
-        "balance-alb",
-    ];
-    modes.iter().position(|known| *known == mode).map(|at| at as u8)
+    BOND_MODES.iter().position(|known| *known == mode).map(|at| at as u8)
 }
 
 /// Makes the bond of the plan, if it has one. `reached` asks the server something, to find out whether the bond carries packets.

@@ -12,7 +12,7 @@ use super::{
 use ipnet::Ipv4Net;
 use rackstrap_base::{subnet::Subnet, words::closest};
 use rackstrap_hostlist::naming::{Naming, Pattern, Variable};
-use rackstrap_wire::{BOOT_NETWORK, NetworkKind, NetworkRoute};
+use rackstrap_wire::{BOND_MODES, BOOT_NETWORK, NetworkKind, NetworkRoute};
 use std::{collections::BTreeMap, net::Ipv4Addr, ops::Range, ops::RangeInclusive};
 use toml::{
     Spanned,
@@ -31,7 +31,7 @@ const LONGEST_NAME: usize = 15;
 const MTU: RangeInclusive<u64> = 576..=9216;
 const MTU_INFINIBAND: RangeInclusive<u64> = 576..=65520;
 const TYPES: [&str; 5] = ["ethernet", "infiniband", "bond", "vlan", "bridge"];
-/// The modes of bonds (bond_mode_tbl of drivers/net/bonding/bond_options.c).
+/// The modes of bonds in the order in which messages list them.
 const MODES: [&str; 7] = [
     "active-backup",
     "802.3ad",
@@ -318,22 +318,13 @@ fn read_mode(text: &str) -> Result<String, Problem> {
     if MODES.contains(&text) {
         return Ok(text.to_owned());
     }
-    // The numbers of the modes in Documentation/networking/bonding.rst, and a frequent other name of 802.3ad.
-    const NUMBERED: [&str; 7] = [
-        "balance-rr",
-        "active-backup",
-        "balance-xor",
-        "broadcast",
-        "802.3ad",
-        "balance-tlb",
-        "balance-alb",
-    ];
+    // Some write the number of a mode, as Documentation/networking/bonding.rst does, or the other name of 802.3ad.
     let likely = match text {
         "lacp" => Some("802.3ad"),
         text => text
             .parse::<usize>()
             .ok()
-            .and_then(|number| NUMBERED.get(number).copied())
+            .and_then(|number| BOND_MODES.get(number).copied())
             .or_else(|| closest(text, MODES)),
     };
     let help = match likely {

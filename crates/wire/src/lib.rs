@@ -41,7 +41,7 @@ pub use layout::{
     MOST_ESP_IMAGE, MOST_LAYOUTS, Partition, PartitionTable, RootOf, SeenDisk, Size, SizeError, Wipe,
 };
 pub use layout_disk::LayoutDisk;
-pub use network::{BOOT_NETWORK, CardMatch, NetworkKind, NetworkPlan, NetworkRoute, network_check};
+pub use network::{BOND_MODES, BOOT_NETWORK, CardMatch, NetworkKind, NetworkPlan, NetworkRoute, network_check};
 pub use plan::{ImageRef, ImageRefError, NetPlan, Overlay, OverlayContent, OverlayFile, Plan};
 pub use report::{
     AgentEvent, ConsoleLine, DiskFacts, DiskProblem, DiskState, DiskStatus, Hardware, Heartbeat, MOST_MODULES,

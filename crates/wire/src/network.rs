@@ -6,6 +6,17 @@ use std::net::Ipv4Addr;
 /// The name of the boot network where a network names its parent. A network cannot have it.
 pub const BOOT_NETWORK: &str = "boot";
 
+/// The modes of bonds; the index of each is its number (linux/if_bonding.h).
+pub const BOND_MODES: [&str; 7] = [
+    "balance-rr",
+    "active-backup",
+    "balance-xor",
+    "broadcast",
+    "802.3ad",
+    "balance-tlb",
+    "balance-alb",
+];
+
 /// One network of one node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkPlan {
