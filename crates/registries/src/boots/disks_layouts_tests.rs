@@ -1,11 +1,11 @@
 //! The disks of nodes with several layouts.
 
 use super::{
-    tests::{kept, plan, told},
+    tests::{boot_with, kept, plan, told},
     *,
 };
 use crate::{boots::Boots, testing::store};
-use rackstrap_wire::{DiskMarker, Hardware, LayoutDisk, OverlayRequest, testing};
+use rackstrap_wire::{DiskMarker, LayoutDisk, testing};
 
 #[tokio::test]
 async fn each_layout_has_its_own_disk_to_find_and_its_own_orders() {
@@ -41,14 +41,7 @@ async fn each_layout_has_its_own_disk_to_find_and_its_own_orders() {
         state
     };
     let boot = async |boots: &Boots, at: u64, state: &DiskState| {
-        let boot = boots.open(Timestamp(at), |_| several("r01n01")).await.unwrap();
-        let request = OverlayRequest {
-            networks: true,
-            token: boot.token.clone(),
-            disk: state.clone(),
-            hardware: Hardware::default(),
-        };
-        boots.redeem(&boot.plan.id, &request, None).await.unwrap();
+        let boot = boot_with(boots, at, several("r01n01"), state).await;
         told(&boot)
     };
     let seen = |plan: &DiskPlan| {

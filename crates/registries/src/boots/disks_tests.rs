@@ -65,7 +65,11 @@ fn missing() -> DiskState {
 }
 
 async fn boot(boots: &Boots, at: u64, state: &DiskState) -> std::sync::Arc<Boot> {
-    let boot = boots.open(Timestamp(at), |_| plan("r01n01")).await.unwrap();
+    boot_with(boots, at, plan("r01n01"), state).await
+}
+
+pub(super) async fn boot_with(boots: &Boots, at: u64, plan: Plan, state: &DiskState) -> std::sync::Arc<Boot> {
+    let boot = boots.open(Timestamp(at), |_| plan).await.unwrap();
     let request = OverlayRequest {
         networks: true,
         token: boot.token.clone(),
