@@ -2,8 +2,8 @@
 //!
 //! The key is random, and exists in the kernel's memory only: it gets there by a key of the type `logon`, which no process can read, and not by
 //! the device's table, which root can. After that it is removed here and from the keyring. So what was written is lost when the machine
-//! restarts. This is what `/dev/urandom` in crypttab(5) does. A LUKS header would only store that key, encrypted by a passphrase that nobody
-//! has.
+//! restarts. This is what `/dev/urandom` in crypttab(5) does. A LUKS header would add nothing: it stores the key on the disk, for a passphrase,
+//! and here there is no passphrase.
 //!
 //! The messages are those of linux/dm-ioctl.h and Documentation/admin-guide/device-mapper/dm-crypt.rst.
 

@@ -448,7 +448,7 @@ mod tests {
         assert!(cards[1].infiniband && !cards[0].infiniband);
         assert!(read(Path::new("/nonexistent")).is_empty());
 
-        // What firmware says of onboard cards and slots. Numbers that are none, and slots with other names, are ignored.
+        // What firmware says of onboard cards and slots. A number that cannot be read and a slot with another name are ignored.
         let onboard = sys.join("devices/pci0000:00/0000:00:03.0");
         write(&onboard.join("acpi_index"), "nonsense\n");
         write(&onboard.join("index"), "1\n");

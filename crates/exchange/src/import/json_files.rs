@@ -167,7 +167,7 @@ fn grendel_interface(report: &mut Report<'_>, draft: &mut Draft, found: &mut Fou
     let name = text("ifname").map_or("", |(_, name)| name);
     let boots = draft.hwaddrs.is_empty() && !draft.reported;
     let Some((at, mac)) = text("mac") else {
-        // Of a card that nobody has looked up yet.
+        // The address of this card is not known yet.
         if let (Some(key), Some((at, ip))) = (variable_name(name), text("ip")) {
             field_variable(found, "networks", at, &key, "ipaddr", ip.into());
         } else if !of.is_empty() {

@@ -370,7 +370,7 @@ impl Member {
     }
 
     /// A boot by an order says nothing about the version: while it lasts the node is neither late, nor failed, nor proven, and its times start
-    /// again after it. Returns none for a node whose usual boot is to be judged, and else whether something changed.
+    /// again after it. Returns whether something changed; none means that the usual boot of the node counts.
     fn set_aside(&mut self, observed: &Observed, now: Timestamp) -> Option<bool> {
         let news = self.ordered != observed.ordered;
         if news {

@@ -56,7 +56,7 @@ impl NodeDisk {
         }
     }
 
-    /// The order for layout `index` of `names`, the names of the node's layouts; none if there is none.
+    /// The order for layout `index` of `names`, the names of the node's layouts; none if no order is for it.
     pub fn order_for(&self, names: &[&str], index: usize) -> Option<&DiskOrder> {
         let first = self.is_first(names, index);
         let name = names.get(index)?;

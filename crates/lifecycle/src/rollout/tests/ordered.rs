@@ -63,7 +63,7 @@ fn a_boot_by_an_order_is_neither_a_failure_nor_a_success_in_any_state() {
         "waits for a first node to be ready on it; does not wait for n[01-04]: an order for one boot"
     );
 
-    // The times start again after the order: nobody is late at once, and the soak time is whole.
+    // The times start again after the order: no node is late at once, and the soak time begins again.
     for (_, observed) in all.iter_mut() {
         *observed = UP;
     }
